@@ -1,0 +1,37 @@
+# make demo   sets everything up, runs the whole path on data made on the spot, prints the report's path
+# make test   sets everything up, checks and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test quick bench bench-full lint clean
+
+demo: $(READY)
+	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
+
+test: lint
+	$(BIN)/pytest --durations=10
+
+quick: $(READY)
+	$(BIN)/pytest -m "not ray and not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+bench-full: $(READY)
+	$(BIN)/python -m tests.benchmarks --full
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Cross-validates and compares segmentation architectures on ultrasound images."""

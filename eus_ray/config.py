@@ -1,0 +1,384 @@
+"""The study file: every setting of a study, checked once.
+
+A study file is TOML. It is read into frozen models that refuse unknown names, so that a field's
+dotted name (`optim.lr`) is its only name: in the file, in `--set optim.lr=1e-4`, in error messages
+and in the tables. `load_study` is the way in; `Study.for_model` gives one architecture's settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Architecture = Literal["unet", "attention_unet", "daf_net"]
+ARCHITECTURES: tuple[Architecture, ...] = ("unet", "attention_unet", "daf_net")
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class UserError(Exception):
+    """A mistake in what the user gave. Each line says what, where, and how to mend it; exit code 2."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    manifest: str = ""
+    """Path of the manifest (CSV or Parquet), relative to the study file."""
+    image_size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
+    """Side of the square training images, in pixels. U-Net halves four times: a multiple of 16."""
+    resize: Literal["stretch", "pad"] = "stretch"
+    """`stretch` changes the aspect (the paper); `pad` keeps it and fills with black."""
+    intensity: Literal["auto"] | tuple[float, float] = "auto"
+    """Gray values mapped to 0 and 255. `auto`: 8-bit as they are, deeper from their own extremes."""
+    duplicates: Literal["stop", "warn"] = "stop"
+    """What the same picture under two patients does."""
+
+    @field_validator("intensity")
+    @classmethod
+    def _rising(cls, value: Any) -> Any:
+        if value != "auto" and value[0] >= value[1]:
+            raise ValueError(f"[low, high] must rise, not {list(value)}")
+        return value
+
+
+class FoldSettings(Settings):
+    count: Annotated[int, Field(ge=2)] = 5
+    seed: Annotated[int, Field(ge=0)] = 0
+    stratify: tuple[str, ...] = ()
+    """Columns of the manifest, or `lesion_size`, spread evenly over the folds; most important first."""
+
+
+class ModelSettings(Settings):
+    arch: Architecture = "daf_net"
+    """Set for each of `models` in turn; a study file names `models` instead."""
+    width: Annotated[int, Field(ge=1)] = 64
+    """Channels of the first level of U-Net and Attention U-Net; each level doubles them."""
+    encoder: str = "resnext101_32x8d.tv_in1k"
+    """Any timm encoder (DAF-Net). The tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
+    pretrained: bool = False
+    """Start the encoder from timm's weights (DAF-Net)."""
+    weights: str = ""
+    """A local file with the encoder's weights, taken instead of a download."""
+    decoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Channels of the single-layer, multi-layer and attentional features (DAF-Net)."""
+    decoder_init: Literal["default", "uniform"] = "default"
+    """`uniform`: decoder weights from [0, 1], as the paper says (DAF-Net)."""
+
+
+class AugmentSettings(Settings):
+    rotations_degrees: tuple[float, ...] = (-5.0, -2.5, 0.0, 2.5, 5.0)
+    scales: tuple[Positive, ...] = (0.9, 1.0, 1.1)
+    flip_probability: Fraction = 0.5
+    elastic_probability: Fraction = 0.0
+    """Off by default: at the paper's values it moves pixels by hundredths and costs most of the time."""
+    elastic_alpha: NonNegative = 2.048
+    """Largest random displacement, in pixels, before smoothing."""
+    elastic_sigma: Positive = 20.48
+    """Standard deviation of the smoothing, in pixels."""
+
+    @field_validator("rotations_degrees", "scales")
+    @classmethod
+    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value:
+            raise ValueError("needs one value at least; [0.0] rotations or [1.0] scales change nothing")
+        return value
+
+
+class OptimSettings(Settings):
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD's momentum."""
+    weight_decay: NonNegative = 0.01
+    schedule: Literal["steps", "cosine", "one_cycle"] = "one_cycle"
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = (5, 20)
+    """Epochs (counted from 0) from which `steps` multiplies the learning rate by `gamma` once more."""
+    gamma: Positive = 0.02
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"epochs must rise, not {list(value)}")
+        return value
+
+
+class LossSettings(Settings):
+    slf_weight: NonNegative = 1.0
+    """Weight of the losses of DAF-Net's single-layer features."""
+    si_weight: NonNegative = 1.0
+    """Weight of the losses of the single images; of a network with one output, that output's."""
+    level_weights: tuple[NonNegative, NonNegative, NonNegative, NonNegative] = (1.0, 1.0, 1.0, 1.0)
+    """Weight of each encoder level, the finest first, within the two sums (DAF-Net)."""
+    dice_weight: NonNegative = 1.0
+    bce_weight: NonNegative = 0.0
+    smooth: NonNegative = 1.0
+    """Smooth factor of the Dice loss (equation 1)."""
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> LossSettings:
+        if self.dice_weight + self.bce_weight == 0:
+            raise ValueError("dice_weight and bce_weight are both 0: nothing would be learnt")
+        if self.si_weight == 0:
+            raise ValueError("si_weight is 0: the output itself would not be learnt")
+        return self
+
+
+class TrainSettings(Settings):
+    epochs: Annotated[int, Field(ge=1)] = 50
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on GPUs that have it, float16 with loss scaling on others, float32 on CPUs."""
+    channels_last: bool = True
+    clip_norm: NonNegative = 0.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients make one step."""
+    deterministic: bool = False
+    """On GPUs: the same bits in each run, for some speed."""
+
+
+class RunSettings(Settings):
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Worker processes of one cross-validation; worker `rank` trains the folds f with f % workers == rank."""
+    min_workers: Annotated[int, Field(ge=0)] = 0
+    """The run may go on with as few as these when nodes leave; 0: it waits for all."""
+    gpus_per_fold: Literal["auto"] | NonNegative = "auto"
+    """GPUs of a worker, a fraction shares one; `auto`: 1 where the cluster has GPUs, else 0."""
+    threads_per_fold: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of a fold's arithmetic. Sums depend on it, so it is part of what makes runs repeat."""
+    order: Literal["abreast", "by_fold"] = "abreast"
+    checkpoint_interval_s: NonNegative = 60.0
+    """Each fold is saved after an epoch when so many seconds have gone by since it last was."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How often a cross-validation starts again from its fold files after a worker or node died."""
+
+    @model_validator(mode="after")
+    def _elastic(self) -> RunSettings:
+        if self.workers != "auto" and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
+
+
+class EvaluateSettings(Settings):
+    grid: Literal["resized", "original"] = "resized"
+    """Pixels on which metrics are taken: the training grid (the paper), or each image's own."""
+
+
+class Study(Settings):
+    """A whole study. Of `Study.for_model(arch)`, `model.arch` and `[only.ARCH]` are in force."""
+
+    models: tuple[Architecture, ...] = ARCHITECTURES
+    data: DataSettings = DataSettings()
+    folds: FoldSettings = FoldSettings()
+    model: ModelSettings = ModelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optim: OptimSettings = OptimSettings()
+    loss: LossSettings = LossSettings()
+    train: TrainSettings = TrainSettings()
+    run: RunSettings = RunSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
+    """`[only.unet]` holds dotted names that apply to that architecture alone."""
+
+    @field_validator("models")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError(f"must name one architecture at least, and each once, not {list(value)}")
+        return value
+
+    def for_model(self, arch: str) -> Study:
+        """The settings of one architecture: `model.arch` set, `[only.ARCH]` applied and dropped."""
+        tree = self.model_dump(exclude={"only"})
+        for name, value in self.only.get(arch, {}).items():  # type: ignore[call-overload]
+            _put(tree, name, value)
+        _put(tree, "model.arch", arch)
+        tree["models"] = [arch]
+        return Study.model_validate(tree)
+
+
+PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
+"""Settings by name that a study file may change."""
+
+
+def load_study(
+    path: str | Path | None,
+    *,
+    preset: str | None = None,
+    models: Iterable[str] | None = None,
+    overrides: Iterable[str] = (),
+) -> Study:
+    """Read a study file and check it whole: preset, then file, then `--models`, then `--set`.
+
+    `data.manifest` comes back absolute: in the file it is relative to the file, in an override to the
+    current folder. Raises `UserError` with one line for each mistake.
+    """
+    tree: dict[str, Any] = {}
+    source = "the command line"
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UserError(f"--preset {preset}: no such preset{_nearest(preset, PRESETS)}")
+        _merge(tree, read_toml(PRESETS[preset]))
+    if path is not None:
+        source = str(path)
+        written = read_toml(Path(path))
+        _merge(tree, written)
+        manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
+        if isinstance(manifest, str) and manifest:
+            tree["data"]["manifest"] = str((Path(path).parent / manifest).resolve())
+    if models is not None:
+        tree["models"] = list(models)
+    for override in overrides:
+        name, value = parse_override(override)
+        if name == "data.manifest" and isinstance(value, str) and value:
+            value = str(Path(value).resolve())
+        _put(tree, name, value)
+    study = build_study(tree, source)
+    if study.model.weights and not Path(study.model.weights).is_absolute():
+        base = Path(path).parent if path is not None else Path()
+        _put(tree, "model.weights", str((base / study.model.weights).resolve()))
+        study = build_study(tree, source)
+    return study
+
+
+def build_study(tree: Mapping[str, Any], source: str) -> Study:
+    """Check a tree of settings; `source` names the file in messages. Raises `UserError`."""
+    try:
+        study = Study.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(*(f"{source}: {line}" for line in _explain(error))) from None
+    lines: list[str] = []
+    for arch, names in study.only.items():
+        for name, value in names.items():
+            if name.split(".")[0] in ("data", "folds", "evaluate", "models", "only", "run") or name == "model.arch":
+                lines.append(f"{source}: [only.{arch}] {name}: is one for the whole study; set it outside [only]")
+                continue
+            try:
+                probe: dict[str, Any] = {}
+                _put(probe, name, value)
+                Study.model_validate(probe)
+            except ValidationError as error:
+                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
+    if not lines:  # fields that contradict each other only together
+        for arch in study.models:
+            try:
+                study.for_model(arch)
+            except ValidationError as error:
+                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
+    if lines:
+        raise UserError(*lines)
+    return study
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`a.b=c` as the dotted name and its value: TOML where it is TOML, else the text itself.
+
+    >>> parse_override("optim.lr=1e-4"), parse_override("model.encoder=resnet18")
+    (('optim.lr', 0.0001), ('model.encoder', 'resnet18'))
+    """
+    name, equals, written = text.partition("=")
+    name, written = name.strip(), written.strip()
+    if not equals or not name or "" in name.split("."):
+        raise UserError(f"--set {text}: write it as name=value, such as optim.lr=1e-4")
+    try:
+        return name, tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, written
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `UserError` where it is missing, or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not TOML: {error}") from None
+
+
+def study_toml(study: Study) -> str:
+    """The study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
+    return tomli_w.dumps(study.model_dump(mode="json"))
+
+
+def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
+    """Every field's dotted name, such as `optim.lr`, in the order of the file."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += dotted_names(field.annotation, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def flat(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:
+    """The fields of some sections by dotted name, tuples as lists: a row of a table."""
+    tree = study.model_dump(mode="json")
+    return {f"{section}.{name}": value for section in sections for name, value in tree[section].items()}
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, name = dotted.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise UserError(f"{dotted}: no such field; {section} holds a value, not a section")
+        tree = below
+    tree[name] = value
+
+
+def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for name, value in other.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(name), dict):
+            _merge(tree[name], value)
+        else:
+            tree[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; there is {', '.join(known)}"
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors():
+        where = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+        if problem["type"] == "extra_forbidden":
+            name = ".".join(where)
+            siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
+            known = siblings if len(where) > 1 else sorted(Study.model_fields)
+            lines.append(f"{name}: no such field{_nearest(name, known)}")
+            continue
+        if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
+            where = where[:-1]  # the branch of a union, not a part of the name
+        name = ".".join(where)
+        given = problem.get("input")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "literal_error" and isinstance(given, str):
+            choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+            lines.append(f"{name}: {given!r} is not a choice{_nearest(given, choices)}")
+        elif problem["type"] == "value_error":
+            lines.append(f"{name}: {message}" if name else message)
+        else:
+            lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
+    return list(dict.fromkeys(lines))

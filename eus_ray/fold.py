@@ -1,0 +1,374 @@
+"""One fold, trained and evaluated: plain PyTorch, no Ray.
+
+Read it from top to bottom: what a fold is given (`FoldData`), the fold itself (`Fold`: train an epoch,
+evaluate, save, load), and `train_fold`, which runs one from its first epoch to its last.
+
+    data = FoldData(images, masks, train=..., test=..., fold=0, ...)
+    record = train_fold(study.for_model("unet"), data)
+
+Everything random derives from (seed, architecture, settings, fold, epoch, image), so a fold gives the
+same numbers wherever it runs, beside whatever other folds, and after any number of interruptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from eus_ray.config import OptimSettings, Study, flat
+from eus_ray.data.arrays import to_original_grid
+from eus_ray.data.augment import Augmenter
+from eus_ray.losses import segmentation_loss
+from eus_ray.models import Outputs, build_model, probability
+from eus_ray.scores import THRESHOLD, counts, from_counts, quantise
+
+Index = npt.NDArray[np.int64]
+
+
+class TrainingFailed(Exception):
+    """A fold that cannot go on: its loss is not a number. Trying again would end the same way."""
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold sees of the data.
+
+    `images` and `masks` are `(N, S, S)` uint8 of the whole data set (gray; 0 or 1), shared by all folds
+    and never written; `train` and `test` are rows of them. `truth_of(row)` gives the uint8 mask on the
+    evaluation grid, which is the row of `masks` unless `evaluate.grid` is `original`.
+    """
+
+    fold: int
+    images: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.uint8]
+    train: Index
+    test: Index
+    image_ids: list[str]
+    patient_ids: list[str]
+    truth_of: Callable[[int], npt.NDArray[np.uint8]] | None = None
+
+
+@dataclass
+class Record:
+    """A fold's rows for the tables of the study folder, as far as it has come."""
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Fold:
+    """One fold of one architecture with one set of settings."""
+
+    def __init__(self, study: Study, data: FoldData, device: torch.device, state: bytes | None = None) -> None:
+        """A fold before its first epoch, or as it was when `state()` gave these bytes.
+
+        Raises `ValueError` where the state is damaged, or of a fold with other settings.
+        """
+        self.study, self.data, self.device = study, data, device
+        self.epoch = 0
+        """Epochs done."""
+        self.identity = settings_digest(study)
+        start = study.model if state is None else study.model.model_copy(update={"pretrained": False, "weights": ""})
+        self.model = build_model(start, seed=self._seed("weights")).to(device)
+        if study.train.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.precision = precision_for(study.train.precision, device)
+        self.optimizer = _optimizer(study.optim, self.model, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self._local = threading.local()
+        if state is not None:
+            self._load_state(state)
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch == self.study.train.epochs
+
+    # ---- training -------------------------------------------------------------------------------
+
+    def train_epoch(self) -> dict[str, Any]:
+        """Train the next epoch; its row of the `epochs` table. Raises `TrainingFailed` on a NaN loss."""
+        started = time.perf_counter()
+        train, size = self.study.train, len(self.data.train)
+        torch.manual_seed(self._seed("layers", self.epoch))  # for layers that draw: dropout, drop path
+        order = np.random.default_rng(self._seed("order", self.epoch)).permutation(self.data.train)
+        batches = _batches(order, train.batch_size)
+        groups = [batches[first : first + train.accumulate] for first in range(0, len(batches), train.accumulate)]
+        first_rate = learning_rate(self.study.optim, self.epoch, 0, len(groups), train.epochs)
+        total_loss, total_dsc = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.model.train()
+        loaded = self._load(batches)
+        for step, group in enumerate(groups):
+            rate = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
+            for options in self.optimizer.param_groups:
+                options["lr"] = rate
+            self.optimizer.zero_grad(set_to_none=True)
+            images_in_step = sum(map(len, group))
+            for image, truth in itertools.islice(loaded, len(group)):
+                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                    outputs = self.model(image)
+                loss = segmentation_loss(outputs, truth, self.study.loss)
+                # the mean over the images of the step, however they are cut into batches
+                self.scaler.scale(loss * (len(image) / images_in_step)).backward()
+                total_loss += loss.detach().double() * len(image)
+                total_dsc += _batch_dsc(outputs, truth)
+            if train.clip_norm > 0:
+                self.scaler.unscale_(self.optimizer)
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        mean_loss = total_loss.item() / size  # the one wait for a GPU in an epoch
+        if not math.isfinite(mean_loss):
+            where = f"fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}"
+            raise TrainingFailed(f"the loss is {mean_loss} in {where}; a lower optim.lr or train.clip_norm may help")
+        self.epoch += 1
+        return self._epoch_row("train", mean_loss, total_dsc.item() / size, first_rate, started)
+
+    def _load(self, batches: list[Index]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Augmented batches: images `(B, 1, S, S)` in [0, 1] and truths, on the device.
+
+        On a GPU, threads prepare the next batches while it computes; on a CPU they would only take
+        turns with the arithmetic. Which thread prepares an image changes nothing in it.
+        """
+        if self.device.type == "cpu":
+            for rows in batches:
+                yield self._to_device([self._augmented(int(row)) for row in rows])
+            return
+        with ThreadPoolExecutor(max(2, self.study.run.threads_per_fold)) as pool:
+            ahead = [[pool.submit(self._augmented, int(row)) for row in rows] for rows in batches[:2]]
+            for number in range(len(batches)):
+                if number + 2 < len(batches):
+                    ahead.append([pool.submit(self._augmented, int(row)) for row in batches[number + 2]])
+                yield self._to_device([future.result() for future in ahead.pop(0)])
+
+    def _augmented(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        if not hasattr(self._local, "augment"):
+            self._local.augment = Augmenter(self.study.augment)  # one a thread: it holds a generator
+        seed = self._seed("augment", self.epoch, self.data.image_ids[row])
+        image, mask = self._local.augment(self.data.images[row], self.data.masks[row], seed)
+        return image, mask
+
+    def _to_device(
+        self, pairs: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        image = torch.from_numpy(np.stack([image for image, _ in pairs])[:, None])
+        truth = torch.from_numpy(np.stack([mask for _, mask in pairs])[:, None])
+        if self.device.type == "cuda":
+            image, truth = image.pin_memory(), truth.pin_memory()
+        image = image.to(self.device, non_blocking=True).float() / 255
+        if self.study.train.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return image, truth.to(self.device, non_blocking=True).float()
+
+    # ---- evaluation -----------------------------------------------------------------------------
+
+    def evaluate(self, record: Record) -> dict[str, Any]:
+        """Score the test images with the weights as they are: rows of all three tables.
+
+        Counts are taken from the stored 16-bit probabilities, so that analysis finds the same ones.
+        """
+        started = time.perf_counter()
+        losses: list[float] = []
+        all_counts: list[npt.NDArray[np.int64]] = []
+        self.model.eval()
+        for rows in np.array_split(
+            self.data.test, range(self.study.train.batch_size, len(self.data.test), self.study.train.batch_size)
+        ):
+            image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in rows])
+            with torch.inference_mode():
+                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                    outputs = self.model(image)
+                losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(rows))
+                maps = probability(outputs).cpu().numpy()
+            if not np.isfinite(maps).all():
+                raise TrainingFailed(
+                    f"probabilities are not numbers in fold {self.data.fold} after epoch {self.epoch - 1}"
+                )
+            for row, map_ in zip(rows.tolist(), maps, strict=True):
+                stored, truth_mask = self._on_evaluation_grid(row, map_)
+                all_counts.append(counts(stored >= THRESHOLD, truth_mask.astype(bool)))
+                record.scores.append(self._score_row(row, "test", all_counts[-1]))
+                record.predictions.append(
+                    {
+                        "image_id": self.data.image_ids[row],
+                        "height": stored.shape[0],
+                        "width": stored.shape[1],
+                        "probability": stored.ravel(),
+                    }
+                )
+        dsc = float(from_counts("dsc", np.stack(all_counts)).mean())
+        rate = record.epochs[-1]["lr"] if record.epochs else self.study.optim.lr
+        return self._epoch_row("test", sum(losses) / len(self.data.test), dsc, rate, started)
+
+    def _on_evaluation_grid(
+        self, row: int, map_: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+        if self.data.truth_of is None:
+            return quantise(map_), self.data.masks[row]
+        truth = self.data.truth_of(row)
+        height, width = truth.shape
+        return quantise(to_original_grid(map_, height, width, self.study.data.resize)), truth
+
+    def _score_row(self, row: int, split: str, tp_fp_fn_tn: npt.NDArray[np.int64]) -> dict[str, Any]:
+        named = dict(zip(("tp", "fp", "fn", "tn"), tp_fp_fn_tn.tolist(), strict=True))
+        ids = {"image_id": self.data.image_ids[row], "patient_id": self.data.patient_ids[row]}
+        return {"epoch": self.epoch - 1, **ids, "split": split, **named}
+
+    def _epoch_row(self, split: str, loss: float, dsc: float, lr: float, started: float) -> dict[str, Any]:
+        seconds = time.perf_counter() - started
+        return {"epoch": self.epoch - 1, "split": split, "loss": loss, "dsc": dsc, "lr": lr, "seconds": seconds}
+
+    # ---- state ----------------------------------------------------------------------------------
+
+    def state(self) -> bytes:
+        """The fold as a safetensors file: weights under `model/`, and while it is unfinished the optimiser's
+        state under `optimizer/`. There is no random state to keep: it derives from the epoch."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        if not self.finished:
+            for index, values in self.optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+            for name, value in self.scaler.state_dict().items():
+                tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return save_tensors(tensors, {"epoch": str(self.epoch), "settings": self.identity})
+
+    def _load_state(self, data: bytes) -> None:
+        try:
+            metadata = safetensors_metadata(data)
+            tensors = load_tensors(data)
+        except Exception as error:  # the library raises its own types for each kind of damage
+            raise ValueError(f"a damaged checkpoint: {error}") from error
+        if metadata.get("settings") != self.identity:
+            raise ValueError("a checkpoint of other settings")
+        weights = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+        self.model.load_state_dict(weights)
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.model.parameters())
+        for name, value in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                if value.shape == (parameter := parameters[int(index)]).shape and value.dim():
+                    # the fused step walks moments and weights side by side in memory
+                    value = torch.empty_like(parameter).copy_(value)
+                state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        scaler = {
+            name.removeprefix("scaler/"): value.item() for name, value in tensors.items() if name.startswith("scaler/")
+        }
+        if scaler:
+            self.scaler.load_state_dict({**scaler, "_growth_tracker": int(scaler["_growth_tracker"])})
+        self.epoch = int(metadata["epoch"])
+
+    def _seed(self, *parts: str | int) -> int:
+        return derive_seed(self.study.train.seed, self.identity, self.data.fold, *parts)
+
+
+def train_fold(study: Study, data: FoldData, device: torch.device | None = None) -> Record:
+    """One fold from its first epoch to its last, then its test images: the serial reference."""
+    prepare_process(study, device or torch.device("cpu"))
+    fold, record = Fold(study, data, device or torch.device("cpu")), Record()
+    while not fold.finished:
+        record.epochs.append(fold.train_epoch())
+    record.epochs.append(fold.evaluate(record))
+    return record
+
+
+def prepare_process(study: Study, device: torch.device) -> None:
+    """Set what a process has once: threads, and on request the same bits in each run on a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.set_num_threads(study.run.threads_per_fold)
+    cv2.setNumThreads(0)
+    torch.use_deterministic_algorithms(study.train.deterministic and device.type == "cuda")
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic
+
+
+def learning_rate(optim: OptimSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
+    """The learning rate of a step: `epoch` and `step` count from 0, `steps` is how many an epoch has.
+
+    `steps` multiplies by `gamma` from each milestone's epoch on (the paper's); `cosine` falls to 0 over
+    the run; `one_cycle` rises from lr/25 over the first 30 % and falls to lr/250,000 (Smith and Topin 2019).
+    """
+    if optim.schedule == "steps":
+        return optim.lr * optim.gamma ** sum(epoch >= milestone for milestone in optim.milestones)
+    last = max(1, steps * epochs - 1)
+    done = (epoch * steps + step) / last
+    if optim.schedule == "cosine":
+        return _cosine(optim.lr, 0.0, done)
+    if done <= 0.3:
+        return _cosine(optim.lr / 25, optim.lr, done / 0.3)
+    return _cosine(optim.lr, optim.lr / 250_000, (done - 0.3) / 0.7)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def precision_for(name: str, device: torch.device) -> torch.dtype:
+    """The type that the forward pass computes in."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def settings_digest(study: Study) -> str:
+    """A short name of everything in a study that changes a fold's numbers, apart from its data."""
+    settings = flat(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
+    del settings["data.manifest"], settings["data.duplicates"]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A 63-bit seed from what it is for; other parts, another independent seed."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def safetensors_metadata(data: bytes) -> dict[str, str]:
+    """The metadata in the head of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
+def _optimizer(optim: OptimSettings, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    if optim.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
+        )
+    return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+
+
+def _batches(order: Index, size: int) -> list[Index]:
+    """Batches of `size`; a single image left over joins the batch before it, because batch
+    normalisation cannot normalise one value."""
+    batches = [order[first : first + size] for first in range(0, len(order), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1 and size > 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
+
+
+def _batch_dsc(outputs: Outputs, truth: torch.Tensor) -> torch.Tensor:
+    """Sum of the images' DSC in a training batch, still on the device."""
+    with torch.no_grad():
+        predicted = (probability(outputs) >= 0.5).flatten(1)
+        wanted = truth.flatten(1) >= 0.5
+        both = (predicted & wanted).sum(1).double()
+        either = predicted.sum(1) + wanted.sum(1)
+        return torch.where(either == 0, 1.0, 2 * both / either.clamp(min=1)).sum()

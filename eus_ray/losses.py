@@ -1,0 +1,64 @@
+"""The losses: Dice (equation 1) and cross-entropy, summed over DAF-Net's predictions (equation 2)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eus_ray.config import LossSettings
+
+
+class Predictions(Protocol):
+    """Logits of a network; `eus_ray.models.Outputs` is one."""
+
+    @property
+    def si(self) -> Tensor: ...
+
+    @property
+    def slf(self) -> Tensor | None: ...
+
+
+def segmentation_loss(outputs: Predictions, truth: Tensor, settings: LossSettings) -> Tensor:
+    """The loss to minimise: a scalar in float32, whatever the precision of the logits.
+
+    Equation 2 with weights, L = `dice_weight` Dice + `bce_weight` cross-entropy:
+
+        slf_weight * sum_i level_weights[i] L(SLF_i) + si_weight * sum_j level_weights[j] L(SI_j)
+
+    over the four levels of `outputs.slf` and `outputs.si`, both `(N, 4, H, W)`. A network with one output,
+    `outputs.slf` None and `outputs.si` `(N, 1, H, W)`, has the loss si_weight * L(SI). `truth` is
+    `(N, 1, H, W)`, 0 or 1.
+    """
+    if outputs.slf is None:
+        return settings.si_weight * _level_losses(outputs.si, truth, settings).sum()
+    levels = torch.tensor(settings.level_weights, device=truth.device)
+    loss = settings.si_weight * (levels * _level_losses(outputs.si, truth, settings)).sum()
+    if settings.slf_weight:
+        loss = loss + settings.slf_weight * (levels * _level_losses(outputs.slf, truth, settings)).sum()
+    return loss
+
+
+def _level_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> Tensor:
+    """L of each of K levels, `(K,)`, from logits `(N, K, H, W)`."""
+    logits, truth = logits.float(), truth.float().expand_as(logits)
+    loss = logits.new_zeros(logits.shape[1])
+    if settings.dice_weight:
+        loss = loss + settings.dice_weight * dice_loss(logits.sigmoid(), truth, settings.smooth).mean(dim=0)
+    if settings.bce_weight:
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        loss = loss + settings.bce_weight * entropy.mean(dim=(0, 2, 3))
+    return loss
+
+
+def dice_loss(probability: Tensor, truth: Tensor, smooth: float) -> Tensor:
+    """Equation 1 of each image, `(..., H, W)` to `(...)`: 1 - (2 |P T| + smooth) / (|P| + |T| + smooth).
+
+    Areas are sums of probabilities. Truth empty: 1 - smooth / (|P| + smooth), which is 0 for an empty
+    prediction; with `smooth` 0 it is 1 for any prediction, an empty one included (the limit, not 0/0).
+    """
+    overlap = (probability * truth).sum(dim=(-2, -1))
+    areas = probability.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1))
+    return 1 - (2 * overlap + smooth) / (areas + smooth).clamp_min(torch.finfo(areas.dtype).tiny)

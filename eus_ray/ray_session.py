@@ -1,0 +1,117 @@
+"""Ray, started or joined: quiet, on this machine's loopback, and gone without a trace.
+
+With an address (`--address` or RAY_ADDRESS) the running cluster is joined; otherwise a local one is
+started for the time of the run and everything it wrote outside the study folder is deleted after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eus_ray.config import UserError
+
+_ENVIRONMENT = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks the network for a newer version when imported
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default, 2 s, is waited for at each end of a run
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # nodes of a cluster may have to start first
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: folds finish their epoch and are saved
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else every trial's scores go to CSV, JSON and TensorBoard too
+}
+
+
+_SCRATCH = "eus-"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Ray cluster that this process is connected to."""
+
+    scratch: Path
+    """A folder of this machine for what Ray insists on writing; deleted with the session."""
+    cpus: float
+    gpus: float
+    object_store_bytes: int
+
+
+@contextmanager
+def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[Session]:
+    """Join the cluster at `address` (or RAY_ADDRESS), or start a local one; one that is joined already is used.
+
+    Raises `UserError` where the address does not answer.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    for logger in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    joined = ray.is_initialized()
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    _sweep()
+    # short: Ray puts sockets below it, and their paths must not be longer than 107 characters
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
+    try:
+        if not joined:
+            _start(ray, address, num_cpus, scratch)
+        resources = ray.cluster_resources()
+        yield Session(
+            scratch=scratch,
+            cpus=resources.get("CPU", 0.0),
+            gpus=resources.get("GPU", 0.0),
+            object_store_bytes=int(resources.get("object_store_memory", 0)),
+        )
+    finally:
+        if not joined:
+            ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Delete what killed runs of this machine could not delete themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        pid = folder.name.removeprefix(_SCRATCH).split("-")[0]
+        if pid.isdigit() and not _process_lives(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _process_lives(pid: int) -> bool:
+    """Whether a process of this machine is there; one of another user counts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _start(ray: Any, address: str | None, num_cpus: int | None, scratch: Path) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
+    if address is None:
+        ray.init(
+            num_cpus=num_cpus,
+            include_dashboard=True,  # without it Ray Train cannot clean up after a stopped trial
+            dashboard_host="127.0.0.1",
+            _temp_dir=str(scratch / "ray"),
+            runtime_env=environment,
+            **quiet,
+        )
+        return
+    try:
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no Ray cluster at {address}: {first}; check --address or RAY_ADDRESS, or unset it to start a local one"
+        ) from None

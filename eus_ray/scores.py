@@ -1,0 +1,57 @@
+"""Metrics that come from pixel counts, and patients' means. NumPy only; metrics.md §2 of the field's conventions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+THRESHOLD = 32768
+"""A stored probability, rint(p * 65535), at or above this is lesion."""
+
+COUNT_METRICS = ("dsc", "iou", "sen", "sp", "pc", "acc")
+
+
+def quantise(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
+    """Probabilities in [0, 1] as stored: rint(p * 65535) in float64, half to even."""
+    return np.rint(probability.astype(np.float64) * 65535.0).astype(np.uint16)
+
+
+def counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """TP, FP, FN, TN of masks `(N, H, W)`, as `(N, 4)`."""
+    if predicted.shape != truth.shape:
+        raise ValueError(f"masks differ in shape: {predicted.shape} and {truth.shape}")
+    pixels = predicted.shape[-1] * predicted.shape[-2]
+    both = np.count_nonzero(predicted & truth, axis=(-2, -1))
+    in_prediction = np.count_nonzero(predicted, axis=(-2, -1))
+    in_truth = np.count_nonzero(truth, axis=(-2, -1))
+    neither = pixels - in_prediction - in_truth + both
+    return np.stack([both, in_prediction - both, in_truth - both, neither], axis=-1).astype(np.int64)
+
+
+def from_counts(name: str, tp_fp_fn_tn: npt.ArrayLike, policy: str = "defined") -> npt.NDArray[np.float64]:
+    """One of `COUNT_METRICS` from counts `(..., 4)`, as float64 `(...)`.
+
+    Where a formula is 0/0, `defined` gives 1 when prediction and truth agree on the class concerned,
+    else 0; `strict` gives NaN. Both empty: DSC = IoU = SEN = PC = 1.
+
+    >>> from_counts("dsc", [[3, 1, 2, 10], [0, 0, 0, 16]]).tolist()
+    [0.6666666666666666, 1.0]
+    """
+    tp, fp, fn, tn = np.moveaxis(np.asarray(tp_fp_fn_tn, dtype=np.float64), -1, 0)
+    above, below, agree = {
+        "dsc": (2 * tp, 2 * tp + fp + fn, fp + fn == 0),
+        "iou": (tp, tp + fp + fn, fp + fn == 0),
+        "sen": (tp, tp + fn, fp == 0),
+        "sp": (tn, tn + fp, fn == 0),
+        "pc": (tp, tp + fp, fn == 0),
+        "acc": (tp + tn, tp + fp + fn + tn, fp + fn == 0),
+    }[name]
+    undefined = np.nan if policy == "strict" else agree.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(below == 0, undefined, above / below)
+
+
+def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The mean of each patient's images, patients in sorted order; none for no images."""
+    _, index = np.unique(np.asarray(patients), return_inverse=True)
+    return np.bincount(index, weights=values) / np.maximum(np.bincount(index), 1)

@@ -1,0 +1,92 @@
+"""The cross-validation as one would write it first: plain PyTorch, one fold after another, two threads.
+
+    python -m tests.benchmarks.plain_loop STUDY.toml
+
+Same folds, network, loss, augmentation settings, optimiser, schedule, epochs and batch size as the study
+file says; contiguous tensors, torch's own data loader and schedulers. Prints the mean test DSC over folds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from eus_ray.config import Study, load_study
+from eus_ray.losses import segmentation_loss
+from eus_ray.models import build_model, probability
+from eus_ray.prepare import check_data
+
+
+class Images(Dataset):
+    def __init__(self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, transform: A.Compose | None) -> None:
+        self.images, self.masks, self.rows, self.transform = images, masks, rows, transform
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = self.images[self.rows[index]], self.masks[self.rows[index]]
+        if self.transform is not None:
+            both = self.transform(image=image, mask=mask)
+            image, mask = both["image"], both["mask"]
+        return torch.from_numpy(image)[None].float() / 255, torch.from_numpy(mask)[None].float()
+
+
+def train_one_fold(study: Study, images: np.ndarray, masks: np.ndarray, folds: np.ndarray, fold: int) -> float:
+    torch.manual_seed(fold)
+    augment = A.Compose(
+        [
+            A.Affine(rotate=(-5, 5), scale=(0.9, 1.1), p=1.0),
+            A.HorizontalFlip(p=study.augment.flip_probability),
+        ]
+    )
+    train = Images(images, masks, np.flatnonzero(folds != fold), augment)
+    test = Images(images, masks, np.flatnonzero(folds == fold), None)
+    train_loader = DataLoader(train, batch_size=study.train.batch_size, shuffle=True)
+    test_loader = DataLoader(test, batch_size=study.train.batch_size)
+    model = build_model(study.model, seed=fold)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=study.optim.lr, weight_decay=study.optim.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=study.optim.lr, total_steps=study.train.epochs * len(train_loader)
+    )
+    for _ in range(study.train.epochs):
+        model.train()
+        for image, mask in train_loader:
+            optimizer.zero_grad()
+            loss = segmentation_loss(model(image), mask, study.loss)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    scores = []
+    with torch.no_grad():
+        for image, mask in test_loader:
+            predicted = probability(model(image)) >= 0.5
+            truth = mask[:, 0] >= 0.5
+            both = (predicted & truth).sum((1, 2))
+            scores += (2 * both / (predicted.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)).tolist()
+    return float(np.mean(scores))
+
+
+def main(study_path: str) -> None:
+    torch.set_num_threads(2)
+    study = load_study(Path(study_path))
+    dataset = check_data(study)
+    arrays = dataset.arrays()
+    (arch,) = study.models
+    study = study.for_model(arch)
+    scores = [
+        train_one_fold(study, arrays.images, arrays.masks, dataset.folds, fold) for fold in range(study.folds.count)
+    ]
+    print(f"mean test DSC over folds: {np.mean(scores):.4f} ({', '.join(f'{score:.3f}' for score in scores)})")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

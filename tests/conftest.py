@@ -1,0 +1,39 @@
+"""What all tests share: the real data where it is, a small phantom, one Ray session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def busbra() -> Path:
+    """The folder of real breast ultrasound; it is no part of the project."""
+    folder = Path(os.environ.get("EUS_RAY_BUSBRA", ROOT.parent / "shared/data/busbra"))
+    if not (folder / "manifest.csv").exists():
+        pytest.skip(f"the real data is not at {folder}; EUS_RAY_BUSBRA names its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a small synthetic data set: 10 patients, 20 images of 64 x 64, 2 of them cancer-free."""
+    from eus_ray.data.phantom import make_phantom
+
+    folder = tmp_path_factory.mktemp("phantom") / "set"
+    return make_phantom(folder, patients=10, images=18, seed=3, cancer_free=2, size=64)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[object]:
+    """One local Ray cluster for all tests that need it; commands run in this process join it."""
+    from eus_ray.ray_session import session
+
+    with session(num_cpus=2) as cluster:
+        yield cluster

@@ -1,0 +1,173 @@
+"""The study file: what it takes, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from eus_ray.config import (
+    ARCHITECTURES,
+    PRESETS,
+    Study,
+    UserError,
+    build_study,
+    dotted_names,
+    flat,
+    load_study,
+    parse_override,
+    read_toml,
+    study_toml,
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(path: Path | None = None, **options: object) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        load_study(path, **options)  # type: ignore[arg-type]
+    return error.value.lines
+
+
+def test_an_empty_study_file_is_all_defaults(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, ""))
+    assert study == Study()
+    assert study.models == ARCHITECTURES
+
+
+def test_values_reach_their_fields(tmp_path: Path) -> None:
+    text = '[optim]\nlr = 1e-4\noptimizer = "sgd"\n[folds]\nstratify = ["t_stage", "lesion_size"]\n'
+    study = load_study(write(tmp_path, text))
+    assert (study.optim.lr, study.optim.optimizer) == (1e-4, "sgd")
+    assert study.folds.stratify == ("t_stage", "lesion_size")
+
+
+def test_the_file_wins_over_the_preset_and_the_command_line_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "[optim]\nlr = 0.1\nmomentum = 0.5\n")
+    study = load_study(path, preset="paper", overrides=["optim.momentum=0.25"])
+    assert (study.optim.lr, study.optim.momentum, study.optim.weight_decay) == (0.1, 0.25, 0.01)
+
+
+def test_the_paper_preset_is_the_paper() -> None:
+    study = load_study(None, preset="paper")
+    assert (study.data.image_size, study.train.batch_size, study.train.epochs, study.folds.count) == (256, 32, 50, 5)
+    assert (study.optim.optimizer, study.optim.lr, study.optim.momentum) == ("sgd", 0.007, 0.9)
+    assert (study.optim.weight_decay, study.optim.milestones, study.optim.gamma) == (0.01, (5, 20), 0.02)
+    assert (study.augment.rotations_degrees, study.augment.scales) == ((-5, -2.5, 0, 2.5, 5), (0.9, 1, 1.1))
+    assert (study.augment.elastic_alpha, study.augment.elastic_sigma) == (2.048, 20.48)
+    assert study.augment.elastic_probability == 1
+    assert study.model.pretrained
+    assert study.model.decoder_init == "uniform"
+    assert study.model.encoder.startswith("resnext101_32x8d.")
+    assert study.loss.smooth == 1
+
+
+def test_every_field_of_the_preset_exists() -> None:
+    assert set(_dotted(read_toml(PRESETS["paper"]))) <= set(dotted_names())
+
+
+def test_the_manifest_is_relative_to_the_study_file(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, '[data]\nmanifest = "set/manifest.csv"\n'))
+    assert study.data.manifest == str(tmp_path / "set/manifest.csv")
+
+
+def test_settings_of_one_architecture(tmp_path: Path) -> None:
+    text = 'models = ["unet", "daf_net"]\n[only.unet]\n"model.width" = 16\n"optim.lr" = 0.01\n'
+    study = load_study(write(tmp_path, text))
+    unet, daf_net = study.for_model("unet"), study.for_model("daf_net")
+    assert (unet.model.arch, unet.model.width, unet.optim.lr) == ("unet", 16, 0.01)
+    assert (daf_net.model.arch, daf_net.model.width, daf_net.optim.lr) == ("daf_net", 64, 1e-3)
+
+
+def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
+    text = 'models = ["unet"]\n[data]\nintensity = [0, 4095]\n[only.unet]\n"model.width" = 8\n'
+    study = load_study(write(tmp_path, text), preset="paper")
+    again = load_study(write(tmp_path, study_toml(study)))
+    assert again == study
+    assert set(dotted_names()) - {"only"} <= set(_dotted(tomllib.loads(study_toml(study))))
+
+
+def _dotted(tree: dict, prefix: str = "") -> list[str]:
+    return [
+        name
+        for key, value in tree.items()
+        for name in ([prefix + key] if not isinstance(value, dict) else _dotted(value, f"{prefix}{key}."))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("3", 3), ("true", True), ('"a"', "a"), ("resnet18", "resnet18"), ("[1, 2]", [1, 2]), ("", "")],
+)
+def test_override_values(text: str, value: object) -> None:
+    assert parse_override(f"a.b={text}") == ("a.b", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[optim]\nlrr = 1\n", "optim.lrr: no such field; did you mean optim.lr?"),
+        ("[optm]\nlr = 1\n", "optm: no such field; did you mean optim?"),
+        ('[optim]\nlr = "fast"\n', "optim.lr: input should be a valid number"),
+        ("[optim]\nlr = -1\n", "optim.lr: input should be greater than 0, not -1"),
+        ("[optim]\nlr = inf\n", "optim.lr: input should be a finite number"),
+        ("[train]\nepochs = 0\n", "train.epochs: input should be greater than or equal to 1, not 0"),
+        ("[train]\nepochs = 1.5\n", "train.epochs: input should be a valid integer"),
+        ("[data]\nimage_size = 100\n", "data.image_size: input should be a multiple of 16, not 100"),
+        ('[optim]\nschedule = "cosin"\n', "optim.schedule: 'cosin' is not a choice; did you mean cosine?"),
+        ("[optim]\nmilestones = [20, 5]\n", "optim.milestones: epochs must rise, not [20, 5]"),
+        ('models = ["unett"]\n', "'unett' is not a choice; did you mean unet?"),
+        ("models = []\n", "models: must name one architecture at least"),
+        ('models = ["unet", "unet"]\n', "models: must name one architecture at least, and each once"),
+        ("[augment]\nscales = []\n", "augment.scales: needs one value at least"),
+        ("[loss]\ndice_weight = 0\n", "loss: dice_weight and bce_weight are both 0"),
+        ("[data]\nintensity = [5, 5]\n", "data.intensity: [low, high] must rise"),
+        ("[run]\nworkers = 2\nmin_workers = 3\n", "run: min_workers is 3, more than workers, 2"),
+        ('[only.unet]\n"optim.lrr" = 1\n', "[only.unet] optim.lrr: no such field; did you mean optim.lr?"),
+        ('[only.unet]\n"folds.count" = 3\n', "[only.unet] folds.count: is one for the whole study"),
+        ("[only.vnet]\n", "not a choice; did you mean unet?"),
+        ("a = [\n", "is not TOML"),
+        ("optim = 3\n", "optim: "),
+    ],
+)
+def test_refusals_say_what_and_where(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    lines = refusal(path)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"{path}: ")
+    assert said in lines[0]
+
+
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
+    lines = refusal(write(tmp_path, "[optim]\nlrr = 1\nmomentum = 2\n[train]\nepochs = -1\n"))
+    assert len(lines) == 3
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert "cannot be read (No such file" in refusal(tmp_path / "missing.toml")[0]
+
+
+@pytest.mark.parametrize("override", ["optim.lr", "=3", "optim..lr=1", ".lr=1"])
+def test_an_override_that_is_none(override: str) -> None:
+    assert "write it as name=value" in refusal(overrides=[override])[0]
+
+
+@pytest.mark.parametrize("override", ["optim.lr.x=1", "models.x=1"])
+def test_an_override_below_a_value(override: str) -> None:
+    (line,) = refusal(preset="paper", overrides=[override])
+    assert override.split("=")[0] in line
+
+
+def test_an_unknown_preset() -> None:
+    assert "did you mean paper?" in refusal(preset="papre")[0]
+
+
+def test_flat_names_are_dotted_names() -> None:
+    study = build_study({}, "nothing")
+    assert set(flat(study)) <= set(dotted_names())
+    assert flat(study)["optim.milestones"] == [5, 20]

@@ -1,0 +1,270 @@
+"""The Ray Train run: the same tables however the folds lie on workers, and after whatever was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from eus_ray.cli import main, run_cv
+from eus_ray.config import study_toml
+from eus_ray.data.arrays import decode_mask
+from eus_ray.scores import THRESHOLD, counts
+from eus_ray.store import Store, read_trials
+from tests.helpers import assert_same, light_study, serial, tables
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def reference(phantom: Path) -> dict[str, pd.DataFrame]:
+    return serial(light_study(phantom), "unet")
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(
+    ("workers", "order"), [(1, "abreast"), (1, "by_fold"), (2, "abreast"), (2, "by_fold"), (5, "abreast")]
+)
+def test_any_number_of_workers_and_either_order_give_the_serial_tables(
+    phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, workers: int, order: str
+) -> None:
+    study = light_study(phantom, f"run.workers={workers}", f"run.order={order}")
+    outcome = run_cv(study, tmp_path / "study")
+    assert outcome.states == {"unet": "complete"}
+    assert_same(tables(tmp_path / "study"), reference)
+    assert (outcome.folds_at_once["unet"] >= 2) == (workers > 1)
+
+
+@pytest.fixture(scope="module")
+def three(phantom: Path, ray_session: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of all three architectures, one worker each, so that two run side by side on two cores."""
+    folder = tmp_path_factory.mktemp("three") / "study"
+    models = ("unet", "attention_unet", "daf_net")
+    outcome = run_cv(light_study(phantom, "run.workers=1", "folds.count=3", models=models), folder)
+    assert set(outcome.states.values()) == {"complete"}
+    return folder
+
+
+def test_counts_of_training_are_those_of_the_stored_maps(three: Path) -> None:
+    store = Store(three)
+    cases = store.read_table("cases/cases.parquet").to_pandas().set_index("image_id")
+    scores = store.read_parts("scores").to_pandas().set_index(["model", "image_id"])
+    predictions = store.read_parts("predictions").to_pandas()
+    assert len(predictions) == len(scores) == 3 * len(cases)
+    for row in predictions.itertuples():
+        predicted = np.asarray(row.probability).reshape(row.height, row.width) >= THRESHOLD
+        truth = decode_mask(cases.loc[row.image_id, "truth"]).astype(bool)
+        expected = scores.loc[(row.model, row.image_id), ["tp", "fp", "fn", "tn"]].tolist()
+        assert counts(predicted, truth).tolist() == expected
+
+
+def test_every_image_is_tested_once_and_by_the_fold_that_never_saw_its_patient(three: Path) -> None:
+    store = Store(three)
+    manifest = store.read_table("manifest.parquet").to_pandas().set_index("image_id")
+    scores = store.read_parts("scores").to_pandas()
+    assert (scores["split"] == "test").all()
+    assert not scores.duplicated(["model", "image_id"]).any()
+    assert (manifest.loc[scores["image_id"], "fold"].to_numpy() == scores["fold"].to_numpy()).all()
+    assert (manifest.groupby("patient_id")["fold"].nunique() == 1).all()
+
+
+def test_the_study_folder_holds_what_it_should(three: Path) -> None:
+    trials = read_trials(Store(three)).set_index("model")
+    assert trials["state"].tolist() == ["complete"] * 3
+    assert trials["kind"].tolist() == ["fixed"] * 3
+    epochs = Store(three).read_parts("epochs").to_pandas()
+    test = epochs[epochs["split"] == "test"]
+    for model, value in trials["value"].items():
+        assert value == pytest.approx(test.loc[test["model"] == model, "dsc"].mean())
+    assert (epochs[epochs["split"] == "train"].groupby(["model", "fold"])["epoch"].apply(list).map(len) == 2).all()
+    names = Store(three).names()
+    assert "run.json" not in names
+    assert {f"logs/{model}_trial-0.log" for model in trials.index} <= set(names)
+    assert len([name for name in names if name.startswith("checkpoints/")]) == 9
+    assert not list(three.rglob(".*"))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_models_are_added_but_never_overwritten_and_no_study_is_mixed(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    study_file = tmp_path / "study.toml"
+    study_file.write_text(study_toml(light_study(phantom, "run.workers=1", "train.epochs=1", "folds.count=2")))
+    command = ["cv", str(study_file), "--out", str(folder)]
+    assert main(command) == 0
+    before = tables(folder)
+    assert main(command) == 2
+    assert "holds unet already (complete); --resume goes on with it" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0  # nothing to do
+    assert main([*command, "--resume", "--set", "optim.lr=0.5"]) == 2
+    assert "unet was begun with other settings: optim.lr was 0.001 and is 0.5" in capsys.readouterr().err
+    assert main([*command, "--set", "folds.seed=1", "--models", "daf_net"]) == 2
+    assert "holds another study: folds.assignment" in capsys.readouterr().err
+    assert main([*command, "--models", "daf_net"]) == 0
+    assert_same(tables(folder, "unet"), before)
+    assert set(read_trials(Store(folder))["model"]) == {"unet", "daf_net"}
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_loss_that_is_no_number_fails_the_trial_and_says_where(phantom: Path, tmp_path: Path) -> None:
+    study = light_study(phantom, "run.workers=2", "optim.lr=1e30", "optim.optimizer=sgd", "train.epochs=4")
+    outcome = run_cv(study, tmp_path / "study")
+    assert outcome.states == {"unet": "failed"}
+    (row,) = read_trials(Store(tmp_path / "study")).to_dict("records")
+    assert "the loss is nan in fold" in row["reason"]
+    assert "learning rate" in row["reason"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_metrics_on_the_original_pixels(phantom: Path, tmp_path: Path) -> None:
+    options = ("run.workers=1", "folds.count=2", "train.epochs=1", "evaluate.grid=original", "data.resize=pad")
+    run_cv(light_study(phantom, *options), tmp_path / "study")
+    scores = Store(tmp_path / "study").read_parts("scores").to_pandas()
+    assert (scores[["tp", "fp", "fn", "tn"]].sum(axis=1) == 64 * 64).all()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
+    phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import eus_ray.search
+
+    monkeypatch.setattr(eus_ray.search, "_STORE_SHARE", 0.0)
+    run_cv(light_study(phantom, "run.workers=2"), tmp_path / "study")
+    assert_same(tables(tmp_path / "study"), reference)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(phantom: Path, tmp_path: Path) -> None:
+    options = ("run.workers=2", "train.epochs=8", "data.image_size=64", "model.width=8")
+    expected = serial(light_study(phantom, *options), "unet")
+    folder = tmp_path / "study"
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_until(lambda: epochs_done(folder) >= 2)
+        worker = next(process for process in processes() if "RayTrainWorker" in name_of(process))
+        worker.kill()
+        killed.append(worker.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    outcome = run_cv(light_study(phantom, *options), folder)
+    thread.join()
+    assert killed
+    assert outcome.states == {"unet": "complete"}
+    assert_same(tables(folder), expected)
+    assert "lost worker" in (folder / "logs/unet_trial-0.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def slow_study(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, pd.DataFrame]]:
+    """A study file whose run is long enough to be interrupted, and its tables when it is not."""
+    study = light_study(phantom, "run.workers=2", "train.epochs=10", "data.image_size=64", "model.width=8")
+    path = tmp_path_factory.mktemp("slow") / "study.toml"
+    path.write_text(study_toml(study))
+    return path, serial(study, "unet")
+
+
+@pytest.mark.parametrize("what", ["driver", "everything", "interrupt"])
+def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
+    slow_study: tuple[Path, dict[str, pd.DataFrame]], tmp_path: Path, what: str
+) -> None:
+    study_file, expected = slow_study
+    folder, scratch = tmp_path / "study", tmp_path / "t"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "eus_ray.cli", "cv", str(study_file), "--out", str(folder)]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    before = {process.pid for process in processes()}
+
+    def left_over() -> list[str]:
+        return [name_of(process) for process in processes() if process.pid not in before]
+
+    run = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+    wait_until(lambda: epochs_done(folder) >= 2)
+    if what == "interrupt":
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=120) == 130
+    else:
+        victims = [run.pid]
+        if what == "everything":
+            victims += [process.pid for process in processes() if process.pid not in before]
+        for pid in victims:
+            with pytest.MonkeyPatch.context():
+                os.kill(pid, signal.SIGKILL)
+        run.wait(timeout=30)
+    done = epochs_done(folder)
+    assert 0 < done < 50, "it was meant to be stopped in mid-run"
+    resumed = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(tables(folder), expected)
+    wait_until(lambda: not left_over(), left_over)
+    assert list(scratch.iterdir()) == []
+    assert not list(folder.rglob(".*"))
+
+
+def test_two_runs_in_one_folder_do_not_meet(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from eus_ray.prepare import Claim
+
+    study_file = tmp_path / "study.toml"
+    study_file.write_text(study_toml(light_study(phantom)))
+    with Claim(Store(tmp_path / "study")):
+        names = Store(tmp_path / "study").names()
+        assert main(["cv", str(study_file), "--out", str(tmp_path / "study")]) == 2
+        assert "another run writes here" in capsys.readouterr().err
+        assert Store(tmp_path / "study").names() == names
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_object_store_has_one_copy_of_the_arrays(phantom: Path) -> None:
+    import ray
+
+    arrays = np.random.default_rng(0).integers(0, 255, (2000, 64, 64), dtype=np.uint8)
+    handle = ray.put((arrays, arrays[:1]))
+
+    @ray.remote(num_cpus=0.1)
+    def look(shared: list) -> tuple[bool, bool]:
+        images, _ = ray.get(shared[0])
+        time.sleep(0.2)
+        return images.flags.owndata, images.flags.writeable
+
+    assert ray.get([look.remote([handle]) for _ in range(5)]) == [(False, False)] * 5
+
+
+def processes() -> Iterator[psutil.Process]:
+    """Processes that are Ray's, or a command of ours."""
+    for process in psutil.process_iter():
+        if any(word in name_of(process) for word in ("ray::", "raylet", "gcs_server", "eus_ray.cli", "ray/dashboard")):
+            yield process
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def epochs_done(folder: Path) -> int:
+    rows = Store(folder).read_parts("epochs", ["split"]).to_pandas() if folder.exists() else pd.DataFrame({"split": []})
+    return int((rows["split"] == "train").sum())
+
+
+def wait_until(condition: Callable[[], bool], say: Callable[[], object] = lambda: "", seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited in vain {say()}"
+        time.sleep(0.1)

@@ -1,0 +1,155 @@
+"""The study folder: files that appear whole, and tables that can be read while they are written."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eus_ray import store as names
+from eus_ray.config import UserError
+from eus_ray.store import Store, read_trials, write_trials
+
+
+def epochs(fold: int, count: int = 2) -> pa.Table:
+    rows = [
+        {"model": "unet", "trial": 0, "repeat": 0, "fold": fold, "epoch": epoch, "split": "train"}
+        | {"loss": 1.0 / (epoch + 1), "dsc": 0.5, "lr": 0.1, "seconds": 1.0}
+        for epoch in range(count)
+    ]
+    return pa.Table.from_pylist(rows, schema=names.EPOCHS)
+
+
+def test_nothing_exists_before_the_first_write(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study")
+    assert not store.exists()
+    assert store.names() == []
+    assert store.read_parts("epochs").num_rows == 0
+    assert read_trials(store).empty
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("location", ["path", "uri"])
+def test_a_file_reads_back(tmp_path: Path, location: str) -> None:
+    store = Store(tmp_path / "s" if location == "path" else f"file://{tmp_path}/s")
+    store.write_text("a/b.txt", "one")
+    store.write_text("a/b.txt", "two")
+    assert store.read_text("a/b.txt") == "two"
+    assert store.names() == ["a/b.txt"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    store.write_text("f", "old")
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_text("f", "new")
+    assert store.read_text("f") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_no_room_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write f \(No space left on device\); make room"):
+        Store(tmp_path).write_text("f", "new")
+
+
+def test_files_that_a_killed_writer_left_aside_are_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_text("a/f", "x")
+    aside = tmp_path / "a" / f".f.{'0' * 32}"
+    aside.write_text("half")
+    assert store.names() == ["a/f"]
+    assert store.sweep() == 1
+    assert not aside.exists()
+    assert store.read_text("a/f") == "x"
+
+
+def test_parts_are_partitioned_by_model_and_carry_the_schema(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_part("epochs", "unet", 0, 0, 1, epochs(1))
+    (name,) = store.names("epochs")
+    assert name == "epochs/model=unet/trial-0_repeat-0_fold-1.parquet"
+    file = pq.ParquetFile(tmp_path / name)
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    assert file.schema_arrow.metadata[b"eus_ray_schema"] == b"1"
+    assert file.schema_arrow.remove_metadata() == names.EPOCHS
+    assert pq.read_table(tmp_path / "epochs", partitioning=None).num_rows == 2  # any other reader too
+
+
+def test_finishing_a_trial_keeps_every_row_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for fold in range(3):
+        store.write_part("epochs", "unet", 0, 0, fold, epochs(fold))
+    before = store.read_parts("epochs")
+    store.finish_trial("unet", 0, 0, 3)
+    assert store.read_parts("epochs").equals(before)
+    assert store.names("epochs") == ["epochs/model=unet/trial-0_repeat-0.parquet"]
+    store.finish_trial("unet", 0, 0, 3)  # once more, as after a kill
+    assert store.read_parts("epochs").equals(before)
+
+
+def test_a_trial_that_was_killed_while_it_finished_counts_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for fold in range(2):
+        store.write_part("epochs", "unet", 0, 0, fold, epochs(fold))
+    whole = store.read_parts("epochs")
+    store.write_table(names.whole_name("epochs", "unet", 0, 0), whole)  # the parts are still there
+    assert store.read_parts("epochs").num_rows == 4
+    store.finish_trial("unet", 0, 0, 2)
+    assert store.read_parts("epochs").equals(whole)
+
+
+def test_reading_while_writing_sees_whole_parts_only(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stop = threading.Event()
+
+    def write() -> None:
+        for trial in range(40):
+            for fold in range(2):
+                store.write_part("epochs", "unet", trial, 0, fold, epochs(fold))
+            store.finish_trial("unet", trial, 0, 2)
+        stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while not stop.is_set():
+        seen.append(store.read_parts("epochs").num_rows)
+    writer.join()
+    assert seen == sorted(seen), "rows must never vanish"
+    assert all(rows % 2 == 0 for rows in seen)
+    assert store.read_parts("epochs").num_rows == 160
+
+
+def test_trials_keep_their_settings_as_columns(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    row = {"model": "unet", "kind": "fixed", "trial": 0, "state": "running", "reason": "", "folds_done": 0}
+    write_trials(store, [row | {"value": None, "optim.lr": 0.1, "train.epochs": 3, "model.encoder": "resnet18"}])
+    (read,) = read_trials(store).to_dict("records")
+    assert (read["optim.lr"], read["train.epochs"], read["model.encoder"]) == (0.1, 3, "resnet18")
+    assert read["value"] != read["value"]
+
+
+def test_only_the_holder_of_the_token_may_write(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert not store.is_held_by("a")
+    store.write_json(names.RUN, {"token": "a", "stop": False})
+    assert store.is_held_by("a")
+    assert not store.stop_is_wanted("a")
+    assert store.stop_is_wanted("b")
+    store.write_json(names.RUN, {"token": "a", "stop": True})
+    assert store.stop_is_wanted("a")
