@@ -145,23 +145,22 @@ def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str 
     """Check everything, then cross-validate with live progress. Raises `UserError` before anything is written."""
     from rich.console import Console
 
-    from eus_ray.models import check_model, num_weight_bytes
+    from eus_ray.models import check_model
     from eus_ray.prepare import check_data, check_identity, check_room
     from eus_ray.store import Store
 
     store = Store(out)
-    settings = [study.for_model(arch).model for arch in study.models]
-    lines: list[str] = []
-    for each in settings:
+    bytes_of_weights, lines = 0, []
+    for arch in study.models:
         try:
-            check_model(each)
+            bytes_of_weights += check_model(study.for_model(arch).model)
         except UserError as error:
             lines += error.lines
     if lines:
         raise UserError(*dict.fromkeys(lines))
     dataset = check_data(study)
     check_identity(store, dataset)
-    check_room(store, dataset, sum(map(num_weight_bytes, settings)))
+    check_room(store, dataset, bytes_of_weights)
 
     from eus_ray.progress import LiveProgress
     from eus_ray.ray_session import session

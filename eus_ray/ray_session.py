@@ -55,6 +55,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
 
     for logger in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    before = os.environ.get("TMPDIR")
     joined = ray.is_initialized()
     address = address or os.environ.get("RAY_ADDRESS") or None
     _sweep()
@@ -62,6 +63,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
     try:
         if not joined:
+            os.environ["TMPDIR"] = str(scratch)  # where Ray's processes leave what they forget
             _start(ray, address, num_cpus, scratch)
         resources = ray.cluster_resources()
         yield Session(
@@ -73,6 +75,9 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     finally:
         if not joined:
             ray.shutdown()
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
         shutil.rmtree(scratch, ignore_errors=True)
 
 

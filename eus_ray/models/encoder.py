@@ -1,0 +1,232 @@
+"""DAF-Net's encoder: any timm network that gives four levels of feature maps, and its weights.
+
+timm takes seconds to import, so the functions that need it import it themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from eus_ray.config import UserError
+
+NUM_LEVELS = 4
+PROBE_SIZE = 48
+"""A multiple of 16 but not of 32, and not a size that any encoder is made for (pixels)."""
+HUB_TIMEOUT_S = 5.0
+
+
+class Encoder(nn.Module):
+    """Feature maps of timm's network `name`, its four deepest levels, the finest first.
+
+    Images `(N, 1, H, W)` in [0, 1] are normalised here with the mean and standard deviation that belong to
+    the network's weights, averaged over colours. First convolutions for colour are summed over colours.
+    Channels of the levels: `channels`. `weights` (a file, safetensors or PyTorch) goes before `pretrained`
+    (timm's weights, from the local cache or the hub). Raises `UserError` as `check_encoder` does, and where
+    the file does not fit.
+    """
+
+    def __init__(self, name: str, pretrained: bool = False, weights: str = "") -> None:
+        check_encoder(name, pretrained, weights)
+        import timm
+
+        super().__init__()
+        self.channels = level_channels(name)
+        source: dict[str, Any] = {}
+        if pretrained and not weights:
+            cached = _cached_file(timm.models.get_pretrained_cfg(name))
+            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": cached} if cached else None}
+        try:
+            body: Any = timm.create_model(name, features_only=True, in_chans=1, **source)
+        except OSError as error:
+            raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), _first_line(error))) from None
+        if weights:
+            _load_weights(body, name, Path(weights))
+        self.body = body
+        mean, std = body.pretrained_cfg["mean"], body.pretrained_cfg["std"]
+        self.mean, self.std = sum(mean) / len(mean), sum(std) / len(std)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Four levels `(N, channels[i], h_i, w_i)` of images `(N, 1, H, W)`."""
+        levels: list[Tensor] = self.body((image - self.mean) / self.std)
+        return levels[-NUM_LEVELS:]
+
+
+def check_encoder(name: str, pretrained: bool = False, weights: str = "") -> None:
+    """Raise `UserError` where `Encoder(name, pretrained, weights)` could not be built; builds no weights.
+
+    Whether the hub can be reached is asked only for weights that are not in the local cache.
+    """
+    lines: list[str] = []
+    try:
+        level_channels(name)
+    except UserError as error:
+        lines += error.lines
+    if weights and not Path(weights).is_file():
+        lines.append(f"model.weights: {weights}: no such file; give the encoder's weights (.safetensors or .pth)")
+    if pretrained and not weights and not lines:
+        lines += _explain_unavailable(name)
+    if lines:
+        raise UserError(*lines)
+
+
+@functools.cache
+def level_channels(name: str) -> tuple[int, ...]:
+    """Channels of the network's four deepest levels, the finest first. Raises `UserError` where it has none.
+
+    Found by a forward pass on torch's meta device, which has shapes but no numbers.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise UserError(f"model.encoder: timm has no network {name}{_nearest(name, timm.list_models())}")
+    architecture, _, tag = name.partition(".")
+    published = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in published:
+        raise UserError(f"model.encoder: timm has no weights {tag} of {architecture}{_nearest(name, published)}")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            network: Any = timm.create_model(name, features_only=True, in_chans=1).eval()
+            channels = tuple(network.feature_info.channels())
+    except Exception as error:  # timm's 1,400 networks refuse in as many ways
+        raise UserError(
+            f"model.encoder: {name} gives no feature maps ({_first_line(error)}); take one such as resnet18"
+        ) from None
+    if len(channels) < NUM_LEVELS:
+        raise UserError(
+            f"model.encoder: {name} has {len(channels)} levels of feature maps, and DAF-Net needs {NUM_LEVELS}; "
+            "take one such as resnet18"
+        )
+    try:
+        with torch.device("meta"), torch.no_grad():
+            levels = network(torch.zeros(1, 1, PROBE_SIZE, PROBE_SIZE))
+    except Exception as error:
+        raise UserError(
+            f"model.encoder: {name} does not take images of {PROBE_SIZE} pixels ({_first_line(error)}); "
+            "take one for any multiple of 16, such as resnet18"
+        ) from None
+    if [level.shape[1] for level in levels] != list(channels):
+        raise UserError(f"model.encoder: {name} does not give its features as images; take one such as resnet18")
+    return channels[-NUM_LEVELS:]
+
+
+def _explain_unavailable(name: str) -> list[str]:
+    """Why timm's weights cannot be had; empty where they can."""
+    import timm
+
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        return [f"model.pretrained: timm publishes no weights of {name}; see timm.list_pretrained()"]
+    if _cached_file(config):
+        return []
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return [_no_download(name, config, "HF_HUB_OFFLINE is set")]
+    # The hub's own client would try for most of a minute before it gave up.
+    request = urllib.request.Request(constants.ENDPOINT if config.hf_hub_id else str(config.url), method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError as error:
+        return [_no_download(name, config, f"{request.host}: {getattr(error, 'reason', error)}")]
+    return []
+
+
+def _no_download(name: str, config: Any, reason: str) -> str:
+    address = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
+    return (
+        f"model.pretrained: the weights of {name} cannot be downloaded ({reason}); fetch them from {address} "
+        "where there is a network, and name the file (model.safetensors) as model.weights"
+    )
+
+
+def _cached_file(config: Any) -> str | None:
+    """The path of weights that were downloaded before; with it nothing asks the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        cached = try_to_load_from_cache(config.hf_hub_id, file) if config.hf_hub_id else None
+        if isinstance(cached, str):
+            return cached
+    return None
+
+
+def _load_weights(body: Any, name: str, path: Path) -> None:
+    """Copy a file's tensors into the network; what the file has besides (its classifier) is left.
+
+    timm loads a file without a word where names differ, hence our own look at every tensor.
+    """
+    from timm.models import adapt_input_conv
+
+    given = _read_weights(path)
+    first = body.pretrained_cfg.get("first_conv") or ()
+    first_convs = {_flat(f"{conv}.weight") for conv in ((first,) if isinstance(first, str) else first)}
+    colours = (body.pretrained_cfg.get("input_size") or (3,))[0]
+    missing: list[str] = []
+    misfits: list[str] = []
+    for key, own in body.state_dict().items():
+        found = given.get(_flat(key))
+        if found is None:
+            if not key.endswith("num_batches_tracked"):  # older files have none, and nothing reads it
+                missing.append(key)
+            continue
+        if _flat(key) in first_convs and found.shape != own.shape and found.ndim == 4:
+            found = adapt_input_conv(1, found, base_chans=colours)
+        if found.shape != own.shape:
+            misfits.append(f"{key} is {tuple(found.shape)}, not {tuple(own.shape)}")
+            continue
+        own.copy_(found)
+    lines = []
+    for what, names in (("are missing", missing), ("have another shape", misfits)):
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            lines.append(
+                f"model.weights: {path}: {len(names)} of {name}'s {len(body.state_dict())} tensors {what} ({shown}); "
+                f"give timm's file for {name}"
+            )
+    if lines:
+        raise UserError(*lines)
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    from timm.models import load_state_dict
+
+    try:
+        # Chooses by suffix; PyTorch files are opened with weights_only=True, which runs no code.
+        state = load_state_dict(str(path), weights_only=True)
+        return {_flat(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
+        raise UserError(
+            f"model.weights: {path}: cannot be read as weights ({_first_line(error)}); it must "
+            "be a safetensors file or a PyTorch state dictionary without code"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _flat(key: str) -> str:
+    """A tensor's name, alike in timm's classifiers (`stages.0.`) and feature networks (`stages_0.`, `model.stages.0.`).
+
+    >>> _flat("model.stages.0.weight") == _flat("stages_0.weight")
+    True
+    """
+    return key.removeprefix("model.").replace(".", "_")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else "; see timm.list_models()"

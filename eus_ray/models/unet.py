@@ -1,0 +1,61 @@
+"""U-Net (Ronneberger et al. 2015), padded so that the output has the size of the input, with batch norm."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eus_ray.config import ModelSettings
+from eus_ray.models.outputs import Outputs, SegmentationNetwork, register
+
+NUM_LEVELS = 5
+
+
+def level_widths(width: int) -> list[int]:
+    """Channels of each level, the finest first: every level doubles them."""
+    return [width * 2**level for level in range(NUM_LEVELS)]
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3x3 convolutions, each with batch norm and ReLU: `(N, C_in, H, W)` to `(N, C_out, H, W)`."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+@register("unet")
+class UNet(SegmentationNetwork):
+    """31.0 M parameters at width 64."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = level_widths(width)
+        self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([1, *widths]))
+        pairs = list(pairwise(widths))  # (finer, coarser)
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, kernel_size=2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(ConvBlock(2 * a, a) for a, _ in pairs)
+        self.head = nn.Conv2d(width, 1, kernel_size=1)
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings) -> Self:
+        return cls(settings.width)
+
+    def forward(self, image: Tensor) -> Outputs:
+        skips = [self.down[0](image)]
+        for block in self.down[1:]:
+            skips.append(block(F.max_pool2d(skips[-1], 2)))
+        x = skips.pop()
+        for level in reversed(range(len(skips))):
+            x = self.up[level](torch.cat([skips[level], self.grow[level](x)], dim=1))
+        return Outputs(si=self.head(x), slf=None)
