@@ -150,7 +150,8 @@ def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str 
     from eus_ray.store import Store
 
     store = Store(out)
-    bytes_of_weights, lines = 0, []
+    bytes_of_weights = 0
+    lines: list[str] = []
     for arch in study.models:
         try:
             bytes_of_weights += check_model(study.for_model(arch).model)
@@ -290,7 +291,7 @@ def _print_table(frame: pd.DataFrame, title: str) -> None:
     for column in frame.columns:
         table.add_column(str(column))
     for row in frame.itertuples(index=False):
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row))
     Console().print(table)
 
 

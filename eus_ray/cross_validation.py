@@ -1,17 +1,14 @@
-"""The Ray Train run: one run is one whole cross-validation.
+"""What the workers of one cross-validation do: one Ray Train run is one whole cross-validation.
 
-Worker `rank` trains the folds f with f % world_size == rank. Each step every worker reports the folds
-it advanced; `FoldsToTune` sees all workers' reports and hands their sum to Tune. A fold is a file and
-not a rank: each keeps its own checkpoint and its own rows in the study folder, so a run goes on with
-any number of workers.
+Worker `rank` trains the folds f with f % world_size == rank. A fold is a file and not a rank: each keeps
+its own checkpoint and its own rows in the study folder, so a run goes on with any number of workers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +19,6 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from eus_ray import store as names
 from eus_ray.config import Study
@@ -32,7 +27,6 @@ from eus_ray.fold import Fold, FoldData, Record, TrainingFailed, prepare_process
 from eus_ray.store import Store
 
 REPEAT = 0
-_A_WEEK_S = 7 * 24 * 3600
 
 
 class Superseded(Exception):
@@ -180,36 +174,49 @@ class FoldOnDisk:
 
 
 def train_folds(config: dict[str, Any]) -> None:
-    """What each worker of the Ray Train run does."""
+    """What each worker of a group does."""
     run: CrossValidation = config["run"]
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
+    for cells in steps(run, context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()):
+        ray.train.report({"cells": cells})
+
+
+def steps(run: CrossValidation, rank: int, world_size: int, device: torch.device) -> Iterator[list[dict[str, Any]]]:
+    """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
+
+    All workers take equally many steps, with no cells where a worker has no fold left, and leave
+    together when a fold fails or the run is asked to stop.
+    """
     prepare_process(run.study, device)
     images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
     mine = [fold for fold in range(run.num_folds) if fold % world_size == rank]
-    for together in _rounds(run, mine, world_size):
-        folds = [FoldOnDisk(run, run.data(fold, images, masks), device) for fold in together]
-        epochs = run.study.train.epochs
-        begin = _least(min((fold.epoch for fold in folds), default=epochs))
-        for epoch in range(min(begin, epochs - 1), epochs):
-            cells = [fold.advance(epoch) for fold in folds]
-            ray.train.report({"cells": cells})
-            failed = any(cell["failed"] for cell in cells)
-            if _least(-int(failed or run.store.stop_is_wanted(run.token))) < 0:  # all workers leave together
-                for fold in folds:
-                    fold.save()
-                return
-
-
-def _rounds(run: CrossValidation, mine: list[int], world_size: int) -> Iterator[list[int]]:
-    """The folds that a worker trains together. `by_fold`, a worker that has run out goes along with none,
-    because all workers must report equally often."""
     if run.study.run.order == "abreast":
-        yield mine
-        return
-    for number in range(-(-run.num_folds // world_size)):
-        yield mine[number : number + 1]
+        together = [mine]
+    else:
+        together = [mine[number : number + 1] for number in range(-(-run.num_folds // world_size))]
+    for numbers in together:
+        data = [run.data(number, images, masks) for number in numbers]
+        if not (yield from _advance(run, data, device)):
+            return
+
+
+def _advance(
+    run: CrossValidation, data: list[FoldData], device: torch.device
+) -> Generator[list[dict[str, Any]], None, bool]:
+    """Train some folds abreast to their end; False where all workers are to leave before it."""
+    folds = [FoldOnDisk(run, each, device) for each in data]
+    epochs = run.study.train.epochs
+    begin = _least(min((fold.epoch for fold in folds), default=epochs))
+    for epoch in range(min(begin, epochs - 1), epochs):
+        cells = [fold.advance(epoch) for fold in folds]
+        yield cells
+        failed = any(cell["failed"] for cell in cells)
+        if _least(-int(failed or run.store.stop_is_wanted(run.token))) < 0:
+            for fold, cell in zip(folds, cells, strict=True):
+                if not cell["failed"] and run.store.is_held_by(run.token):
+                    fold.save()
+            return False
+    return True
 
 
 def _least(value: int) -> int:
@@ -221,62 +228,8 @@ def _least(value: int) -> int:
     return int(shared)
 
 
-class FoldsToTune(TuneReportCallback):
-    """Adds up what all workers report, and tells Tune about the cross-validation as a whole.
-
-    Ray's own callback forwards rank 0 alone.
-    """
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        cells = [cell for worker in metrics for cell in worker["cells"]]
-        super().after_report(run_context, [{"cells": cells, "note": ""}], None)
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        lost = "; ".join(f"worker {rank}: {_last_line(error)}" for rank, error in worker_exceptions.items())
-        super().after_report(run_context, [{"cells": [], "note": f"lost {lost}"}], None)
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How a cross-validation lies on the machines."""
-
-    count: int
-    least: int
-    cpus: float
-    gpus: float
-
-
-def run_cross_validation(run: CrossValidation, workers: Workers, scratch: Path) -> None:
-    """One cross-validation, from wherever its fold files are to its end; inside a Tune trial."""
-    trainer = ray.train.torch.TorchTrainer(
-        train_folds,
-        train_loop_config={"run": run},
-        scaling_config=ScalingConfig(
-            num_workers=workers.count if workers.least == workers.count else (workers.least, workers.count),  # type: ignore[arg-type]
-            use_gpu=workers.gpus > 0,
-            resources_per_worker={"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})},
-        ),
-        # gloo: folds do not exchange tensors, and NCCL refuses two workers on one GPU
-        torch_config=ray.train.torch.TorchConfig(backend="gloo", timeout_s=_A_WEEK_S),
-        run_config=RunConfig(
-            name=f"{run.model}-{run.trial}-{run.token[:8]}",
-            storage_path=str(scratch / "train"),
-            callbacks=[FoldsToTune()],  # type: ignore[list-item]
-            failure_config=FailureConfig(max_failures=run.study.run.max_failures),
-        ),
-    )
-    if not run.store.stop_is_wanted(run.token):
-        trainer.fit()
-    if folds_done(run.store, run.model, run.trial, run.study.folds.count) == run.num_folds:
-        run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds)
-
-
 def folds_done(store: Store, model: str, trial: int, count: int) -> int:
     """How many folds of a trial have their test rows in the study folder."""
     rows = store.read_parts("epochs", ["trial", "fold", "split"], model).to_pandas()
     done = rows[(rows["trial"] == trial) & (rows["split"] == "test") & (rows["fold"] < count)]
     return int(done["fold"].nunique())
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -34,8 +34,6 @@ from eus_ray.store import Store
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
-SYNTHETIC_MARK = "phantom.json"
-"""The file beside a manifest that says that its images are made, not taken."""
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
 
 
@@ -156,11 +154,16 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
             "images": len(manifest.frame),
             "patients": int(manifest.frame["patient_id"].nunique()),
             "near_duplicates_within": manifest.near_duplicates_within,
-            "synthetic": (manifest.path.parent / SYNTHETIC_MARK).exists(),
+            "synthetic": _is_synthetic(manifest.frame),
         },
         "folds": {"count": study.folds.count, "seed": study.folds.seed, "stratify": list(study.folds.stratify)},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
     }
+
+
+def _is_synthetic(frame: pd.DataFrame) -> bool:
+    """Whether the images are the phantom's, which names its device so."""
+    return "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all())
 
 
 class Claim:

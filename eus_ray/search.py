@@ -23,11 +23,12 @@ from ray import tune
 
 from eus_ray import store as names
 from eus_ray.config import Study, UserError, flat
-from eus_ray.cross_validation import CrossValidation, Workers, folds_done, run_cross_validation
+from eus_ray.cross_validation import CrossValidation, folds_done
 from eus_ray.data.arrays import Arrays
 from eus_ray.prepare import Claim, Dataset, check_identity, write_study
 from eus_ray.ray_session import Session
 from eus_ray.store import Store, read_trials, write_trials
+from eus_ray.trial import Workers, trainable
 
 FIXED_TRIAL = 0
 _STORE_SHARE = 0.6
@@ -160,17 +161,18 @@ def open_mapped(dataset: Dataset, folder: Path) -> tuple[Any, Any]:
 
 
 def _tune(runs: dict[str, CrossValidation], workers: Workers, abreast: int, session: Session, trials: _Trials) -> None:
-    def trial(config: dict[str, Any], runs: dict[str, CrossValidation]) -> None:
-        run_cross_validation(runs[config["model"]], workers, session.scratch)
-
     _CURRENT.trials = trials
+    most_failures = max(run.study.run.max_failures for run in runs.values())
     tuner = tune.Tuner(
-        # a bundle must hold something, and the trial itself only waits for its workers
-        tune.with_resources(tune.with_parameters(trial, runs=runs), {"memory": 1}),
+        trainable(runs, workers, session.scratch),
         param_space={"model": tune.grid_search(list(runs))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=abreast),
+        tune_config=tune.TuneConfig(max_concurrent_trials=abreast, reuse_actors=workers.count == 1),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(session.scratch), verbose=0, callbacks=[_Forward()], log_to_file=False
+            name="tune",
+            storage_path=str(session.scratch),
+            verbose=0,
+            callbacks=[_Forward()],
+            failure_config=tune.FailureConfig(max_failures=most_failures if workers.count == 1 else 0),
         ),
     )
     tuner.fit()

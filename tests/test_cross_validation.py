@@ -141,7 +141,7 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
     import eus_ray.search
 
     monkeypatch.setattr(eus_ray.search, "_STORE_SHARE", 0.0)
-    run_cv(light_study(phantom, "run.workers=2"), tmp_path / "study")
+    run_cv(light_study(phantom, "run.workers=1"), tmp_path / "study")
     assert_same(tables(tmp_path / "study"), reference)
 
 

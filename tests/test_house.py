@@ -31,7 +31,8 @@ ALLOWED = {
     "progress": set(),
     "prepare": {"data", "store"},
     "cross_validation": {"fold", "data", "store"},
-    "search": {"cross_validation", "prepare", "ray_session", "data", "store"},
+    "trial": {"cross_validation"},
+    "search": {"trial", "cross_validation", "prepare", "ray_session", "data", "store"},
     "analysis": {"store", "scores"},
 }
 """What each room may import besides `config`; `cli` and `demo` may import all."""

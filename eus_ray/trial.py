@@ -1,0 +1,133 @@
+"""A Tune trial: one cross-validation, with a group of workers or in the trial's own process.
+
+With several workers, Ray Train starts a worker group, and `FoldsToTune` sees all workers' reports and
+hands their sum to Tune. With one, Ray Train's local mode runs the folds in the trial's own process, a
+step at a time: no controller and no second placement group, and the next trial reuses the process.
+The folds do not know which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train.torch
+from ray import tune
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, steps, train_folds
+
+_A_WEEK_S = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How a cross-validation lies on the machines: workers, how few it may go on with, and what each one gets."""
+
+    count: int
+    least: int
+    cpus: float
+    gpus: float
+
+    @property
+    def resources(self) -> dict[str, float]:
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+def trainable(runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> Any:
+    """What Tune runs for each of `runs`; its parameter `model` says for which."""
+    if workers.count == 1:
+        one = tune.with_parameters(OneProcess, runs=runs)
+        return tune.with_resources(one, tune.PlacementGroupFactory([workers.resources]))
+    group = tune.with_parameters(worker_group, runs=runs, workers=workers, scratch=scratch)
+    # a bundle must hold something, and the trial itself only waits for its workers
+    return tune.with_resources(group, {"memory": 1})
+
+
+class OneProcess(tune.Trainable):
+    """A cross-validation in the trial's own process; one step is an epoch of the folds that go together."""
+
+    def setup(self, config: dict[str, Any], runs: dict[str, CrossValidation]) -> None:  # type: ignore[override]
+        self._runs = runs
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._run = self._runs[new_config["model"]]
+        self._steps: Iterator[list[dict[str, Any]]] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        cells: list[dict[str, Any]] | None = []
+
+        def train() -> None:
+            nonlocal cells
+            if self._steps is None:
+                self._steps = steps(self._run, 0, 1, ray.train.torch.get_device())
+            cells = next(self._steps, None)
+
+        if not (self._steps is None and self._run.store.stop_is_wanted(self._run.token)):
+            ray.train.torch.TorchTrainer(train, scaling_config=ScalingConfig(num_workers=0)).fit()
+        if cells:
+            return {"cells": cells, "note": "", "done": False}
+        finish(self._run)
+        return {"cells": [], "note": "", "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {}  # the folds save themselves
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        return None
+
+
+def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> None:
+    """A cross-validation by several workers, from wherever its fold files are to its end."""
+    run = runs[config["model"]]
+    elastic = workers.least < workers.count
+    trainer = ray.train.torch.TorchTrainer(
+        train_folds,
+        train_loop_config={"run": run},
+        scaling_config=ScalingConfig(
+            num_workers=(workers.least, workers.count) if elastic else workers.count,  # type: ignore[arg-type]
+            use_gpu=workers.gpus > 0,
+            resources_per_worker=workers.resources,
+        ),
+        # gloo: folds do not exchange tensors, and NCCL refuses two workers on one GPU
+        torch_config=ray.train.torch.TorchConfig(backend="gloo", timeout_s=_A_WEEK_S),
+        run_config=RunConfig(
+            name=f"{run.model}-{run.trial}-{run.token[:8]}",
+            storage_path=str(scratch / "train"),
+            callbacks=[FoldsToTune()],  # type: ignore[list-item]
+            failure_config=FailureConfig(max_failures=run.study.run.max_failures),
+        ),
+    )
+    if not run.store.stop_is_wanted(run.token):
+        trainer.fit()
+    finish(run)
+
+
+def finish(run: CrossValidation) -> None:
+    """Turn the parts of a trial whose folds are all done into one file a table."""
+    if folds_done(run.store, run.model, run.trial, run.num_folds) == run.num_folds:
+        run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds)
+
+
+class FoldsToTune(TuneReportCallback):
+    """Adds up what all workers report, and tells Tune about the cross-validation as a whole.
+
+    Ray's own callback forwards rank 0 alone.
+    """
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        cells = [cell for worker in metrics for cell in worker["cells"]]
+        super().after_report(run_context, [{"cells": cells, "note": ""}], None)
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        lost = "; ".join(f"worker {rank}: {_last_line(error)}" for rank, error in worker_exceptions.items())
+        super().after_report(run_context, [{"cells": [], "note": f"lost {lost}"}], None)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
