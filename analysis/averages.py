@@ -1,0 +1,93 @@
+"""From per-image values to a model's mean: folds first, and intervals that respect patients.
+
+Images of one patient are not independent, so patients are what is drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.analysis.metrics import DISTANCES
+
+DRAWS = 2000
+SEED = 0
+
+
+def at_diagonal(images: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with the image's `diagonal` in place of infinite distances.
+
+    Means, differences, intervals and paired tests take these: a mean of the finite distances alone would improve
+    as a model misses more lesions. Only rank tests between independent groups may use the infinities. Raises
+    `ValueError` where a diagonal is missing that is needed.
+    """
+    infinite = [name for name in DISTANCES if name in images and np.isinf(images[name]).any()]
+    if infinite and ("diagonal" not in images or images["diagonal"].isna().any()):
+        raise ValueError(f"{', '.join(infinite)}: infinite values need the images' diagonal")
+    return images.assign(**{name: images[name].where(~np.isinf(images[name]), images["diagonal"]) for name in infinite})
+
+
+def fold_means(values: npt.NDArray[np.float64], folds: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Means `(F, M)` of values `(N, M)` in each fold, ascending; NaN are left out, a fold of NaN alone is NaN."""
+    _, index = np.unique(np.asarray(folds), return_inverse=True)
+    sums, counts = _sums(values, index)
+    return _divide(sums, counts)
+
+
+def mean_of_fold_means(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The headline `(..., M)` of fold means `(..., F, M)`; folds that are NaN are left out."""
+    valid = ~np.isnan(means)
+    return _divide(np.where(valid, means, 0.0).sum(axis=-2), valid.sum(axis=-2).astype(np.float64))
+
+
+def bootstrap(
+    values: npt.NDArray[np.float64],
+    patients: npt.ArrayLike,
+    folds: npt.ArrayLike,
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> npt.NDArray[np.float64]:
+    """The mean of fold means `(draws, M)` of values `(N, M)` when patients are drawn again within their folds.
+
+    As many patients as a fold has are drawn with replacement; all images of a drawn patient come along, twice where
+    he is drawn twice. NaN values are left out. The draws depend on the seed and on each fold's number and patients, so
+    models tested on the same folds are compared on the same draws. With one fold this is the patient-cluster bootstrap
+    of the mean over images.
+    """
+    patients, folds = np.asarray(patients), np.asarray(folds)
+    by_fold = np.empty((draws, len(np.unique(folds)), values.shape[1]))
+    for place, fold in enumerate(np.unique(folds)):
+        here = folds == fold
+        names, index = np.unique(patients[here], return_inverse=True)
+        sums, counts = _sums(values[here], index)
+        rng = np.random.default_rng((seed, int(fold)))
+        weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws).astype(np.float64)
+        by_fold[:, place] = _divide(weights @ sums, weights @ counts)
+    return mean_of_fold_means(by_fold)
+
+
+def interval(drawn: npt.NDArray[np.float64], level: float = 0.95) -> tuple[npt.NDArray[np.float64], ...]:
+    """Percentile limits `(M,)`, `(M,)` of statistics `(draws, M)`, linear between draws; NaN draws are left out."""
+    limits = np.full((2, drawn.shape[1]), np.nan)
+    for column in range(drawn.shape[1]):
+        known = drawn[~np.isnan(drawn[:, column]), column]
+        if known.size:
+            limits[:, column] = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
+    return limits[0], limits[1]
+
+
+def _sums(
+    values: npt.NDArray[np.float64], index: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Sums and numbers `(G, M)` of the known values of each group."""
+    groups = int(index.max()) + 1 if index.size else 0
+    known = ~np.isnan(values)
+    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
+    np.add.at(sums, index, np.where(known, values, 0.0))
+    np.add.at(counts, index, known)
+    return sums, counts
+
+
+def _divide(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)

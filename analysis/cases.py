@@ -1,0 +1,59 @@
+"""The images and truths of a study as the networks saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from eus_ray.store import CASES_FILE, Store
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image's truth, on the evaluation grid."""
+
+    truth_png: bytes
+    height: int
+    width: int
+    spacing: tuple[float, float]
+    """Of rows and columns in mm; (1, 1), which is pixels, where the manifest has none."""
+    in_mm: bool
+
+    def truth(self) -> npt.NDArray[np.bool_]:
+        """The mask `(height, width)`. Raises `ValueError` where it cannot be decoded."""
+        return decode(self.truth_png) > 0
+
+
+def decode(png: bytes) -> npt.NDArray[np.uint8]:
+    """A gray image `(H, W)` from PNG bytes. Raises `ValueError` where it is not one."""
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) if png else None
+    if pixels is None:
+        raise ValueError("is not a readable PNG")
+    return np.asarray(pixels, np.uint8)
+
+
+def read_cases(store: Store) -> dict[str, Case]:
+    """Truth, size and spacing of every image by image_id; none where they are not written yet."""
+    if not store.exists(CASES_FILE):
+        return {}
+    columns = ["image_id", "height", "width", "truth", "spacing_row", "spacing_col"]
+    cases = {}
+    for row in store.read_table(CASES_FILE, columns).to_pylist():
+        steps = (row["spacing_row"], row["spacing_col"])
+        in_mm = all(step is not None and step == step for step in steps)
+        cases[row["image_id"]] = Case(row["truth"], row["height"], row["width"], steps if in_mm else (1.0, 1.0), in_mm)
+    return cases
+
+
+def gray_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """image_id and pixels `(H, W)` of the wanted images in the order of the file, a few in memory at a time."""
+    with store.fs.open_input_file(store.path(CASES_FILE)) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(32, columns=["image_id", "image"]):
+            for image_id, png in zip(batch["image_id"].to_pylist(), batch["image"], strict=True):
+                if image_id in wanted:
+                    yield image_id, decode(png.as_py())

@@ -1,0 +1,35 @@
+"""Learning curves: the paper's figure 4."""
+
+from __future__ import annotations
+
+from eus_ray.analysis import figures, style
+from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.page import data_uri, render
+from eus_ray.analysis.results import Results, Section
+
+
+def build(results: Results) -> Section | None:
+    curves = results.epochs[results.epochs["split"] == "train"]
+    if curves.empty:
+        return None
+    if results.models:  # of a model with two kinds, the one that the tables show
+        kinds = {model: results.kind(model) for model in results.models}
+        curves = curves[curves["kind"] == curves["model"].map(kinds).fillna(curves["kind"])]
+    drawn = style.files("learning_curves", figures.learning_curves(curves))
+    last = curves.sort_values("epoch").groupby(["model", "fold"], sort=False)["loss"].last()
+    words = [
+        f"{model_label(str(model))}: from {first:.2f} to {end:.2f}"
+        for model, first, end in (
+            (model, mine.loc[mine["epoch"] == mine["epoch"].min(), "loss"].mean(), last[model].mean())
+            for model, mine in curves.groupby("model", sort=False)
+        )
+    ]
+    body = render(
+        "figure.html",
+        src=data_uri(drawn["figures/learning_curves.svg"], "image/svg+xml"),
+        alt=f"Training loss by epoch, one line a fold. Mean over folds, first to last epoch. {'; '.join(words)}.",
+        caption="Training loss of each fold by epoch. A loss that adds up more outputs is larger: compare shapes, not "
+        "heights, between models.",
+        wide=True,
+    )
+    return Section(30, "learning", "Learning curves", body, drawn)

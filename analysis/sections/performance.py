@@ -1,0 +1,113 @@
+"""The paper's Table 2, and what its means hide: missed lesions, false alarms, infinite distances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis import averages, figures, style, tables
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.page import data_uri, render
+from eus_ray.analysis.results import Results, Section
+
+_KIND_NOTES = {"winner": "tuned on these folds: optimistic", "nested": "nested estimate"}
+
+
+def build(results: Results) -> Section | None:
+    if results.headline.empty:
+        return None
+    table = results.table2
+    latex = tables.table2_latex(table, results.unit, "Synthetic data." if results.synthetic else "")
+    files = {"table2.csv": tables.as_csv(table).encode(), "table2.tex": latex.encode()}
+    chart = None
+    if "dsc" in results.headline:
+        drawn = style.files("dsc_by_model", figures.score_by_model(results.headline))
+        files |= drawn
+        chart = {
+            "src": data_uri(drawn["figures/dsc_by_model.svg"], "image/svg+xml"),
+            "alt": _in_words(results.headline),
+        }
+    body = render(
+        "performance.html",
+        metrics=[_head(name, results.unit) for name in tables.shown_metrics(table)],
+        rows=[_row(row, table, results) for row in table.to_dict("records")],
+        behind=behind_the_means(results.headline),
+        chart=chart,
+        draws=averages.DRAWS,
+        num_folds=results.headline["fold"].nunique(),
+        partial=bool(results.unfinished),
+        undefined_auc="auc" in results.headline and bool(results.headline["auc"].isna().any()),
+    )
+    return Section(10, "performance", "Performance", body, files)
+
+
+def _head(metric: str, unit: str) -> dict[str, str]:
+    better = "lower is better" if tables.is_distance(metric) else "higher is better"
+    return {"label": METRIC_LABELS[metric], "unit": unit if tables.is_distance(metric) else "", "better": better}
+
+
+def _row(row: Mapping[Any, Any], table: pd.DataFrame, results: Results) -> dict[str, Any]:
+    cells = []
+    for name in tables.shown_metrics(table):
+        text = tables.printed(name, row[name])
+        low, high = (tables.printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
+        cells.append(
+            {
+                "text": text,
+                "interval": "" if low == DASH else f"{low}{DASH}{high}",
+                "sort": "" if np.isnan(row[name]) else repr(float(row[name])),
+                "best": text == tables.best_printed(table, name),
+            }
+        )
+    note = _KIND_NOTES.get(results.kind(row["model"]), "")
+    return {"model": model_label(row["model"]), "note": note, "cells": cells}
+
+
+def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:
+    """What a mean does not show: a line a count, a value a model. Counts that `images` cannot tell are left out."""
+    counts = {
+        model_label(str(model)): _counts(mine.reset_index(drop=True))
+        for model, mine in images.groupby("model", sort=False)
+    }
+    names = list(dict.fromkeys(name for mine in counts.values() for name in mine))
+    lines = [{"name": name, "values": [mine.get(name, DASH) for mine in counts.values()]} for name in names]
+    return {"models": list(counts), "lines": lines}
+
+
+def _counts(mine: pd.DataFrame) -> dict[str, str]:
+    counts = {
+        "Folds": str(mine["fold"].nunique()),
+        "Patients": str(mine["patient_id"].nunique()),
+        "Images": str(len(mine)),
+    }
+    if "iou" in mine:
+        over = int((mine["iou"] > 0.5).sum())
+        counts["IoU above 0.5"] = f"{over} ({100 * over / len(mine):.1f} %)"
+    for column, name in (("missed", "Missed lesions"), ("false_alarm", "False alarms where there is no lesion")):
+        if column in mine:
+            counts[name] = str(int(mine[column].astype(bool).sum()))
+    if {"tp", "fp", "fn"} <= set(mine.columns):
+        counts["No lesion, and none found"] = str(int((mine[["tp", "fp", "fn"]].sum(axis=1) == 0).sum()))
+    if "components" in mine:
+        counts["Predictions in several pieces"] = str(int((mine["components"] > 1).sum()))
+    if "hd" in mine:
+        finite = ~np.isinf(mine["hd"])
+        others = averages.mean_of_fold_means(
+            averages.fold_means(mine.loc[finite, ["hd"]].to_numpy(), mine["fold"][finite])
+        )
+        counts["Distances not finite"] = str(int((~finite).sum()))
+        counts["Mean HD of the others"] = tables.printed("hd", float(others[0]))
+    if "auc" in mine and mine["auc"].notna().any():
+        counts["AUC undefined"] = str(int(mine["auc"].isna().sum()))
+    return counts
+
+
+def _in_words(images: pd.DataFrame) -> str:
+    parts = []
+    for model, mine in images.groupby("model", sort=False):
+        low, middle, high = np.percentile(mine["dsc"], [25, 50, 75])
+        parts.append(f"{model_label(str(model))}: median {middle:.2f}, quartiles {low:.2f} and {high:.2f}")
+    return "Box plot of the DSC of each image. " + "; ".join(parts) + "."

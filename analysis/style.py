@@ -1,0 +1,98 @@
+"""How every figure looks: one style, one palette, and files that come out the same from the same numbers.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; lines differ in their dashes too and read in gray.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""On white, model by model."""
+OUTLINE_COLOURS = ("#56b4e9", "#e69f00", "#2fd6a3", "#f29ccb", "#8fa8ff", "#ff8a4c")
+"""The same hues, light enough to be seen on ultrasound; the truth is white."""
+TRUTH_COLOUR = "#ffffff"
+DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1))
+INK, GRID = "#1b2733", "#d5dbe1"
+
+PAGE_WIDTH = 7.1
+"""Inches: two columns of a journal."""
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#5c6b78",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.3,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "svg.hashsalt": "eus-ray",
+    "path.simplify": True,
+}
+_PNG_DPI = 200
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Everything drawn inside looks alike, whatever the caller's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
+        yield
+
+
+def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
+    """A figure in inches. It belongs to no window and no global state: nothing has to be closed."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def files(name: str, figure: Figure) -> dict[str, bytes]:
+    """Both files of a figure by name, the same bytes for the same figure."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with styled():
+        figure.draw_without_rendering()  # lays out once: each more time would move axes by rounding
+        figure.set_layout_engine("none")
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+    return dict(zip(names(name), (svg.getvalue(), png.getvalue()), strict=True))
+
+
+def names(name: str) -> tuple[str, str]:
+    """Where a figure lies beside the report, as SVG and as PNG."""
+    return f"figures/{name}.svg", f"figures/{name}.png"
+
+
+def model_colour(place: int) -> str:
+    return MODEL_COLOURS[place % len(MODEL_COLOURS)]
+
+
+def outline_colour(place: int) -> str:
+    return OUTLINE_COLOURS[place % len(OUTLINE_COLOURS)]
+
+
+def dashes(place: int) -> Any:
+    """A matplotlib line style."""
+    return (0.0, DASHES[place % len(DASHES)] or None)
