@@ -30,6 +30,8 @@ _ENVIRONMENT = {
 
 
 _SCRATCH = "eus-"
+_LONGEST = 43
+"""Characters of a folder for Ray: it puts sockets 63 characters deeper, and their paths must stay within 107."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     joined = ray.is_initialized()
     address = address or os.environ.get("RAY_ADDRESS") or None
     _sweep()
-    # short: Ray puts sockets below it, and their paths must not be longer than 107 characters
-    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
+    scratch = _make_folder(tempfile.gettempdir())
+    rays_own = scratch if len(str(scratch)) <= _LONGEST else _make_folder("/tmp")
     try:
         if not joined:
-            os.environ["TMPDIR"] = str(scratch)  # where Ray's processes leave what they forget
-            _start(ray, address, num_cpus, scratch)
+            os.environ["TMPDIR"] = str(rays_own)  # for what its processes forget, sockets among it
+            _start(ray, address, num_cpus, rays_own)
         resources = ray.cluster_resources()
         yield Session(
             scratch=scratch,
@@ -78,12 +80,18 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
             os.environ.pop("TMPDIR")
             if before is not None:
                 os.environ["TMPDIR"] = before
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in {scratch, rays_own}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder(parent: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
 
 
 def _sweep() -> None:
     """Delete what killed runs of this machine could not delete themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+    parents = {tempfile.gettempdir(), "/tmp"}
+    for folder in [found for parent in parents for found in Path(parent).glob(f"{_SCRATCH}*-*")]:
         pid = folder.name.removeprefix(_SCRATCH).split("-")[0]
         if pid.isdigit() and not _process_lives(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +108,7 @@ def _process_lives(pid: int) -> bool:
     return True
 
 
-def _start(ray: Any, address: str | None, num_cpus: int | None, scratch: Path) -> None:
+def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     if address is None:
@@ -108,7 +116,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None, scratch: Path) -
             num_cpus=num_cpus,
             include_dashboard=True,  # without it Ray Train cannot clean up after a stopped trial
             dashboard_host="127.0.0.1",
-            _temp_dir=str(scratch / "ray"),
+            _temp_dir=str(folder),
             runtime_env=environment,
             **quiet,
         )

@@ -25,7 +25,7 @@ ALLOWED = {
     "store": set(),
     "data": {"store"},
     "models": set(),
-    "losses": {"models"},
+    "losses": set(),
     "fold": {"models", "losses", "data", "scores"},
     "ray_session": set(),
     "progress": set(),

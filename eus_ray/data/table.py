@@ -1,0 +1,104 @@
+"""A table as text: CSV (UTF-8, commas) or Parquet, with the rows counted as a spreadsheet counts them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eus_ray.config import UserError
+
+MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
+"""Cells without a value."""
+
+
+@dataclass
+class Table:
+    """Cells without blanks around them; `rows[i]` is row `numbers[i]` of the spreadsheet, whose row 1 is the header.
+
+    `defects`: what is wrong with single rows or columns; rows with a wrong number of cells are left out.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: list[int]
+    defects: list[str] = field(default_factory=list)
+
+    def column(self, name: str) -> list[str]:
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV or Parquet file; which it is, its content tells. Empty rows are left out.
+
+    Raises `UserError` where the file is missing, is no table or has no rows.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a table; name a file in it, such as {path / 'manifest.csv'}")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    table = _from_parquet(path, content) if content.startswith(b"PAR1") else _from_csv(path, content)
+    if not table.rows and not table.defects:
+        raise UserError(f"{path}: has no rows below its header")
+    return table
+
+
+def _from_csv(path: Path, content: bytes) -> Table:
+    try:
+        text = content.decode("utf-8-sig")
+        records = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is neither Parquet nor UTF-8 text; save it as CSV UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: is not a CSV table ({error})") from None
+    if not records or not any(cell.strip() for cell in records[0]):
+        raise UserError(f"{path}: is empty; its first row must name the columns")
+    header, *body = records
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            raise UserError(f"{path}: its cells are separated by {name}; save it with commas")
+    table = Table(header, [], [])
+    for number, record in enumerate(body, start=2):
+        cells = [cell.strip() for cell in record]
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            table.defects.append(
+                f"row {number}: has {len(cells)} cells, the header {len(header)}; a comma within a cell needs quotes"
+            )
+            continue
+        table.rows.append(cells)
+        table.numbers.append(number)
+    return table
+
+
+def _from_parquet(path: Path, content: bytes) -> Table:
+    try:
+        stored = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: is a damaged Parquet file ({error})") from None
+    defects = [
+        f"column {one.name} holds {one.type}; there can be numbers and text only"
+        for one in stored.schema
+        if pa.types.is_nested(one.type) or pa.types.is_binary(one.type)
+    ]
+    columns = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table(list(stored.column_names), rows, list(range(2, len(rows) + 2)), defects)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
+    return str(value).strip()
