@@ -121,7 +121,9 @@ def _folds(args: argparse.Namespace) -> int:
     _print_table(balance(manifest.frame, plan.fold, args.stratify), "Folds")
     if plan.given:
         print("taken from the manifest's fold column")
-    print(f"remaining gap to the best possible balance: {plan.gap:g}")
+    else:
+        proven = "proven the best possible" if plan.gap == 0 else f"at most {plan.gap:.0%} from the best possible"
+        print(f"balance: {proven}")
     print(f"written to {out}")
     return 0
 

@@ -12,7 +12,7 @@ from eus_ray.cli import run_cv
 from eus_ray.config import UserError, load_study
 from eus_ray.data.phantom import make_phantom
 
-PATIENTS, IMAGES, SIZE = 40, 88, 96
+PATIENTS, IMAGES, SIZE = 40, 88, 80
 
 STUDY = f"""\
 # Light networks on small images: minutes on a laptop. `--preset paper` has the paper's own settings.
@@ -28,14 +28,14 @@ stratify = ["t_stage", "lesion_size"]
 [model]
 width = 8
 encoder = "resnet18"
-decoder_width = 32
+decoder_width = 16
 
 [optim]
 optimizer = "adamw"
 lr = 2e-3
 
 [train]
-epochs = 12
+epochs = 10
 batch_size = 8
 
 [run]

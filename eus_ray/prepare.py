@@ -27,7 +27,7 @@ import pandas as pd
 
 from eus_ray import store as names
 from eus_ray.config import Study, UserError, study_toml
-from eus_ray.data.arrays import Arrays, cases_table, load_arrays, num_bytes
+from eus_ray.data.arrays import Arrays, arrays_name, cases_table, load_arrays, num_bytes
 from eus_ray.data.folds import FoldPlan, assign_folds
 from eus_ray.data.manifest import Manifest, read_manifest
 from eus_ray.store import Store
@@ -59,8 +59,8 @@ class Dataset:
 
     def arrays(self, into: Path | None = None) -> Arrays:
         """Decode all images; with `into`, as memory-mapped files that other processes open too."""
-        key = hashlib.sha256(f"{self.manifest.fingerprint} {self.study.data!r}".encode()).hexdigest()[:16]
-        return load_arrays(self.frame, self.study.data, into=into / key if into is not None else None)
+        name = arrays_name(self.manifest.fingerprint, self.study.data)
+        return load_arrays(self.frame, self.study.data, into=into / name if into is not None else None)
 
 
 def check_data(study: Study) -> Dataset:

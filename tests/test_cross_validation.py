@@ -187,7 +187,8 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
     scratch.mkdir()
     rays_own = set(Path("/tmp").glob("eus-*"))  # the test's path is too long for Ray's sockets
     command = [sys.executable, "-m", "eus_ray.cli", "cv", str(study_file), "--out", str(folder)]
-    environment = {**os.environ, "TMPDIR": str(scratch)}
+    # Ray's agents look for their lost server for a minute before they leave; not so long here
+    environment = {**os.environ, "TMPDIR": str(scratch), "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
     before = {process.pid for process in processes()}
 
     def left_over() -> list[str]:

@@ -30,6 +30,8 @@ schedule = "one_cycle"
 [train]
 epochs = {epochs}
 batch_size = 16
+[run]
+workers = 5
 """
 
 
