@@ -177,16 +177,19 @@ def train_folds(config: dict[str, Any]) -> None:
     """What each worker of a group does."""
     run: CrossValidation = config["run"]
     context = ray.train.get_context()
-    for cells in steps(run, context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()):
+    for cells in steps(run, context.get_world_rank(), context.get_world_size(), config["gpus"]):
         ray.train.report({"cells": cells})
 
 
-def steps(run: CrossValidation, rank: int, world_size: int, device: torch.device) -> Iterator[list[dict[str, Any]]]:
+def steps(run: CrossValidation, rank: int, world_size: int, gpus: float) -> Iterator[list[dict[str, Any]]]:
     """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
+
+    A worker that was given no GPU leaves those of its machine alone.
 
     All workers take equally many steps, with no cells where a worker has no fold left, and leave
     together when a fold fails or the run is asked to stop.
     """
+    device = ray.train.torch.get_device() if gpus else torch.device("cpu")
     prepare_process(run.study, device)
     images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
     mine = [fold for fold in range(run.num_folds) if fold % world_size == rank]

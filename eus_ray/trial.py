@@ -40,7 +40,7 @@ class Workers:
 def trainable(runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> Any:
     """What Tune runs for each of `runs`; its parameter `model` says for which."""
     if workers.count == 1:
-        one = tune.with_parameters(OneProcess, runs=runs)
+        one = tune.with_parameters(OneProcess, runs=runs, gpus=workers.gpus)
         return tune.with_resources(one, tune.PlacementGroupFactory([workers.resources]))
     group = tune.with_parameters(worker_group, runs=runs, workers=workers, scratch=scratch)
     # a bundle must hold something, and the trial itself only waits for its workers
@@ -50,8 +50,8 @@ def trainable(runs: dict[str, CrossValidation], workers: Workers, scratch: Path)
 class OneProcess(tune.Trainable):
     """A cross-validation in the trial's own process; one step is an epoch of the folds that go together."""
 
-    def setup(self, config: dict[str, Any], runs: dict[str, CrossValidation]) -> None:  # type: ignore[override]
-        self._runs = runs
+    def setup(self, config: dict[str, Any], runs: dict[str, CrossValidation], gpus: float) -> None:  # type: ignore[override]
+        self._runs, self._gpus = runs, gpus
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -65,7 +65,7 @@ class OneProcess(tune.Trainable):
         def train() -> None:
             nonlocal cells
             if self._steps is None:
-                self._steps = steps(self._run, 0, 1, ray.train.torch.get_device())
+                self._steps = steps(self._run, 0, 1, self._gpus)
             cells = next(self._steps, None)
 
         if not (self._steps is None and self._run.store.stop_is_wanted(self._run.token)):
@@ -88,7 +88,7 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     elastic = workers.least < workers.count
     trainer = ray.train.torch.TorchTrainer(
         train_folds,
-        train_loop_config={"run": run},
+        train_loop_config={"run": run, "gpus": workers.gpus},
         scaling_config=ScalingConfig(
             num_workers=(workers.least, workers.count) if elastic else workers.count,  # type: ignore[arg-type]
             use_gpu=workers.gpus > 0,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import ray
+import ray.util
 
 from eus_ray.cli import main, run_cv
 from eus_ray.config import study_toml
@@ -147,15 +151,19 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(phantom: Path, tmp_path: Path) -> None:
-    options = ("run.workers=2", "train.epochs=8", "data.image_size=64", "model.width=8")
+@pytest.mark.parametrize(("workers", "process_name"), [(1, "ray::OneProcess"), (2, "RayTrainWorker")])
+def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(
+    phantom: Path, tmp_path: Path, workers: int, process_name: str
+) -> None:
+    options = (f"run.workers={workers}", "train.epochs=8", "data.image_size=64", "model.width=8")
     expected = serial(light_study(phantom, *options), "unet")
     folder = tmp_path / "study"
     killed: list[int] = []
 
     def kill() -> None:
         wait_until(lambda: epochs_done(folder) >= 2)
-        worker = next(process for process in processes() if "RayTrainWorker" in name_of(process))
+        mine = psutil.Process().children(recursive=True)
+        worker = next(process for process in mine if process_name in name_of(process))
         worker.kill()
         killed.append(worker.pid)
 
@@ -166,7 +174,10 @@ def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(phantom: Path, 
     assert killed
     assert outcome.states == {"unet": "complete"}
     assert_same(tables(folder), expected)
-    assert "lost worker" in (folder / "logs/unet_trial-0.log").read_text()
+    if workers > 1:
+        assert "lost worker" in (folder / "logs/unet_trial-0.log").read_text()
+    groups = ray.util.placement_group_table
+    wait_until(lambda: all(group["state"] == "REMOVED" for group in groups().values()), groups)
 
 
 @pytest.fixture(scope="module")
@@ -187,13 +198,10 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
     scratch.mkdir()
     rays_own = set(Path("/tmp").glob("eus-*"))  # the test's path is too long for Ray's sockets
     command = [sys.executable, "-m", "eus_ray.cli", "cv", str(study_file), "--out", str(folder)]
+    mark = uuid.uuid4().hex
     # Ray's agents look for their lost server for a minute before they leave; not so long here
-    environment = {**os.environ, "TMPDIR": str(scratch), "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
-    before = {process.pid for process in processes()}
-
-    def left_over() -> list[str]:
-        return [name_of(process) for process in processes() if process.pid not in before]
-
+    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    environment = {**os.environ, **patience, "TMPDIR": str(scratch), "EUS_RAY_TEST": mark}
     run = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
     wait_until(lambda: epochs_done(folder) >= 2 or run.poll() is not None)
     assert run.poll() is None, run.stderr and run.stderr.read()
@@ -201,19 +209,16 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
         run.send_signal(signal.SIGINT)
         assert run.wait(timeout=120) == 130
     else:
-        victims = [run.pid]
-        if what == "everything":
-            victims += [process.pid for process in processes() if process.pid not in before]
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for victim in [psutil.Process(run.pid)] if what == "driver" else marked(mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
         run.wait(timeout=30)
     done = epochs_done(folder)
     assert 0 < done < 50, "it was meant to be stopped in mid-run"
     resumed = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     assert_same(tables(folder), expected)
-    wait_until(lambda: not left_over(), left_over)
+    wait_until(lambda: not marked(mark), lambda: [name_of(process) for process in marked(mark)])
     assert list(scratch.iterdir()) == []
     assert set(Path("/tmp").glob("eus-*")) <= rays_own
     assert not list(folder.rglob(".*"))
@@ -232,32 +237,58 @@ def test_two_runs_in_one_folder_do_not_meet(phantom: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_the_object_store_has_one_copy_of_the_arrays(phantom: Path) -> None:
-    import ray
+def test_the_object_store_has_one_copy_of_the_arrays() -> None:
+    from ray._private.internal_api import memory_summary
 
-    arrays = np.random.default_rng(0).integers(0, 255, (2000, 64, 64), dtype=np.uint8)
-    handle = ray.put((arrays, arrays[:1]))
+    def used_mib() -> float:
+        (used,) = re.findall(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+        return float(used)
 
     @ray.remote(num_cpus=0.1)
-    def look(shared: list) -> tuple[bool, bool]:
-        images, _ = ray.get(shared[0])
-        time.sleep(0.2)
-        return images.flags.owndata, images.flags.writeable
+    class Worker:
+        def hold(self, shared: list) -> tuple[bool, bool]:
+            self.images, self.masks = ray.get(shared[0])
+            return self.images.flags.owndata, self.images.flags.writeable
 
-    assert ray.get([look.remote([handle]) for _ in range(5)]) == [(False, False)] * 5
+    before = used_mib()
+    arrays = np.random.default_rng(0).integers(0, 255, (15_000, 64, 64), dtype=np.uint8)  # 59 MiB
+    handle = ray.put((arrays, arrays[:1]))
+    workers = [Worker.remote() for _ in range(5)]
+    assert ray.get([worker.hold.remote([handle]) for worker in workers]) == [(False, False)] * 5
+    assert used_mib() - before == pytest.approx(59, abs=3)
 
 
-def processes() -> Iterator[psutil.Process]:
-    """Processes that are Ray's, or a command of ours."""
+@pytest.mark.usefixtures("ray_session")
+def test_the_drivers_memory_does_not_grow_with_epochs(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eus_ray.progress import LiveProgress
+
+    mib: list[float] = []
+    show = LiveProgress.cells
+
+    def cells(self: LiveProgress, *args: object) -> None:
+        mib.append(psutil.Process().memory_info().rss / 2**20)
+        show(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LiveProgress, "cells", cells)
+    run_cv(light_study(phantom, "run.workers=1", "folds.count=2", "train.epochs=60"), tmp_path / "study")
+    assert len(mib) >= 60
+    assert mib[-1] - mib[10] < 10, mib
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes that a command started with this mark in its environment, and all below it."""
+    found = []
     for process in psutil.process_iter():
-        if any(word in name_of(process) for word in ("ray::", "raylet", "gcs_server", "eus_ray.cli", "ray/dashboard")):
-            yield process
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("EUS_RAY_TEST") == mark:
+                found.append(process)
+    return found
 
 
 def name_of(process: psutil.Process) -> str:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return ""
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
