@@ -151,7 +151,7 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize(("workers", "process_name"), [(1, "ray::OneProcess"), (2, "RayTrainWorker")])
+@pytest.mark.parametrize(("workers", "process_name"), [(1, "ResourceTrainable"), (2, "RayTrainWorker")])
 def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(
     phantom: Path, tmp_path: Path, workers: int, process_name: str
 ) -> None:
