@@ -4,14 +4,13 @@ and refusals answer at once."""
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eus_ray.config import PRESETS, Study, UserError, load_study
+from eus_ray.config import PRESETS, Study, UserError, load_study, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +27,7 @@ class _Parser(argparse.ArgumentParser):
         if "invalid choice" in message and "'" in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             choices = message.split("choose from ")[1].rstrip(")").replace("'", "").split(", ")
-            near = difflib.get_close_matches(wrong, choices, n=1)
-            message = f"{wrong}: no such choice; " + (
-                f"did you mean {near[0]}?" if near else f"there is {', '.join(choices)}"
-            )
+            message = f"{wrong}: no such choice{nearest(wrong, choices)}"
         self.exit(2, f"eus-ray: {message} (see {self.prog} --help)\n")
 
 

@@ -234,7 +234,7 @@ def load_study(
     source = "the command line"
     if preset is not None:
         if preset not in PRESETS:
-            raise UserError(f"--preset {preset}: no such preset{_nearest(preset, PRESETS)}")
+            raise UserError(f"--preset {preset}: no such preset{nearest(preset, PRESETS)}")
         _merge(tree, read_toml(PRESETS[preset]))
     if path is not None:
         source = str(path)
@@ -353,10 +353,15 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
             tree[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """How a message about an unknown name ends: the nearest known one, else `otherwise` or all of them.
+
+    >>> nearest("unett", ["unet", "daf_net"]), nearest("x", ["unet", "daf_net"])
+    ('; did you mean unet?', '; there is unet, daf_net')
+    """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; there is {', '.join(known)}"
+    return f"; did you mean {near[0]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
 
 
 def _explain(error: ValidationError) -> list[str]:
@@ -367,7 +372,7 @@ def _explain(error: ValidationError) -> list[str]:
             name = ".".join(where)
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
             known = siblings if len(where) > 1 else sorted(Study.model_fields)
-            lines.append(f"{name}: no such field{_nearest(name, known)}")
+            lines.append(f"{name}: no such field{nearest(name, known)}")
             continue
         if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
             where = where[:-1]  # the branch of a union, not a part of the name
@@ -376,7 +381,7 @@ def _explain(error: ValidationError) -> list[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "literal_error" and isinstance(given, str):
             choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
-            lines.append(f"{name}: {given!r} is not a choice{_nearest(given, choices)}")
+            lines.append(f"{name}: {given!r} is not a choice{nearest(given, choices)}")
         elif problem["type"] == "value_error":
             lines.append(f"{name}: {message}" if name else message)
         else:

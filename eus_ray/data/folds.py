@@ -6,7 +6,6 @@ columns named, the more important first. `assignment` says how that is done.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eus_ray.config import UserError
+from eus_ray.config import UserError, nearest
 from eus_ray.data.assignment import Ints, assign
 
 LESION_SIZE = "lesion_size"
@@ -160,9 +159,7 @@ def _unknown(frame: pd.DataFrame, column: str) -> list[str]:
     if column in frame.columns or (column == LESION_SIZE and "lesion_share" in frame.columns):
         return []
     known = [*map(str, frame.columns), LESION_SIZE]
-    near = difflib.get_close_matches(column, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
-    return [f"folds.stratify: the manifest has no column {column}; {hint}"]
+    return [f"folds.stratify: the manifest has no column {column}{nearest(column, known)}"]
 
 
 def _given_defects(frame: pd.DataFrame, count: int) -> list[str]:

@@ -16,7 +16,6 @@ columns of a manifest) does; without it each image is a patient of its own, and 
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import re
 import shutil
@@ -31,7 +30,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.config import UserError
+from eus_ray.config import UserError, nearest
 from eus_ray.data.arrays import decode, decode_mask
 from eus_ray.data.table import MISSING, Table, read_table
 
@@ -82,9 +81,7 @@ def import_dataset(format: str, source: Path, target: Path) -> Imported:
     masks without image, files that cannot be read whole, a `target` that holds something.
     """
     if format not in _READERS:
-        near = difflib.get_close_matches(format, _READERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(_READERS)}"
-        raise UserError(f"{format}: no such format; {hint}")
+        raise UserError(f"{format}: no such format{nearest(format, _READERS)}")
     if not source.is_dir():
         raise UserError(f"{source}: is not a folder; name the one that holds the data set")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -5,7 +5,6 @@ timm takes seconds to import, so the functions that need it import it themselves
 
 from __future__ import annotations
 
-import difflib
 import functools
 import pickle
 import urllib.error
@@ -18,12 +17,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from eus_ray.config import UserError
+from eus_ray.config import UserError, nearest
 
 NUM_LEVELS = 4
 PROBE_SIZE = 48
 """A multiple of 16 but not of 32, and not a size that any encoder is made for (pixels)."""
 HUB_TIMEOUT_S = 5.0
+
+_LIST = "see timm.list_models()"
 
 
 class Encoder(nn.Module):
@@ -89,11 +90,11 @@ def level_channels(name: str) -> tuple[int, ...]:
     import timm
 
     if not timm.is_model(name):
-        raise UserError(f"model.encoder: timm has no network {name}{_nearest(name, timm.list_models())}")
+        raise UserError(f"model.encoder: timm has no network {name}{nearest(name, timm.list_models(), _LIST)}")
     architecture, _, tag = name.partition(".")
     published = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in published:
-        raise UserError(f"model.encoder: timm has no weights {tag} of {architecture}{_nearest(name, published)}")
+        raise UserError(f"model.encoder: timm has no weights {tag} of {architecture}{nearest(name, published, _LIST)}")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
             network: Any = timm.create_model(name, features_only=True, in_chans=1).eval()
@@ -225,8 +226,3 @@ def _flat(key: str) -> str:
     True
     """
     return key.removeprefix("model.").replace(".", "_")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else "; see timm.list_models()"
