@@ -16,15 +16,16 @@ import pyarrow.compute as pc
 
 from eus_ray import store as layout
 from eus_ray.analysis.cases import Case
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.labels import KIND_LABELS, model_label
 from eus_ray.analysis.metrics import COUNTS, METRICS
 from eus_ray.analysis.outlines import Outline
 from eus_ray.analysis.predictions import MovedError, measure, trial_files
+from eus_ray.analysis.searches import Search, read_searches
 from eus_ray.config import UserError
 from eus_ray.store import Store
 
 KINDS = ("fixed", "winner")
-"""Trials whose predictions are reported as they are."""
+"""Trials whose predictions are reported as they are. Kind `nested` joins a search's trials: of each fold its winner."""
 IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
 NOT_CLINICAL = frozenset(
     {*IDENTITY, *METRICS, "diagonal", "image", "mask", "height", "width", "lesion_share"}
@@ -50,13 +51,24 @@ def clinical_columns(frame: pd.DataFrame) -> list[str]:
     return [column for column in frame.columns if column not in NOT_CLINICAL]
 
 
-def reported_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials whose predictions are reported: the last fixed one and the last winner of each model."""
-    return trials[trials["kind"].isin(KINDS)].drop_duplicates(["model", "kind"], keep="last")
+def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: Iterable[int]) -> pd.DataFrame:
+    """The folds whose predictions are reported: `model, kind, trial, fold`, and `state` and `reason` of the trial.
+
+    These are all `folds` of the last fixed trial and of the last winner of each model, and what each fold of a search
+    under protocol `nested` chose: kind `nested`.
+    """
+    whole = trials[trials["kind"].isin(KINDS)].drop_duplicates(["model", "kind"], keep="last")
+    rows = whole[["model", "kind", "trial"]].merge(pd.DataFrame({"fold": sorted(folds)}, dtype="int64"), "cross")
+    for search in searches.values():
+        won = search.fold_winners().assign(model=search.model, kind="nested")
+        rows = pd.concat([rows, won[rows.columns]], ignore_index=True)
+    rows = rows.merge(trials[["model", "trial", "state", "reason"]], on=["model", "trial"])
+    place = rows["model"].map({model: place for place, model in enumerate(dict.fromkeys(trials["model"]))})
+    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def read_study_images(store: Store, cases: dict[str, Case], processes: int | None = None) -> StudyImages:
-    """Measure all stored predictions of the reported trials; many predictions on all cores, unless told otherwise.
+    """Measure the stored predictions of all reported folds; many predictions on all cores, unless told otherwise.
 
     Empty where nothing is predicted yet. Raises `UserError` naming the images whose stored counts, folds, sizes or
     truths contradict the predictions.
@@ -70,19 +82,21 @@ def read_study_images(store: Store, cases: dict[str, Case], processes: int | Non
 
 
 def _read(store: Store, cases: dict[str, Case], processes: int | None, last: bool) -> StudyImages:
-    trials = reported_trials(layout.read_trials(store))
-    found = measure(store, trials, cases, processes)
+    if not store.exists(layout.MANIFEST):
+        return StudyImages(_no_rows(), {})
+    manifest, trials = layout.read_manifest(store), layout.read_trials(store)
+    reported = reported_folds(trials, read_searches(store, trials), manifest["fold"].unique())
+    found = measure(store, reported, cases, processes)
     problems, frame = found.problems, _no_rows()
     if found.rows:
-        manifest = layout.read_manifest(store)
         frame = pd.DataFrame(found.rows)
         problems += _disagreements(frame, manifest)
-        frame, contradicted = _check_counts(frame, _test_counts(store, trials), trials)
+        frame, contradicted = _check_counts(frame, _test_counts(store, reported), reported)
         if contradicted and not last and (trials["state"] == "running").any():
             raise MovedError  # scores and predictions of one fold were read around their replacement
         problems += contradicted
         if not problems:
-            frame = _in_order(frame, manifest, list(dict.fromkeys(trials["model"])))
+            frame = _in_order(frame, manifest, list(dict.fromkeys(reported["model"])))
     if problems:
         more = len(problems) - _MOST_LINES
         rest = (f"... and {more} more lines like these",) if more > 0 else ()
@@ -100,11 +114,12 @@ def _no_rows() -> pd.DataFrame:
 # ---- checking -----------------------------------------------------------------------------------
 
 
-def _test_counts(store: Store, trials: pd.DataFrame) -> pd.DataFrame:
+def _test_counts(store: Store, reported: pd.DataFrame) -> pd.DataFrame:
     columns = ["model", "trial", "fold", "epoch", "image_id", "split", *COUNTS]
     tables = [layout.SCORES.empty_table().select(columns)]
-    for trial in trials.drop_duplicates(["model", "trial"]).to_dict("records"):
-        for name in trial_files(store, "scores", trial["model"], trial["trial"]):
+    for _, mine in reported.groupby(["model", "trial"], sort=False):
+        of = mine.iloc[0]
+        for name in trial_files(store, "scores", of["model"], of["trial"], set(mine["fold"])):
             rows = store.read_table(name, columns).cast(tables[0].schema)
             tables.append(rows.filter(pc.equal(rows["split"], "test")))
     frame = pa.concat_tables(tables).to_pandas()
@@ -112,7 +127,7 @@ def _test_counts(store: Store, trials: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("epoch", kind="stable").drop_duplicates(key, keep="last")
 
 
-def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Rows that the training's own counts confirm, and a line for each that they contradict.
 
     A fold killed between writing its predictions and its counts is unfinished: its rows are left out, unless its trial
@@ -121,7 +136,7 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, trials: pd.DataFram
     stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
     both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
     known = both["stored_tp"].notna()
-    complete = trials.set_index(["model", "trial"])["state"].eq("complete")
+    complete = reported.drop_duplicates(["model", "trial"]).set_index(["model", "trial"])["state"].eq("complete")
     claimed = pd.Series(
         [bool(complete[key]) for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
     )
@@ -169,30 +184,46 @@ def _in_order(frame: pd.DataFrame, manifest: pd.DataFrame, models: list[str]) ->
     return described[[*IDENTITY, *clinical, *METRICS, "diagonal"]].reset_index(drop=True)
 
 
-def unfinished(manifest: pd.DataFrame, trials: pd.DataFrame, frame: pd.DataFrame, models: Iterable[str]) -> list[str]:
-    """One line for each model of which something is missing; none for a finished study."""
+def unfinished(
+    manifest: pd.DataFrame,
+    trials: pd.DataFrame,
+    frame: pd.DataFrame,
+    models: Iterable[str],
+    searches: Mapping[str, Search],
+) -> list[str]:
+    """One line for each kind of each model of which something is missing; none for a finished study."""
+    lines = [f"{model_label(model)}: not started" for model in models if model not in {*trials["model"], *searches}]
+    for model in dict.fromkeys([*trials.loc[trials["kind"] == "trial", "model"], *searches]):
+        search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == "winner")
+        if search is not None and search.ended and not (search.trials["state"] == "complete").any():
+            lines.append(f"{model_label(model)}: none of the search's {len(search.trials)} trials was completed")
+        elif search is None or search.selection.empty:
+            lines.append(f"{model_label(model)}: the search goes on; no setting is chosen yet")
+        elif not won.any():
+            lines.append(f"{model_label(model)}: the chosen setting is not trained again yet")
     folds = manifest.groupby("fold")["image_id"].size()
-    reported = reported_trials(trials)
-    lines = [f"{model_label(model)}: not started" for model in models if model not in set(trials["model"])]
-    lines += [
-        f"{model_label(model)}: the search goes on; no setting is chosen yet"
-        for model in trials["model"].drop_duplicates()
-        if model not in set(reported["model"])
-    ]
-    for row in reported.to_dict("records"):
-        mine = frame[(frame["model"] == row["model"]) & (frame["kind"] == row["kind"])]
-        there = mine.groupby("fold")["image_id"].size().reindex(folds.index, fill_value=0)
-        absent = [str(fold) for fold in folds.index[there == 0]]
-        lacks = [f"fold{'s' if len(absent) > 1 else ''} {', '.join(absent)}"] if absent else []
-        lacks += [
-            f"{expected - have} of the {expected} images of fold {fold}"
-            for fold, have, expected in zip(folds.index, there, folds, strict=True)
-            if 0 < have < expected
-        ]
-        state = row["state"] + (f" ({row['reason']})" if row["reason"] else "")
-        if lacks:
-            done = f"{int((there == folds).sum())} of {len(folds)} folds finished"
-            lines.append(f"{model_label(row['model'])}: {done}, {state}; missing {', '.join(lacks)}")
-        elif row["state"] == "failed":
-            lines.append(f"{model_label(row['model'])}: {state}")
+    for (model, kind), mine in reported_folds(trials, searches, folds.index).groupby(["model", "kind"], sort=False):
+        predicted = frame[(frame["model"] == model) & (frame["kind"] == kind)]
+        lines += _lacking(_name(str(model), str(kind)), mine.iloc[0], predicted, folds)
     return lines
+
+
+def _name(model: str, kind: str) -> str:
+    return f"{model_label(model)} ({kind})" if kind in KIND_LABELS else model_label(model)
+
+
+def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Series) -> list[str]:
+    """A line where some of the images of `folds` (their number by fold) are not predicted, or the trial failed."""
+    there = predicted.groupby("fold")["image_id"].size().reindex(folds.index, fill_value=0)
+    absent = [str(fold) for fold in folds.index[there == 0]]
+    lacks = [f"fold{'s' if len(absent) > 1 else ''} {', '.join(absent)}"] if absent else []
+    lacks += [
+        f"{expected - have} of the {expected} images of fold {fold}"
+        for fold, have, expected in zip(folds.index, there, folds, strict=True)
+        if 0 < have < expected
+    ]
+    state = trial["state"] + (f" ({trial['reason']})" if trial["reason"] else "")
+    if lacks:
+        done = f"{int((there == folds).sum())} of {len(folds)} folds finished"
+        return [f"{name}: {done}, {state}; missing {', '.join(lacks)}"]
+    return [f"{name}: {state}"] if trial["state"] == "failed" else []

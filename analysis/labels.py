@@ -7,6 +7,8 @@ from eus_ray.analysis.metrics import METRICS
 DASH = "\N{EN DASH}"
 MODEL_LABELS = {"unet": "U-Net", "attention_unet": "Att-U-Net", "daf_net": "DAF-Net"}
 """The paper's names."""
+KIND_LABELS = {"nested": "nested estimate", "winner": "tuned on these folds: optimistic"}
+"""What is said of a model's numbers besides its name; nothing of a fixed setting's."""
 METRIC_LABELS = {name: name.upper().replace("_", " ") for name in METRICS} | {"iou": "IoU"}
 UNITS = {"mm": "mm", "cm": "cm", "years": "years", "kg": "kg", "ml": "ml"}
 """Endings of columns that name a unit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ class _Group(NamedTuple):
     place: int
     of: int
     kind: str
+    folds: frozenset[int]
 
 
 @dataclass
@@ -58,26 +59,27 @@ class Measurements:
     """A line for each prediction that cannot be measured."""
 
 
-def trial_files(store: Store, table: str, model: str, trial: int) -> list[str]:
-    """The files that hold one trial's rows of a table."""
-    whole = layout.whole_name(table, model, trial, 0)
-    parts = whole.removesuffix(".parquet") + "_fold-"
-    return [name for name in store.part_names(table, model) if name == whole or name.startswith(parts)]
+def trial_files(store: Store, table: str, model: str, trial: int, folds: Collection[int]) -> list[str]:
+    """The files that hold one trial's rows of a table in some folds; a finished trial's one file has all its folds."""
+    wanted = {layout.part_name(table, model, trial, 0, fold) for fold in folds}
+    wanted.add(layout.whole_name(table, model, trial, 0))
+    return [name for name in store.part_names(table, model) if name in wanted]
 
 
-def measure(store: Store, trials: pd.DataFrame, cases: dict[str, Case], processes: int | None = None) -> Measurements:
-    """Measure all predictions of `trials` (`model, kind, trial`); many of them on all cores, unless told otherwise.
+def measure(store: Store, folds: pd.DataFrame, cases: dict[str, Case], processes: int | None = None) -> Measurements:
+    """Measure the predictions of `folds` (`model, kind, trial, fold`); many on all cores, unless told otherwise.
 
     Raises `MovedError` or `FileNotFoundError` where a run replaces or joins files meanwhile: begin again.
     """
     groups, predictions = [], 0
-    for trial in trials.to_dict("records"):
-        for name in trial_files(store, "predictions", trial["model"], trial["trial"]):
+    for _, mine in folds.groupby(["model", "kind", "trial"], sort=False):
+        of, wanted = mine.iloc[0], frozenset(mine["fold"])
+        for name in trial_files(store, "predictions", of["model"], of["trial"], wanted):
             with store.fs.open_input_file(store.path(name)) as file:
                 metadata = pq.ParquetFile(file).metadata
             predictions += metadata.num_rows
             number = metadata.num_row_groups
-            groups += [_Group(name, index, number, trial["kind"]) for index in range(number)]
+            groups += [_Group(name, index, number, of["kind"], wanted) for index in range(number)]
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if predictions >= _WORTH_A_POOL else 1
     result = Measurements([], {}, [])
@@ -138,7 +140,8 @@ def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[i
             levels, offsets = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
             rows = batch.select([*_KEY, "height", "width"]).to_pylist()
             for row, start, end in zip(rows, offsets[:-1], offsets[1:], strict=True):
-                yield row, (row.pop("height"), row.pop("width")), levels[start:end]
+                if row["fold"] in group.folds:
+                    yield row, (row.pop("height"), row.pop("width")), levels[start:end]
 
 
 def _measure_one(

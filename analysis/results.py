@@ -15,16 +15,17 @@ from markupsafe import Markup
 
 from eus_ray import store as layout
 from eus_ray.analysis.cases import Case, gray_images, read_cases
-from eus_ray.analysis.images import read_study_images, reported_trials, unfinished
+from eus_ray.analysis.images import read_study_images, reported_folds, unfinished
 from eus_ray.analysis.metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.outlines import Outline
 from eus_ray.analysis.score_table import read_score_table
+from eus_ray.analysis.searches import Search, read_searches
 from eus_ray.analysis.tables import TABLE2_METRICS, table2
 from eus_ray.config import UserError
 from eus_ray.store import Store
 
 HEADLINE_KINDS = ("nested", "fixed", "winner")
-"""Of a model's kinds the first is reported; a winner's scores are those that it was chosen by."""
+"""Of a model's kinds the first is the headline; a winner's scores are those that it was chosen by."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Results:
     cases: Mapping[str, Case] = field(default_factory=dict)
     outlines: Mapping[tuple[str, str, str], Outline] = field(default_factory=dict)
     epochs: pd.DataFrame = field(default_factory=layout.EPOCHS.empty_table().to_pandas)
-    """The learning curves of the trials in `headline`."""
+    """The learning curves of the folds that are reported, with their `kind`."""
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    """By model."""
     settings_text: str = ""
     """study.toml; empty for a table of scores."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -116,13 +119,15 @@ def read_study(store: Store) -> Results:
     cases = read_cases(store)
     measured = read_study_images(store, cases)
     trials = layout.read_trials(store)
+    searches = read_searches(store, trials)
     if store.exists(layout.MANIFEST):
         manifest = layout.read_manifest(store)
-        missing = unfinished(manifest, trials, measured.frame, settings.get("models", []))
+        missing = unfinished(manifest, trials, measured.frame, settings.get("models", []), searches)
     else:
         manifest = pd.DataFrame({"image_id": [], "patient_id": [], "fold": []})
         missing = ["the data are not prepared yet"]
-    epochs = reported_trials(trials)[["model", "kind", "trial"]].merge(store.read_parts("epochs").to_pandas())
+    reported = reported_folds(trials, searches, manifest["fold"].unique())[["model", "kind", "trial", "fold"]]
+    epochs = reported.merge(store.read_parts("epochs").to_pandas())
     return Results(
         source=store.location.rstrip("/").rsplit("/", 1)[-1],
         images=measured.frame,
@@ -132,6 +137,7 @@ def read_study(store: Store) -> Results:
         cases=cases,
         outlines=measured.outlines,
         epochs=epochs,
+        searches=searches,
         settings_text=settings_text,
         provenance=provenance,
     )

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eus_ray.config import PRESETS, Study, UserError, load_study, nearest
+from eus_ray.config import UserError, nearest
+from eus_ray.study_file import PRESETS, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eus_ray.search import Outcome
+    from eus_ray.runs import Outcome
 
 INTERRUPTED = 130
 
@@ -125,61 +126,53 @@ def _folds(args: argparse.Namespace) -> int:
 
 
 def _cv(args: argparse.Namespace) -> int:
+    from eus_ray.commands import run_cv
+
     study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
-    out = args.out if "://" in args.out else _absolute(args.out)
+    out = _place(args.out)
     outcome = run_cv(study, out, resume=args.resume, address=args.address)
     if outcome.interrupted:
         print(f"interrupted; saved in {out}, and the same command with --resume goes on")
         return INTERRUPTED
     print(f"results in {out}; next: eus-ray analyze {out}")
+    return _unfinished(outcome)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from eus_ray.commands import run_tune
+
+    trials = [] if args.trials is None else [f"search.trials={args.trials}"]
+    study = load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
+    out, start_from = _place(args.out), None if args.start_from is None else _place(args.start_from)
+    outcome, lines = run_tune(study, out, resume=args.resume, address=args.address, start_from=start_from)
+    if outcome.interrupted:
+        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
+        return INTERRUPTED
+    for line in lines:
+        print(line)
+    print(f"results in {out}; next: eus-ray analyze {out}")
+    return _unfinished(outcome)
+
+
+def _unfinished(outcome: Outcome) -> int:
+    """1, and a line, where some architecture did not come to its end."""
     unfinished = [model for model, state in outcome.states.items() if state != "complete"]
     if unfinished:
         print(f"eus-ray: not complete: {', '.join(unfinished)}; the reasons stand above", file=sys.stderr)
-        return 1
+    return int(bool(unfinished))
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from eus_ray.replay import run_replay
+
+    _print_table(run_replay(_place(args.source), args.rule, args.slots), "Stopping rules, replayed")
     return 0
-
-
-def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str | None = None) -> Outcome:
-    """Check everything, then cross-validate with live progress. Raises `UserError` before anything is written."""
-    from rich.console import Console
-
-    from eus_ray.models import check_model
-    from eus_ray.prepare import check_data, check_identity, check_room
-    from eus_ray.store import Store
-
-    store = Store(out)
-    bytes_of_weights = 0
-    lines: list[str] = []
-    for arch in study.models:
-        try:
-            bytes_of_weights += check_model(study.for_model(arch).model)
-        except UserError as error:
-            lines += error.lines
-    if lines:
-        raise UserError(*dict.fromkeys(lines))
-    dataset = check_data(study)
-    check_identity(store, dataset)
-    check_room(store, dataset, bytes_of_weights)
-
-    from eus_ray.progress import LiveProgress
-    from eus_ray.ray_session import session
-    from eus_ray.search import cross_validate, refuse_unwanted
-
-    refuse_unwanted(store, study, resume)
-    for warning in dataset.manifest.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
-    console = Console(soft_wrap=True)
-    with session(address) as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
-        return cross_validate(store, dataset, cluster, progress, resume=resume)
 
 
 def _analyze(args: argparse.Namespace) -> int:
     from eus_ray.analysis.analyze import analyze
 
-    source = args.source if "://" in args.source else _absolute(args.source)
-    out = None if args.out is None else args.out if "://" in args.out else _absolute(args.out)
-    print(f"report: {analyze(source, out)}")
+    print(f"report: {analyze(_place(args.source), None if args.out is None else _place(args.out))}")
     return 0
 
 
@@ -229,19 +222,37 @@ def _parser() -> argparse.ArgumentParser:
 
     cv = _command(commands, "cv", _cv, "cross-validate one or more architectures",
                   "eus-ray cv study.toml --out STUDY --models unet,daf_net --set optim.lr=1e-4")  # fmt: skip
-    cv.add_argument("study", metavar="STUDY.toml", nargs="?", help="may be left out where --set names the manifest")
-    cv.add_argument("--out", required=True, metavar="DIR", help="the study folder, a path or a URI")
-    cv.add_argument("--models", type=_listed, metavar="A,B", help="these architectures only")
-    cv.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
-    cv.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
-    cv.add_argument("--resume", action="store_true", help="go on with models that the folder holds already")
-    cv.add_argument("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
+    _study_arguments(cv)
+
+    tune = _command(commands, "tune", _tune, "search settings on the whole cross-validation, then train the best",
+                    "eus-ray tune study.toml --out STUDY --models daf_net --trials 50")  # fmt: skip
+    _study_arguments(tune)
+    tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each architecture (search.trials)")
+    tune.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="begin with the best settings of a study")
+
+    replay = _command(commands, "replay", _replay, "what each stopping rule would have chosen and spent",
+                      "eus-ray replay STUDY --rule racing:0.05 --rule asha:3 --rule none")  # fmt: skip
+    replay.add_argument(
+        "source", metavar="STUDY_OR_TABLE", help="a study folder, or a table with the columns of scores"
+    )
+    replay.add_argument("--rule", action="append", required=True, metavar="NAME:ARG", help="may be repeated")
+    replay.add_argument("--slots", type=int, default=1, metavar="N", help="trials at once (default: %(default)s)")
 
     analyze = _command(commands, "analyze", _analyze, "metrics, tables, figures and one report",
                        "eus-ray analyze STUDY")  # fmt: skip
     analyze.add_argument("source", metavar="DIR_OR_TABLE", help="a study folder, or a table of per-image scores")
     analyze.add_argument("--out", metavar="DIR", help="default: the study's own report folder")
     return parser
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY.toml", nargs="?", help="may be left out where --set names the manifest")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the study folder, a path or a URI")
+    parser.add_argument("--models", type=_listed, metavar="A,B", help="these architectures only")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
+    parser.add_argument("--resume", action="store_true", help="go on with models that the folder holds already")
+    parser.add_argument("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
 
 
 def _command(commands: Any, name: str, run: Any, about: str, example: str) -> argparse.ArgumentParser:
@@ -259,6 +270,11 @@ def _listed(text: str) -> list[str]:
 def _absolute(path: str) -> Path:
     """Ray's workers have working folders of their own."""
     return Path(path).expanduser().absolute()
+
+
+def _place(text: str) -> str | Path:
+    """A study folder as it was given: a URI, or a path."""
+    return text if "://" in text else _absolute(text)
 
 
 def _refuse_existing(path: Path) -> None:

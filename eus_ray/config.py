@@ -1,20 +1,17 @@
-"""The study file: every setting of a study, checked once.
+"""Every setting of a study: frozen models that refuse unknown names and impossible values.
 
-A study file is TOML. It is read into frozen models that refuse unknown names, so that a field's
-dotted name (`optim.lr`) is its only name: in the file, in `--set optim.lr=1e-4`, in error messages
-and in the tables. `load_study` is the way in; `Study.for_model` gives one architecture's settings.
+A field's dotted name (`optim.lr`) is its only name: in the study file, in `--set optim.lr=1e-4`, in a
+search space, in error messages and in the tables. `study_file.load_study` is the way in;
+`Study.for_model` gives one architecture's settings.
 """
 
 from __future__ import annotations
 
 import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Architecture = Literal["unet", "attention_unet", "daf_net"]
 ARCHITECTURES: tuple[Architecture, ...] = ("unet", "attention_unet", "daf_net")
@@ -141,6 +138,8 @@ class LossSettings(Settings):
 
 class TrainSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 50
+    stop_after: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs, with the schedule still that of `epochs`; 0: train them all."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -163,16 +162,57 @@ class RunSettings(Settings):
     """GPUs of a worker, a fraction shares one; `auto`: 1 where the cluster has GPUs, else 0."""
     threads_per_fold: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a fold's arithmetic. Sums depend on it, so it is part of what makes runs repeat."""
-    order: Literal["abreast", "by_fold"] = "abreast"
+    order: Literal["auto", "abreast", "by_fold"] = "auto"
+    """Of folds and epochs. `auto`: abreast, and by fold in a search that judges finished folds."""
     checkpoint_interval_s: NonNegative = 60.0
     """Each fold is saved after an epoch when so many seconds have gone by since it last was."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """How often a cross-validation starts again from its fold files after a worker or node died."""
 
+    def order_of(self, otherwise: Literal["abreast", "by_fold"]) -> Literal["abreast", "by_fold"]:
+        """The order that is asked for, or the one that suits the run."""
+        return otherwise if self.order == "auto" else self.order
+
     @model_validator(mode="after")
     def _elastic(self) -> RunSettings:
         if self.workers != "auto" and self.min_workers > self.workers:
             raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
+
+
+class SearchSettings(Settings):
+    trials: Annotated[int, Field(ge=1)] = 20
+    """Settings to try, for each architecture."""
+    space: str = ""
+    """File with the ranges to search, relative to the study file; else the architecture's own in `search_spaces`."""
+    sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
+    grid_points: Annotated[int, Field(ge=2)] = 3
+    """Values of each range that `grid` takes."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    scheduler: Literal["racing", "asha", "none"] = "racing"
+    racing_alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Level of the one-sided test by which a trial is plainly worse."""
+    asha_reduction: Annotated[int, Field(ge=2)] = 3
+    """Of the trials that reach a rung, one in so many goes on."""
+    asha_grace: Annotated[int, Field(ge=1)] = 3
+    """Epochs of the first rung."""
+    protocol: Literal["nested", "paper"] = "nested"
+    """`nested`: epochs and settings are chosen on validation patients within each fold's training patients.
+    `paper`: on the test folds themselves."""
+    inner_folds: Annotated[int, Field(ge=2)] = 5
+    """Each fold's training patients are split so many ways; one part validates (`nested`)."""
+    metric: Literal["dsc", "iou", "sen", "sp", "pc", "acc"] = "dsc"
+    """What is searched for: the mean over folds of its mean over patients. More is better of each."""
+    concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Trials at once; `auto`: as many as there is room for."""
+
+    @model_validator(mode="after")
+    def _judged_by_epoch(self) -> SearchSettings:
+        if self.scheduler == "asha" and self.protocol == "paper":
+            raise ValueError(
+                'scheduler "asha" judges by epoch, and protocol "paper" has no score before the last; '
+                'take scheduler "racing" or "none", or protocol "nested"'
+            )
         return self
 
 
@@ -192,6 +232,7 @@ class Study(Settings):
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
     train: TrainSettings = TrainSettings()
+    search: SearchSettings = SearchSettings()
     run: RunSettings = RunSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
@@ -208,114 +249,10 @@ class Study(Settings):
         """The settings of one architecture: `model.arch` set, `[only.ARCH]` applied and dropped."""
         tree = self.model_dump(exclude={"only"})
         for name, value in self.only.get(arch, {}).items():  # type: ignore[call-overload]
-            _put(tree, name, value)
-        _put(tree, "model.arch", arch)
+            put(tree, name, value)
+        put(tree, "model.arch", arch)
         tree["models"] = [arch]
         return Study.model_validate(tree)
-
-
-PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
-"""Settings by name that a study file may change."""
-
-
-def load_study(
-    path: str | Path | None,
-    *,
-    preset: str | None = None,
-    models: Iterable[str] | None = None,
-    overrides: Iterable[str] = (),
-) -> Study:
-    """Read a study file and check it whole: preset, then file, then `--models`, then `--set`.
-
-    `data.manifest` comes back absolute: in the file it is relative to the file, in an override to the
-    current folder. Raises `UserError` with one line for each mistake.
-    """
-    tree: dict[str, Any] = {}
-    source = "the command line"
-    if preset is not None:
-        if preset not in PRESETS:
-            raise UserError(f"--preset {preset}: no such preset{nearest(preset, PRESETS)}")
-        _merge(tree, read_toml(PRESETS[preset]))
-    if path is not None:
-        source = str(path)
-        written = read_toml(Path(path))
-        _merge(tree, written)
-        manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
-        if isinstance(manifest, str) and manifest:
-            tree["data"]["manifest"] = str((Path(path).parent / manifest).resolve())
-    if models is not None:
-        tree["models"] = list(models)
-    for override in overrides:
-        name, value = parse_override(override)
-        if name == "data.manifest" and isinstance(value, str) and value:
-            value = str(Path(value).resolve())
-        _put(tree, name, value)
-    study = build_study(tree, source)
-    if study.model.weights and not Path(study.model.weights).is_absolute():
-        base = Path(path).parent if path is not None else Path()
-        _put(tree, "model.weights", str((base / study.model.weights).resolve()))
-        study = build_study(tree, source)
-    return study
-
-
-def build_study(tree: Mapping[str, Any], source: str) -> Study:
-    """Check a tree of settings; `source` names the file in messages. Raises `UserError`."""
-    try:
-        study = Study.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(*(f"{source}: {line}" for line in _explain(error))) from None
-    lines: list[str] = []
-    for arch, names in study.only.items():
-        for name, value in names.items():
-            if name.split(".")[0] in ("data", "folds", "evaluate", "models", "only", "run") or name == "model.arch":
-                lines.append(f"{source}: [only.{arch}] {name}: is one for the whole study; set it outside [only]")
-                continue
-            try:
-                probe: dict[str, Any] = {}
-                _put(probe, name, value)
-                Study.model_validate(probe)
-            except ValidationError as error:
-                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
-    if not lines:  # fields that contradict each other only together
-        for arch in study.models:
-            try:
-                study.for_model(arch)
-            except ValidationError as error:
-                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
-    if lines:
-        raise UserError(*lines)
-    return study
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`a.b=c` as the dotted name and its value: TOML where it is TOML, else the text itself.
-
-    >>> parse_override("optim.lr=1e-4"), parse_override("model.encoder=resnet18")
-    (('optim.lr', 0.0001), ('model.encoder', 'resnet18'))
-    """
-    name, equals, written = text.partition("=")
-    name, written = name.strip(), written.strip()
-    if not equals or not name or "" in name.split("."):
-        raise UserError(f"--set {text}: write it as name=value, such as optim.lr=1e-4")
-    try:
-        return name, tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, written
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises `UserError` where it is missing, or is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not TOML: {error}") from None
-
-
-def study_toml(study: Study) -> str:
-    """The study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
-    return tomli_w.dumps(study.model_dump(mode="json"))
 
 
 def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
@@ -335,24 +272,6 @@ def flat(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "
     return {f"{section}.{name}": value for section in sections for name, value in tree[section].items()}
 
 
-def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, name = dotted.split(".")
-    for section in sections:
-        below = tree.setdefault(section, {})
-        if not isinstance(below, dict):
-            raise UserError(f"{dotted}: no such field; {section} holds a value, not a section")
-        tree = below
-    tree[name] = value
-
-
-def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for name, value in other.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(name), dict):
-            _merge(tree[name], value)
-        else:
-            tree[name] = dict(value) if isinstance(value, Mapping) else value
-
-
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """How a message about an unknown name ends: the nearest known one, else `otherwise` or all of them.
 
@@ -364,26 +283,12 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"; did you mean {near[0]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
 
 
-def _explain(error: ValidationError) -> list[str]:
-    lines: list[str] = []
-    for problem in error.errors():
-        where = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
-        if problem["type"] == "extra_forbidden":
-            name = ".".join(where)
-            siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
-            known = siblings if len(where) > 1 else sorted(Study.model_fields)
-            lines.append(f"{name}: no such field{nearest(name, known)}")
-            continue
-        if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
-            where = where[:-1]  # the branch of a union, not a part of the name
-        name = ".".join(where)
-        given = problem.get("input")
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "literal_error" and isinstance(given, str):
-            choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
-            lines.append(f"{name}: {given!r} is not a choice{nearest(given, choices)}")
-        elif problem["type"] == "value_error":
-            lines.append(f"{name}: {message}" if name else message)
-        else:
-            lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
-    return list(dict.fromkeys(lines))
+def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a field of a tree of settings by its dotted name."""
+    *sections, name = dotted.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise UserError(f"{dotted}: no such field; {section} holds a value, not a section")
+        tree = below
+    tree[name] = value

@@ -7,9 +7,10 @@ its own checkpoint and its own rows in the study folder, so a run goes on with a
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,9 @@ from eus_ray import store as names
 from eus_ray.config import Study
 from eus_ray.data.arrays import decode_mask
 from eus_ray.fold import Fold, FoldData, Record, TrainingFailed, prepare_process
+from eus_ray.scores import patient_scores
 from eus_ray.store import Store
+from eus_ray.study_file import with_settings
 
 REPEAT = 0
 
@@ -37,8 +40,10 @@ class Superseded(Exception):
 class CrossValidation:
     """One cross-validation, as it travels to its workers: settings, folds and where things are.
 
-    `study` is one architecture's (`Study.for_model`). `arrays` is a reference to `(images, masks)` in
-    Ray's object store, or a folder with memory-mapped files of them and how to make them.
+    `study` is one architecture's (`Study.for_model`). `folds` `(N,)` is each image's; `validation`
+    `(K, N)` bool says which images fold k sets aside of those that it would train on. `arrays` is a
+    reference to `(images, masks)` in Ray's object store, or a folder with memory-mapped files of them
+    and how to make them.
     """
 
     study: Study
@@ -50,22 +55,38 @@ class CrossValidation:
     image_ids: list[str]
     patient_ids: list[str]
     arrays: Any
+    order: Literal["abreast", "by_fold"] = "abreast"
+    kind: str = "fixed"
+    validation: npt.NDArray[np.bool_] | None = None
+
+    def as_trial(self, trial: int, settings: Mapping[str, Any]) -> CrossValidation:
+        """The same cross-validation under another number, with other settings."""
+        study = with_settings(self.study, settings, f"{self.model}, trial {trial}")
+        return replace(self, trial=trial, study=study)
+
+    @cached_property
+    def patient_number(self) -> dict[str, int]:
+        """Each patient's place in arrays of patients' scores: sorted by patient_id."""
+        return {patient: number for number, patient in enumerate(sorted(set(self.patient_ids)))}
 
     @property
     def num_folds(self) -> int:
         return int(self.folds.max()) + 1
 
     def data(self, fold: int, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]) -> FoldData:
-        """What fold `fold` sees: it is tested on its own images and trained on all others."""
+        """What fold `fold` sees: it is tested on its own images and trained on all others but its validation's."""
+        test = self.folds == fold
+        validation = np.zeros_like(test) if self.validation is None else self.validation[fold]
         truth_of = None
         if self.study.evaluate.grid == "original":
-            truth_of = CaseTruths(self.store, self.image_ids, np.flatnonzero(self.folds == fold))
+            truth_of = CaseTruths(self.store, self.image_ids, np.flatnonzero(test | validation))
         return FoldData(
             fold=fold,
             images=images,
             masks=masks,
-            train=np.flatnonzero(self.folds != fold),
-            test=np.flatnonzero(self.folds == fold),
+            train=np.flatnonzero(~(test | validation)),
+            validation=np.flatnonzero(validation),
+            test=np.flatnonzero(test),
             image_ids=self.image_ids,
             patient_ids=self.patient_ids,
             truth_of=truth_of,
@@ -73,7 +94,7 @@ class CrossValidation:
 
 
 class CaseTruths:
-    """The truths of a fold's test images on the evaluation grid, from the study folder's `cases`."""
+    """The truths of a fold's judged images on the evaluation grid, from the study folder's `cases`."""
 
     def __init__(self, store: Store, image_ids: list[str], rows: npt.NDArray[np.int64]) -> None:
         self._store, self._image_ids, self._rows = store, image_ids, rows
@@ -112,31 +133,55 @@ class FoldOnDisk:
         if epoch >= self._fold.epoch:
             try:
                 self._record.epochs.append(self._fold.train_epoch())
+                if len(self._fold.data.validation):
+                    self._record.epochs.append(self._fold.validate(self._record))
                 if self._fold.finished:
                     self._record.epochs.append(self._fold.evaluate(self._record))
             except TrainingFailed as error:
                 return {**self._cell(epoch, wall, began), "failed": str(error)}
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                    raise
+                where = f"fold {self.number}, epoch {epoch}"
+                failed = f"out of memory in {where}; a smaller train.batch_size or network may help"
+                return {**self._cell(epoch, wall, began), "failed": failed}
             interval_s = self._run.study.run.checkpoint_interval_s
             if self._fold.finished or time.monotonic() - self._saved >= interval_s:
                 self.save()
         return self._cell(epoch, wall, began)
 
     def _cell(self, epoch: int, wall: float, began: float) -> dict[str, Any]:
-        train = [row for row in self._record.epochs if row["split"] == "train" and row["epoch"] <= epoch]
-        test = [row["dsc"] for row in self._record.epochs if row["split"] == "test"]
+        """What the driver hears of this fold. Where there are validation patients it hears nothing of the test's."""
+        rows = {row["split"]: row for row in self._record.epochs if row["epoch"] <= epoch or row["split"] == "test"}
+        judged = "validation" if len(self._fold.data.validation) else "test"
+        train = rows.get("train", {"loss": float("nan"), "dsc": float("nan")})
         cell = {
             "fold": self.number,
             "epoch": epoch,
             "started": wall,
             "ended": wall + time.perf_counter() - began,
-            "loss": train[-1]["loss"] if train else float("nan"),
-            "dsc": train[-1]["dsc"] if train else float("nan"),
-            "test_dsc": test[-1] if test else None,
+            "loss": train["loss"],
+            "dsc": train["dsc"],
+            "judged": judged,
+            "judged_dsc": rows[judged]["dsc"] if judged in rows else None,
+            "finished": self._fold.finished,
+            "scores": self._scores(judged),
             "failed": "",
             "note": self.note,
         }
         self.note = ""
         return cell
+
+    def _scores(self, split: str) -> npt.NDArray[np.float64] | None:
+        """Each patient's score `(P,)` at the best epoch so far, NaN for those not judged here; None before any."""
+        epoch = self._fold.best_epoch if split == "validation" else self._fold.epoch - 1
+        rows = [row for row in self._record.scores if row["split"] == split and row["epoch"] == epoch]
+        if not rows:
+            return None
+        patients = np.array([self._run.patient_number[row["patient_id"]] for row in rows])
+        tp_fp_fn_tn = np.array([[row[name] for name in ("tp", "fp", "fn", "tn")] for row in rows])
+        metric = self._run.study.search.metric
+        return patient_scores(metric, tp_fp_fn_tn, patients, len(self._run.patient_number))
 
     def _key(self) -> tuple[str, int, int, int]:
         return self._run.model, self._run.trial, REPEAT, self.number
@@ -169,7 +214,8 @@ class FoldOnDisk:
         for table in ("epochs", "scores"):
             rows = store.read_part(table, *self._key()).to_pylist()
             # rows that are newer than the checkpoint are trained, and written, again
-            getattr(self._record, table).extend(row for row in rows if row["epoch"] < fold.epoch)
+            known = (row for row in rows if row["epoch"] < fold.epoch and (row["split"] != "test" or fold.finished))
+            getattr(self._record, table).extend(known)
         return fold
 
 
@@ -193,7 +239,7 @@ def steps(run: CrossValidation, rank: int, world_size: int, gpus: float) -> Iter
     prepare_process(run.study, device)
     images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
     mine = [fold for fold in range(run.num_folds) if fold % world_size == rank]
-    if run.study.run.order == "abreast":
+    if run.order == "abreast":
         together = [mine]
     else:
         together = [mine[number : number + 1] for number in range(-(-run.num_folds // world_size))]
@@ -208,7 +254,7 @@ def _advance(
 ) -> Generator[list[dict[str, Any]], None, bool]:
     """Train some folds abreast to their end; False where all workers are to leave before it."""
     folds = [FoldOnDisk(run, each, device) for each in data]
-    epochs = run.study.train.epochs
+    epochs = run.study.train.stop_after or run.study.train.epochs
     begin = _least(min((fold.epoch for fold in folds), default=epochs))
     for epoch in range(min(begin, epochs - 1), epochs):
         cells = [fold.advance(epoch) for fold in folds]
@@ -231,8 +277,7 @@ def _least(value: int) -> int:
     return int(shared)
 
 
-def folds_done(store: Store, model: str, trial: int, count: int) -> int:
+def folds_done(store: Store, model: str, trial: int) -> int:
     """How many folds of a trial have their test rows in the study folder."""
-    rows = store.read_parts("epochs", ["trial", "fold", "split"], model).to_pandas()
-    done = rows[(rows["trial"] == trial) & (rows["split"] == "test") & (rows["fold"] < count)]
-    return int(done["fold"].nunique())
+    rows = store.read_trial("epochs", model, trial, REPEAT, ["fold", "split"]).to_pandas()
+    return int(rows.loc[rows["split"] == "test", "fold"].nunique())

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from eus_ray.analysis.analyze import analyze
-from eus_ray.cli import run_cv
-from eus_ray.config import UserError, load_study
+from eus_ray.commands import run_cv
+from eus_ray.config import UserError
 from eus_ray.data.phantom import make_phantom
+from eus_ray.study_file import load_study
 
 PATIENTS, IMAGES, SIZE = 40, 88, 80
 

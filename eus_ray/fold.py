@@ -31,12 +31,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from eus_ray.config import OptimSettings, Study, flat
+from eus_ray.config import Study, flat
 from eus_ray.data.arrays import to_original_grid
 from eus_ray.data.augment import Augmenter
 from eus_ray.losses import segmentation_loss
 from eus_ray.models import Outputs, build_model, probability
-from eus_ray.scores import THRESHOLD, counts, from_counts, quantise
+from eus_ray.optim import learning_rate, optimizer_for, precision_for
+from eus_ray.scores import THRESHOLD, counts, from_counts, patient_means, quantise
 
 Index = npt.NDArray[np.int64]
 
@@ -50,7 +51,8 @@ class FoldData:
     """What one fold sees of the data.
 
     `images` and `masks` are `(N, S, S)` uint8 of the whole data set (gray; 0 or 1), shared by all folds
-    and never written; `train` and `test` are rows of them. `truth_of(row)` gives the uint8 mask on the
+    and never written; `train`, `validation` and `test` are rows of them. Without validation images the
+    last epoch counts, else the one whose validation patients score best. `truth_of(row)` gives the uint8 mask on the
     evaluation grid, which is the row of `masks` unless `evaluate.grid` is `original`.
     """
 
@@ -61,6 +63,7 @@ class FoldData:
     test: Index
     image_ids: list[str]
     patient_ids: list[str]
+    validation: Index = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     truth_of: Callable[[int], npt.NDArray[np.uint8]] | None = None
 
 
@@ -84,13 +87,18 @@ class Fold:
         self.study, self.data, self.device = study, data, device
         self.epoch = 0
         """Epochs done."""
+        self.epochs = study.train.stop_after or study.train.epochs
+        """Epochs to train; the schedule is that of `train.epochs`."""
+        self.best_epoch, self.best_value = -1, -math.inf
+        """The epoch whose validation patients scored best so far (the first of equals), and their mean score."""
+        self._best_weights: dict[str, torch.Tensor] = {}
         self.identity = settings_digest(study)
         start = study.model if state is None else study.model.model_copy(update={"pretrained": False, "weights": ""})
         self.model = build_model(start, seed=self._seed("weights")).to(device)
         if study.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.precision = precision_for(study.train.precision, device)
-        self.optimizer = _optimizer(study.optim, self.model, device)
+        self.optimizer = optimizer_for(study.optim, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         self._local = threading.local()
         if state is not None:
@@ -98,7 +106,7 @@ class Fold:
 
     @property
     def finished(self) -> bool:
-        return self.epoch == self.study.train.epochs
+        return self.epoch == self.epochs
 
     # ---- training -------------------------------------------------------------------------------
 
@@ -138,7 +146,8 @@ class Fold:
             where = f"fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}"
             raise TrainingFailed(f"the loss is {mean_loss} in {where}; a lower optim.lr or train.clip_norm may help")
         self.epoch += 1
-        return self._epoch_row("train", mean_loss, total_dsc.item() / size, first_rate, started)
+        row = {"epoch": self.epoch - 1, "split": "train", "loss": mean_loss, "dsc": total_dsc.item() / size}
+        return {**row, "lr": first_rate, "seconds": time.perf_counter() - started}
 
     def _load(self, batches: list[Index]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Augmented batches: images `(B, 1, S, S)` in [0, 1] and truths, on the device.
@@ -178,43 +187,62 @@ class Fold:
 
     # ---- evaluation -----------------------------------------------------------------------------
 
+    def validate(self, record: Record) -> dict[str, Any]:
+        """Score the validation images after an epoch; where their patients score best so far, keep the weights."""
+        started = time.perf_counter()
+        loss, all_counts = self._score(self.data.validation, "validation", self.epoch - 1, record, keep_maps=False)
+        patients = [self.data.patient_ids[row] for row in self.data.validation]
+        value = float(patient_means(from_counts(self.study.search.metric, all_counts), patients).mean())
+        if value > self.best_value:
+            self.best_epoch, self.best_value = self.epoch - 1, value
+            self._best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        return self._epoch_row("validation", loss, float(from_counts("dsc", all_counts).mean()), record, started)
+
     def evaluate(self, record: Record) -> dict[str, Any]:
-        """Score the test images with the weights as they are: rows of all three tables.
+        """Score the test images with the weights that count: rows of all three tables.
 
         Counts are taken from the stored 16-bit probabilities, so that analysis finds the same ones.
         """
         started = time.perf_counter()
+        if self._best_weights:
+            self.model.load_state_dict(self._best_weights)
+        epoch = self.best_epoch if len(self.data.validation) else self.epoch - 1
+        loss, all_counts = self._score(self.data.test, "test", epoch, record, keep_maps=True)
+        row = self._epoch_row("test", loss, float(from_counts("dsc", all_counts).mean()), record, started)
+        return {**row, "epoch": epoch}
+
+    def _score(
+        self, rows: Index, split: str, epoch: int, record: Record, *, keep_maps: bool
+    ) -> tuple[float, npt.NDArray[np.int64]]:
+        """Mean loss and counts `(N, 4)` of some images with the weights as they are; rows for the record."""
         losses: list[float] = []
         all_counts: list[npt.NDArray[np.int64]] = []
+        size = self.study.train.batch_size
         self.model.eval()
-        for rows in np.array_split(
-            self.data.test, range(self.study.train.batch_size, len(self.data.test), self.study.train.batch_size)
-        ):
-            image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in rows])
+        for batch in np.array_split(rows, range(size, len(rows), size)):
+            image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in batch])
             with torch.inference_mode():
                 with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                     outputs = self.model(image)
-                losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(rows))
+                losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(batch))
                 maps = probability(outputs).cpu().numpy()
             if not np.isfinite(maps).all():
-                raise TrainingFailed(
-                    f"probabilities are not numbers in fold {self.data.fold} after epoch {self.epoch - 1}"
-                )
-            for row, map_ in zip(rows.tolist(), maps, strict=True):
+                where = f"fold {self.data.fold} after epoch {self.epoch - 1}"
+                raise TrainingFailed(f"probabilities are not numbers in {where}")
+            for row, map_ in zip(batch.tolist(), maps, strict=True):
                 stored, truth_mask = self._on_evaluation_grid(row, map_)
                 all_counts.append(counts(stored >= THRESHOLD, truth_mask.astype(bool)))
-                record.scores.append(self._score_row(row, "test", all_counts[-1]))
-                record.predictions.append(
-                    {
-                        "image_id": self.data.image_ids[row],
-                        "height": stored.shape[0],
-                        "width": stored.shape[1],
-                        "probability": stored.ravel(),
-                    }
-                )
-        dsc = float(from_counts("dsc", np.stack(all_counts)).mean())
-        rate = record.epochs[-1]["lr"] if record.epochs else self.study.optim.lr
-        return self._epoch_row("test", sum(losses) / len(self.data.test), dsc, rate, started)
+                record.scores.append(self._score_row(row, split, epoch, all_counts[-1]))
+                if keep_maps:
+                    record.predictions.append(
+                        {
+                            "image_id": self.data.image_ids[row],
+                            "height": stored.shape[0],
+                            "width": stored.shape[1],
+                            "probability": stored.ravel(),
+                        }
+                    )
+        return sum(losses) / len(rows), np.stack(all_counts)
 
     def _on_evaluation_grid(
         self, row: int, map_: npt.NDArray[np.float32]
@@ -225,28 +253,33 @@ class Fold:
         height, width = truth.shape
         return quantise(to_original_grid(map_, height, width, self.study.data.resize)), truth
 
-    def _score_row(self, row: int, split: str, tp_fp_fn_tn: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def _score_row(self, row: int, split: str, epoch: int, tp_fp_fn_tn: npt.NDArray[np.int64]) -> dict[str, Any]:
         named = dict(zip(("tp", "fp", "fn", "tn"), tp_fp_fn_tn.tolist(), strict=True))
         ids = {"image_id": self.data.image_ids[row], "patient_id": self.data.patient_ids[row]}
-        return {"epoch": self.epoch - 1, **ids, "split": split, **named}
+        return {"epoch": epoch, **ids, "split": split, **named}
 
-    def _epoch_row(self, split: str, loss: float, dsc: float, lr: float, started: float) -> dict[str, Any]:
+    def _epoch_row(self, split: str, loss: float, dsc: float, record: Record, started: float) -> dict[str, Any]:
+        """A row of `epochs`; its learning rate is that of the epoch's first step."""
+        rate = record.epochs[-1]["lr"] if record.epochs else self.study.optim.lr
         seconds = time.perf_counter() - started
-        return {"epoch": self.epoch - 1, "split": split, "loss": loss, "dsc": dsc, "lr": lr, "seconds": seconds}
+        return {"epoch": self.epoch - 1, "split": split, "loss": loss, "dsc": dsc, "lr": rate, "seconds": seconds}
 
     # ---- state ----------------------------------------------------------------------------------
 
     def state(self) -> bytes:
         """The fold as a safetensors file: weights under `model/`, and while it is unfinished the optimiser's
-        state under `optimizer/`. There is no random state to keep: it derives from the epoch."""
+        state under `optimizer/` and the best epoch's weights under `best/`. There is no random state to
+        keep: it derives from the epoch."""
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         if not self.finished:
             for index, values in self.optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+            tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
             for name, value in self.scaler.state_dict().items():
                 tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        return save_tensors(tensors, {"epoch": str(self.epoch), "settings": self.identity})
+        best = {"best_epoch": str(self.best_epoch), "best_value": repr(self.best_value)}
+        return save_tensors(tensors, {"epoch": str(self.epoch), "settings": self.identity, **best})
 
     def _load_state(self, data: bytes) -> None:
         try:
@@ -256,8 +289,8 @@ class Fold:
             raise ValueError(f"a damaged checkpoint: {error}") from error
         if metadata.get("settings") != self.identity:
             raise ValueError("a checkpoint of other settings")
-        weights = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict(_below("model/", tensors))
+        self._best_weights = {name: value.to(self.device) for name, value in _below("best/", tensors).items()}
         state: dict[int, dict[str, torch.Tensor]] = {}
         parameters = list(self.model.parameters())
         for name, value in tensors.items():
@@ -268,12 +301,11 @@ class Fold:
                     value = torch.empty_like(parameter).copy_(value)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        scaler = {
-            name.removeprefix("scaler/"): value.item() for name, value in tensors.items() if name.startswith("scaler/")
-        }
+        scaler = {name: value.item() for name, value in _below("scaler/", tensors).items()}
         if scaler:
             self.scaler.load_state_dict({**scaler, "_growth_tracker": int(scaler["_growth_tracker"])})
         self.epoch = int(metadata["epoch"])
+        self.best_epoch, self.best_value = int(metadata["best_epoch"]), float(metadata["best_value"])
 
     def _seed(self, *parts: str | int) -> int:
         return derive_seed(self.study.train.seed, self.identity, self.data.fold, *parts)
@@ -285,6 +317,8 @@ def train_fold(study: Study, data: FoldData, device: torch.device | None = None)
     fold, record = Fold(study, data, device or torch.device("cpu")), Record()
     while not fold.finished:
         record.epochs.append(fold.train_epoch())
+        if len(data.validation):
+            record.epochs.append(fold.validate(record))
     record.epochs.append(fold.evaluate(record))
     return record
 
@@ -294,38 +328,10 @@ def prepare_process(study: Study, device: torch.device) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.set_num_threads(study.run.threads_per_fold)
     cv2.setNumThreads(0)
-    torch.use_deterministic_algorithms(study.train.deterministic and device.type == "cuda")
+    deterministic = study.train.deterministic and device.type == "cuda"
+    if torch.are_deterministic_algorithms_enabled() != deterministic:
+        torch.use_deterministic_algorithms(deterministic)  # this call alone imports torch's compiler: seconds
     torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic
-
-
-def learning_rate(optim: OptimSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """The learning rate of a step: `epoch` and `step` count from 0, `steps` is how many an epoch has.
-
-    `steps` multiplies by `gamma` from each milestone's epoch on (the paper's); `cosine` falls to 0 over
-    the run; `one_cycle` rises from lr/25 over the first 30 % and falls to lr/250,000 (Smith and Topin 2019).
-    """
-    if optim.schedule == "steps":
-        return optim.lr * optim.gamma ** sum(epoch >= milestone for milestone in optim.milestones)
-    last = max(1, steps * epochs - 1)
-    done = (epoch * steps + step) / last
-    if optim.schedule == "cosine":
-        return _cosine(optim.lr, 0.0, done)
-    if done <= 0.3:
-        return _cosine(optim.lr / 25, optim.lr, done / 0.3)
-    return _cosine(optim.lr, optim.lr / 250_000, (done - 0.3) / 0.7)
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
-
-
-def precision_for(name: str, device: torch.device) -> torch.dtype:
-    """The type that the forward pass computes in."""
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def settings_digest(study: Study) -> str:
@@ -341,18 +347,14 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def safetensors_metadata(data: bytes) -> dict[str, str]:
     """The metadata in the head of a safetensors file."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]).get("__metadata__", {})
-
-
-def _optimizer(optim: OptimSettings, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    if optim.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
-        )
-    return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 
 def _batches(order: Index, size: int) -> list[Index]:

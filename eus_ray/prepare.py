@@ -26,11 +26,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as names
-from eus_ray.config import Study, UserError, study_toml
+from eus_ray.config import Study, UserError
 from eus_ray.data.arrays import Arrays, arrays_name, cases_table, load_arrays, num_bytes
 from eus_ray.data.folds import FoldPlan, assign_folds
 from eus_ray.data.manifest import Manifest, read_manifest
 from eus_ray.store import Store
+from eus_ray.study_file import study_toml
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
@@ -95,7 +96,9 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
     Raises `UserError` where it holds another study, or files that are no study's.
     """
     if not store.exists(names.PROVENANCE):
-        foreign = [name for name in store.names() if name.split("/")[0] not in (names.RUN, names.STUDY)]
+        # a run that was killed before its study was whole left its claim beside what it had written
+        early = (names.MANIFEST, names.CASES_FILE) if store.exists(names.RUN) else ()
+        foreign = [name for name in store.names() if name not in (names.RUN, names.STUDY, *early)]
         if foreign:
             raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty folder as --out")
         return False

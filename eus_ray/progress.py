@@ -1,4 +1,4 @@
-"""What a person sees while a cross-validation runs: bars on a terminal, plain lines elsewhere."""
+"""What a person sees while cross-validations run: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLAIN_INTERVAL_S = 15.0
 
 
 class LiveProgress:
-    """Follows one run; a context. Counts folds × epochs of each model, and shows the DSC so far."""
+    """Follows cross-validations of one setting each; a context. Counts folds × epochs, and shows the DSC so far."""
 
     def __init__(self, models: Sequence[str], folds: int, epochs: dict[str, int], console: Console) -> None:
         self._console = console
@@ -50,14 +50,14 @@ class LiveProgress:
     def plan(self, text: str) -> None:
         self._console.print(text, highlight=False)
 
-    def cells(self, model: str, cells: Sequence[dict[str, Any]], note: str) -> None:
+    def cells(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> None:
         for text in [note, *(cell["note"] for cell in cells)]:
             if text:
                 self._console.print(f"{model}: {text}", highlight=False, markup=False)
         for cell in cells:
             self._done[model][cell["fold"]] = cell["epoch"] + 1
-            if cell["test_dsc"] is not None:
-                self._tested[model][cell["fold"]] = cell["test_dsc"]
+            if cell["judged_dsc"] is not None:
+                self._tested[model][cell["fold"]] = cell["judged_dsc"]
         if not cells:
             return
         score = self._score(model, cells)
@@ -70,7 +70,7 @@ class LiveProgress:
             done, total = sum(self._done[model].values()), self._folds * self._epochs[model]
             self._console.print(f"{model}: {done}/{total} fold-epochs, {score}", highlight=False)
 
-    def ended(self, model: str, state: str, reason: str) -> None:
+    def ended(self, model: str, trial: int, state: str, reason: str) -> None:
         tested = self._tested[model].values()
         score = f", mean test DSC {sum(tested) / len(tested):.3f} over {len(tested)} folds" if tested else ""
         self._console.print(f"{model}: {state}{score}{': ' + reason if reason else ''}", highlight=False, markup=False)

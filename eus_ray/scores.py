@@ -55,3 +55,26 @@ def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> n
     """The mean of each patient's images, patients in sorted order; none for no images."""
     _, index = np.unique(np.asarray(patients), return_inverse=True)
     return np.bincount(index, weights=values) / np.maximum(np.bincount(index), 1)
+
+
+def patient_scores(
+    metric: str, tp_fp_fn_tn: npt.ArrayLike, patients: npt.NDArray[np.int64], num_patients: int
+) -> npt.NDArray[np.float64]:
+    """Each patient's mean score `(P,)` over his images, NaN for those who have none here.
+
+    `patients` holds a number from 0 to P - 1 for each row of the counts `(N, 4)`.
+    """
+    number = np.bincount(patients, minlength=num_patients)
+    sums = np.bincount(patients, weights=from_counts(metric, tp_fp_fn_tn), minlength=num_patients)
+    return np.divide(sums, number, out=np.full(num_patients, np.nan), where=number > 0)
+
+
+def criterion(scores: npt.NDArray[np.float64]) -> float:
+    """A search's score of patients' scores `(K, P)`: the mean over folds of the mean over their patients.
+
+    NaN marks a patient who is not judged in a fold. Without folds: NaN.
+
+    >>> criterion(np.array([[0.5, 1.0, np.nan], [np.nan, np.nan, 0.25]]))
+    0.5
+    """
+    return float(np.nanmean(scores, axis=1).mean()) if len(scores) else float("nan")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -91,6 +92,30 @@ TRIALS = pa.schema(
     ]
 )
 """One row a trial; the trial's settings follow as columns named by their dotted names."""
+
+SELECTION = pa.schema(
+    [
+        ("model", pa.string()),
+        ("estimate", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("trials", pa.int32()),
+        ("fold", pa.int32()),
+        ("trial", pa.int32()),
+        ("name", pa.string()),
+    ]
+)
+"""What a search found, and how much of it to believe; one row an estimate, NULL where a column says nothing.
+
+`naive`: the best complete trial's score as the search saw it. `nested`: each fold's own winner on its test patients.
+`fold_winner`: which trial that is in `fold`. `naive_test` and `bbc`: the best score on test patients, and what is left
+of it after the bias of choosing (`bias`, their difference) is taken away. `default` and `gain`: the study's own
+settings on the same test patients, and by how much the fold winners are better. `importance`: of the searched field
+`name`.
+`trials` is how many complete trials an estimate rests on; `low` and `high` bound its 95 % interval.
+"""
 
 PARTS = {"epochs": EPOCHS, "scores": SCORES, "predictions": PREDICTIONS}
 TRIAL_KINDS = ("fixed", "trial", "winner")
@@ -243,15 +268,22 @@ class Store:
     def read_part(self, table: str, model: str, trial: int, repeat: int, fold: int) -> pa.Table:
         """The rows of one fold of one trial; an empty table where there are none yet."""
         name = part_name(table, model, trial, repeat, fold)
-        return self.read_table(name) if self.exists(name) else PARTS[table].empty_table()
+        if self.exists(name):
+            return self.read_table(name)
+        whole = whole_name(table, model, trial, repeat)
+        if self.exists(whole):
+            return self.read_table(whole).filter(pa.compute.field("fold") == fold)
+        return PARTS[table].empty_table()
 
-    def finish_trial(self, model: str, trial: int, repeat: int, folds: int) -> None:
-        """Turn a finished trial's parts into one file a table.
+    def finish_trial(
+        self, model: str, trial: int, repeat: int, folds: int, tables: Iterable[str] = tuple(PARTS)
+    ) -> None:
+        """Turn the parts of a trial that has ended into one file a table.
 
         The whole file appears first and hides the parts from `read_parts`; then they go. Killed in
         between, the next call ends it.
         """
-        for table in PARTS:
+        for table in tables:
             whole = whole_name(table, model, trial, repeat)
             parts = [part_name(table, model, trial, repeat, fold) for fold in range(folds)]
             here = [name for name in parts if self.exists(name)]
@@ -267,6 +299,17 @@ class Store:
         names = [name for name in found if name.endswith(".parquet")]
         wholes = {name.removesuffix(".parquet") for name in names if "_fold-" not in name}
         return [name for name in names if "_fold-" not in name or name.split("_fold-")[0] not in wholes]
+
+    def read_trial(self, table: str, model: str, trial: int, repeat: int, columns: list[str]) -> pa.Table:
+        """One trial's rows; those of its parts where it is not finished, none where it has not begun."""
+        whole = whole_name(table, model, trial, repeat)
+        if self.exists(whole):
+            return self.read_table(whole, columns)
+        before = whole.removesuffix(".parquet") + "_fold-"
+        found = [name for name in self.names(f"{table}/model={model}") if name.startswith(before)]
+        schema = pa.schema([PARTS[table].field(column) for column in columns])
+        tables = [self.read_table(name, columns).cast(schema) for name in found if name.endswith(".parquet")]
+        return pa.concat_tables([schema.empty_table(), *tables])
 
     def read_parts(self, table: str, columns: list[str] | None = None, model: str | None = None) -> pa.Table:
         """All rows of `epochs`, `scores` or `predictions`, in the order of their keys' files.
@@ -307,11 +350,22 @@ def log_name(model: str, trial: int) -> str:
     return f"logs/{model}_trial-{trial}.log"
 
 
+def optuna_name(model: str) -> str:
+    """Optuna's journal of a search; `optuna-dashboard` opens it."""
+    return f"search/{model}.log"
+
+
+def search_name(model: str) -> str:
+    """What a search is: protocol, metric, space, first trial; JSON."""
+    return f"search/{model}.json"
+
+
 STUDY = "study.toml"
 PROVENANCE = "provenance.json"
 MANIFEST = "manifest.parquet"
 CASES_FILE = "cases/cases.parquet"
 TRIALS_FILE = "trials.parquet"
+SELECTION_FILE = "selection.parquet"
 RUN = "run.json"
 """Who writes here now: a token that each writer holds, host, process, heartbeat."""
 

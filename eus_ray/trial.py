@@ -8,6 +8,7 @@ The folds do not know which it is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, steps, train_folds
+from eus_ray.store import PARTS
 
 _A_WEEK_S = 7 * 24 * 3600
 
@@ -38,7 +40,7 @@ class Workers:
 
 
 def trainable(runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> Any:
-    """What Tune runs for each of `runs`; its parameter `model` says for which."""
+    """What Tune runs: a trial's `config` names its model, its number and the settings it changes (as JSON)."""
     if workers.count == 1:
         one = tune.with_parameters(OneProcess, runs=runs, gpus=workers.gpus)
         return tune.with_resources(one, tune.PlacementGroupFactory([workers.resources]))
@@ -55,7 +57,7 @@ class OneProcess(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._run = self._runs[new_config["model"]]
+        self._run = chosen(self._runs, new_config)
         self._steps: Iterator[list[dict[str, Any]]] | None = None
         return True
 
@@ -84,7 +86,7 @@ class OneProcess(tune.Trainable):
 
 def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> None:
     """A cross-validation by several workers, from wherever its fold files are to its end."""
-    run = runs[config["model"]]
+    run = chosen(runs, config)
     elastic = workers.least < workers.count
     trainer = ray.train.torch.TorchTrainer(
         train_folds,
@@ -108,10 +110,19 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     finish(run)
 
 
+def chosen(runs: dict[str, CrossValidation], config: dict[str, Any]) -> CrossValidation:
+    """The cross-validation that a trial's config asks for."""
+    return runs[config["model"]].as_trial(config["trial"], json.loads(config["settings"]))
+
+
 def finish(run: CrossValidation) -> None:
-    """Turn the parts of a trial whose folds are all done into one file a table."""
-    if folds_done(run.store, run.model, run.trial, run.num_folds) == run.num_folds:
-        run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds)
+    """Turn the parts of a trial whose folds are all done into one file a table.
+
+    Of a search, predictions stay a file a fold: they are kept fold by fold.
+    """
+    if folds_done(run.store, run.model, run.trial) == run.num_folds:
+        tables = ("epochs", "scores") if run.kind == "trial" else tuple(PARTS)
+        run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds, tables)
 
 
 class FoldsToTune(TuneReportCallback):

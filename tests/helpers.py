@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eus_ray.config import Study, load_study
+from eus_ray.config import Study
 from eus_ray.fold import FoldData, Record, train_fold
 from eus_ray.prepare import check_data
 from eus_ray.store import PARTS, Store
+from eus_ray.study_file import load_study
 
 LIGHT = (
     "data.image_size=32",

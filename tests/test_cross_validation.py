@@ -22,10 +22,10 @@ import ray
 import ray.util
 
 from eus_ray.cli import main, run_cv
-from eus_ray.config import study_toml
 from eus_ray.data.arrays import decode_mask
 from eus_ray.scores import THRESHOLD, counts
 from eus_ray.store import Store, read_trials
+from eus_ray.study_file import study_toml
 from tests.helpers import assert_same, light_study, serial, tables
 
 pytestmark = pytest.mark.ray
@@ -143,9 +143,9 @@ def test_metrics_on_the_original_pixels(phantom: Path, tmp_path: Path) -> None:
 def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
     phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import eus_ray.search
+    import eus_ray.runs
 
-    monkeypatch.setattr(eus_ray.search, "_STORE_SHARE", 0.0)
+    monkeypatch.setattr(eus_ray.runs, "_STORE_SHARE", 0.0)
     run_cv(light_study(phantom, "run.workers=1"), tmp_path / "study")
     assert_same(tables(tmp_path / "study"), reference)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from eus_ray.config import OptimSettings, Study, load_study
-from eus_ray.fold import Fold, FoldData, Record, TrainingFailed, derive_seed, learning_rate, settings_digest, train_fold
+from eus_ray.config import OptimSettings, Study
+from eus_ray.fold import Fold, FoldData, Record, TrainingFailed, derive_seed, settings_digest, train_fold
+from eus_ray.optim import learning_rate
 from eus_ray.scores import THRESHOLD, counts, from_counts
+from eus_ray.study_file import load_study
 
 CPU = torch.device("cpu")
 
@@ -64,6 +68,80 @@ def test_rows_of_a_finished_fold() -> None:
         assert [score[name] for name in ("tp", "fp", "fn", "tn")] == expected.tolist()
     all_counts = [[score[name] for name in ("tp", "fp", "fn", "tn")] for score in record.scores]
     assert record.epochs[-1]["dsc"] == pytest.approx(from_counts("dsc", all_counts).mean())
+
+
+def validated() -> FoldData:
+    """12 images to train on, 4 to choose the epoch by, 8 to test."""
+    return replace(fold_data(), train=np.arange(12), validation=np.arange(12, 16), test=np.arange(16, 24))
+
+
+RISE_AND_FALL = (
+    "train.epochs=6",
+    "optim.lr=0.02",
+    "model.width=8",
+    "optim.schedule=steps",
+    "optim.milestones=[3]",
+    "optim.gamma=50",
+)
+"""It learns for three epochs and then forgets."""
+
+
+def patients_mean(record: Record, split: str, epoch: int) -> float:
+    """By hand: the mean over patients of the mean DSC of their images."""
+    by_patient: dict[str, list[float]] = {}
+    for row in record.scores:
+        if (row["split"], row["epoch"]) == (split, epoch):
+            dsc = 2 * row["tp"] / max(1, 2 * row["tp"] + row["fp"] + row["fn"])
+            by_patient.setdefault(row["patient_id"], []).append(dsc)
+    return float(np.mean([np.mean(values) for values in by_patient.values()]))
+
+
+def test_the_epoch_that_validation_patients_choose_is_tested() -> None:
+    data = validated()
+    record = train_fold(study(*RISE_AND_FALL), data)
+    splits = [(row["epoch"], row["split"]) for row in record.epochs]
+    assert splits[:12] == [(epoch, split) for epoch in range(6) for split in ("train", "validation")]
+    values = [patients_mean(record, "validation", epoch) for epoch in range(6)]
+    best = int(np.argmax(values))
+    assert splits[12:] == [(best, "test")]
+    assert best < 5, f"the last epoch would be no choice: {values}"
+    tested = [row for row in record.scores if row["split"] == "test"]
+    assert {row["epoch"] for row in tested} == {best}
+    assert [row["image_id"] for row in tested] == [data.image_ids[row] for row in data.test]
+
+
+def test_a_validated_fold_goes_on_from_its_state_bit_for_bit() -> None:
+    data, settings = validated(), study(*RISE_AND_FALL)
+    whole = train_fold(settings, data)
+    record, state = Record(), None
+    fold = Fold(settings, data, CPU)
+    while not fold.finished:
+        fold = Fold(settings, data, CPU, state)
+        record.epochs.append(fold.train_epoch())
+        record.epochs.append(fold.validate(record))
+        if fold.finished:
+            record.epochs.append(fold.evaluate(record))
+        state = fold.state()
+    assert without_seconds(record) == without_seconds(whole)
+    assert record.scores == whole.scores
+    assert Fold(settings, data, CPU, state).best_epoch == record.epochs[-1]["epoch"]
+
+
+def test_what_test_patients_look_like_changes_nothing_before_they_are_tested() -> None:
+    data, settings = validated(), study("train.epochs=4", "optim.lr=0.03")
+    images, masks = data.images.copy(), data.masks.copy()
+    images[data.test], masks[data.test] = 255 - images[data.test], 1 - masks[data.test]
+    one, other = train_fold(settings, data), train_fold(settings, replace(data, images=images, masks=masks))
+    assert without_seconds(one)[:-1] == without_seconds(other)[:-1]
+    assert one.epochs[-1]["epoch"] == other.epochs[-1]["epoch"]
+    assert one.epochs[-1]["dsc"] != other.epochs[-1]["dsc"]
+
+
+def test_stopping_after_some_epochs_leaves_the_schedule_as_it_is() -> None:
+    whole = train_fold(study("train.epochs=5"), fold_data())
+    short = train_fold(study("train.epochs=5", "train.stop_after=3"), fold_data())
+    assert [row["split"] for row in short.epochs] == ["train"] * 3 + ["test"]
+    assert [row["lr"] for row in short.epochs[:3]] == [row["lr"] for row in whole.epochs[:3]]
 
 
 @pytest.mark.parametrize("arch", ["unet", "daf_net"])

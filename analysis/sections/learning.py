@@ -15,6 +15,7 @@ def build(results: Results) -> Section | None:
     if results.models:  # of a model with two kinds, the one that the tables show
         kinds = {model: results.kind(model) for model in results.models}
         curves = curves[curves["kind"] == curves["model"].map(kinds).fillna(curves["kind"])]
+    nested = "nested" in set(curves["kind"])
     drawn = style.files("learning_curves", figures.learning_curves(curves))
     last = curves.sort_values("epoch").groupby(["model", "fold"], sort=False)["loss"].last()
     words = [
@@ -29,7 +30,8 @@ def build(results: Results) -> Section | None:
         src=data_uri(drawn["figures/learning_curves.svg"], "image/svg+xml"),
         alt=f"Training loss by epoch, one line a fold. Mean over folds, first to last epoch. {'; '.join(words)}.",
         caption="Training loss of each fold by epoch. A loss that adds up more outputs is larger: compare shapes, not "
-        "heights, between models.",
+        "heights, between models."
+        + (" Of a nested estimate, each fold's line is of the setting that it chose." if nested else ""),
         wide=True,
     )
     return Section(30, "learning", "Learning curves", body, drawn)

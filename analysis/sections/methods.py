@@ -27,6 +27,7 @@ def build(results: Results) -> Section | None:
         models=_and([model_label(model) for model in settings.get("models", [])]),
         several=len(settings.get("models", [])) > 1,
         own_settings=_and([model_label(model) for model in settings.get("only", {})]),
+        searched=_and([model_label(model) for model in results.searches]),
         optimizer=_OPTIMIZERS.get(settings.get("optim", {}).get("optimizer"), "the optimizer below"),
         data=settings.get("data", {}),
         train=settings.get("train", {}),

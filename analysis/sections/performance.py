@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 
 from eus_ray.analysis import averages, figures, style, tables
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, model_label
 from eus_ray.analysis.page import data_uri, render
 from eus_ray.analysis.results import Results, Section
-
-_KIND_NOTES = {"winner": "tuned on these folds: optimistic", "nested": "nested estimate"}
 
 
 def build(results: Results) -> Section | None:
@@ -30,10 +28,15 @@ def build(results: Results) -> Section | None:
             "src": data_uri(drawn["figures/dsc_by_model.svg"], "image/svg+xml"),
             "alt": _in_words(results.headline),
         }
+    kinds, winners = {results.kind(model) for model in results.models}, _winners_beside(results)
     body = render(
         "performance.html",
         metrics=[_head(name, results.unit) for name in tables.shown_metrics(table)],
-        rows=[_row(row, table, results) for row in table.to_dict("records")],
+        rows=[_row(row, table, results.kind(row["model"])) for row in table.to_dict("records")]
+        + [_row(row, table, "winner", beside=True) for row in winners.to_dict("records")],
+        several=len(table) > 1,
+        nested="nested" in kinds,
+        beside=not winners.empty,
         behind=behind_the_means(results.headline),
         chart=chart,
         draws=averages.DRAWS,
@@ -49,7 +52,15 @@ def _head(metric: str, unit: str) -> dict[str, str]:
     return {"label": METRIC_LABELS[metric], "unit": unit if tables.is_distance(metric) else "", "better": better}
 
 
-def _row(row: Mapping[Any, Any], table: pd.DataFrame, results: Results) -> dict[str, Any]:
+def _winners_beside(results: Results) -> pd.DataFrame:
+    """Table 2 of the winners that are not the headline: their scores are those that they were chosen by."""
+    shown = [model for model in results.models if results.kind(model) == "winner"]
+    winners = results.images[(results.images["kind"] == "winner") & ~results.images["model"].isin(shown)]
+    return tables.table2(winners)
+
+
+def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, beside: bool = False) -> dict[str, Any]:
+    """beside: its means do not compete for the bold."""
     cells = []
     for name in tables.shown_metrics(table):
         text = tables.printed(name, row[name])
@@ -59,11 +70,10 @@ def _row(row: Mapping[Any, Any], table: pd.DataFrame, results: Results) -> dict[
                 "text": text,
                 "interval": "" if low == DASH else f"{low}{DASH}{high}",
                 "sort": "" if np.isnan(row[name]) else repr(float(row[name])),
-                "best": text == tables.best_printed(table, name),
+                "best": not beside and text == tables.best_printed(table, name),
             }
         )
-    note = _KIND_NOTES.get(results.kind(row["model"]), "")
-    return {"model": model_label(row["model"]), "note": note, "cells": cells}
+    return {"model": model_label(row["model"]), "note": KIND_LABELS.get(kind, ""), "cells": cells}
 
 
 def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:

@@ -86,6 +86,36 @@ def split_patients(
     return FoldPlan(by_row, balance(frame, by_row, stratify), gap, False)
 
 
+def validation_split(
+    frame: pd.DataFrame, fold: npt.ArrayLike, parts: int, seed: int, stratify: Sequence[str] = ()
+) -> npt.NDArray[np.bool_]:
+    """Of each fold's training patients one part in `parts`, set aside for validation: `(K, N)` bool.
+
+    `fold` `(N,)` is the outer assignment. Each fold's patients are split as evenly as the folds are, and
+    of its parts that one validates whose patients validate least elsewhere, so that together the folds
+    judge as many patients as they can. Raises `UserError` where a fold has fewer training patients than
+    `parts`.
+    """
+    fold = np.asarray(fold, dtype=np.int64)
+    patient = pd.factorize(frame["patient_id"])[0]
+    chosen = np.zeros((int(fold.max()) + 1, len(frame)), dtype=bool)
+    times = np.zeros(patient.max() + 1, dtype=np.int64)
+    for k in range(len(chosen)):
+        rows = np.flatnonzero(fold != k)
+        training = np.unique(patient[rows])
+        if len(training) < parts:
+            raise UserError(
+                f"search.inner_folds is {parts}, and fold {k} has {len(training)} training patients; "
+                "lower search.inner_folds or folds.count"
+            )
+        part = split_patients(frame.iloc[rows].reset_index(drop=True), parts, seed + 1 + k, stratify).fold
+        members = [np.unique(patient[rows[part == number]]) for number in range(parts)]
+        best = min(range(parts), key=lambda number: times[members[number]].mean())
+        chosen[k, rows[part == best]] = True
+        times[members[best]] += 1
+    return chosen
+
+
 def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = ()) -> pd.DataFrame:
     """How even any assignment is: one row for patients, one for images, one for each stratum's patients.
 

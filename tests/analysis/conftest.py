@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from eus_ray import scores, store
-from eus_ray.config import Study, study_toml
+from eus_ray.config import Study
 from eus_ray.store import Store
+from eus_ray.study_file import study_toml
 
 HEIGHT, WIDTH = 48, 64
 MODELS = ("unet", "daf_net")

@@ -29,7 +29,7 @@ def read(study: Store, processes: int | None = None) -> pd.DataFrame:
 
 
 def missing(study: Store, models: tuple[str, ...] = ("unet", "daf_net")) -> list[str]:
-    return unfinished(store.read_manifest(study), store.read_trials(study), read(study), models)
+    return unfinished(store.read_manifest(study), store.read_trials(study), read(study), models, {})
 
 
 def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, example: Example) -> None:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from eus_ray.config import Study, load_study
+from eus_ray.config import Study
 from eus_ray.losses import segmentation_loss
 from eus_ray.models import build_model, probability
 from eus_ray.prepare import check_data
+from eus_ray.study_file import load_study
 
 
 class Images(Dataset):

@@ -11,7 +11,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from eus_ray.config import UserError
-from eus_ray.data.folds import assign_folds, balance, split_patients
+from eus_ray.data.folds import assign_folds, balance, split_patients, validation_split
 from eus_ray.data.manifest import read_manifest
 
 
@@ -227,3 +227,35 @@ def test_given_folds_are_checked(fold: list[float], reasons: list[str]) -> None:
     lines = lines_of(frame, 2, [])
     assert len(lines) == len(reasons)
     assert all(reason in line for reason, line in zip(reasons, lines, strict=True))
+
+
+# ---- validation -------------------------------------------------------------------------------------
+
+
+def test_validation_patients_are_whole_even_and_never_tested() -> None:
+    frame = paper_like()
+    fold = assign_folds(frame, 5, 0, ["t_stage"]).fold
+    chosen = validation_split(frame, fold, 5, 0, ["t_stage"])
+    assert chosen.shape == (5, 330)
+    stage = frame.drop_duplicates("patient_id").set_index("patient_id")["t_stage"]
+    for k in range(5):
+        inside = frame.loc[chosen[k], "patient_id"]
+        assert not (chosen[k] & (fold == k)).any()
+        assert not set(inside) & set(frame.loc[~chosen[k], "patient_id"])
+        assert inside.nunique() == 24  # a fifth of 120
+        assert abs(stage[inside.unique()].eq("T2").sum() - 99 * 0.8 / 5) <= 1.5
+    assert (chosen == validation_split(frame, fold, 5, 0, ["t_stage"])).all()
+
+
+def test_few_patients_validate_twice() -> None:
+    """Of 150 patients 120 places are given; drawn at random, about 83 patients would have one."""
+    frame = paper_like()
+    chosen = validation_split(frame, assign_folds(frame, 5, 0).fold, 5, 0)
+    judged = set(frame.loc[chosen.any(axis=0), "patient_id"])
+    assert len(judged) > 88
+
+
+def test_too_few_patients_to_validate() -> None:
+    frame = frame_of(np.ones(6, dtype=int))
+    with pytest.raises(UserError, match=r"search\.inner_folds is 5, and fold 0 has 4 training patients"):
+        validation_split(frame, np.array([0, 0, 1, 1, 2, 2]), 5, 0)

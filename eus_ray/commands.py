@@ -1,0 +1,106 @@
+"""What `cv` and `tune` do, from a checked study to results in its folder; the demo runs the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eus_ray.config import Study, UserError
+
+if TYPE_CHECKING:
+    from eus_ray.prepare import Dataset
+    from eus_ray.runs import Outcome
+    from eus_ray.space import Space
+    from eus_ray.store import Store
+
+
+def run_tune(
+    study: Study,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    start_from: str | Path | None = None,
+) -> tuple[Outcome, list[str]]:
+    """Check everything, then search with live progress; how it ended, and its headline in plain lines.
+
+    Raises `UserError` before anything is written.
+    """
+    from rich.console import Console
+
+    from eus_ray.analysis.selection import headline, write_selection
+    from eus_ray.models import check_model
+    from eus_ray.space_file import load_space
+    from eus_ray.store import TRIALS_FILE, Store
+
+    if "://" in str(out):
+        raise UserError(f"{out}: a search needs a folder on a disk; choose a path as --out")
+    spaces: dict[str, Space] = {}
+    lines: list[str] = []
+    for arch in study.models:
+        try:
+            spaces[arch] = load_space(study.for_model(arch), check_model)
+        except UserError as error:
+            lines += error.lines
+    if lines:
+        raise UserError(*dict.fromkeys(lines))
+    store, old = Store(out), None if start_from is None else Store(start_from)
+    if old is not None and not old.exists(TRIALS_FILE):
+        raise UserError(f"{old.location}: --from names no study with trials")
+    dataset = checked_dataset(study, store, resume)
+
+    from eus_ray.progress import LiveProgress
+    from eus_ray.ray_session import session
+    from eus_ray.search import tune
+    from eus_ray.search_progress import SearchProgress
+
+    console = Console(soft_wrap=True)
+    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
+    winners = LiveProgress(study.models, study.folds.count, epochs, console)
+    with session(address) as cluster, SearchProgress(study.models, winners, console) as progress:
+        outcome = tune(store, dataset, spaces, cluster, progress, resume=resume, start_from=old)
+    return outcome, [] if outcome.interrupted else headline(write_selection(store))
+
+
+def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str | None = None) -> Outcome:
+    """Check everything, then cross-validate with live progress. Raises `UserError` before anything is written."""
+    from rich.console import Console
+
+    from eus_ray.store import Store
+
+    store = Store(out)
+    dataset = checked_dataset(study, store, resume)
+
+    from eus_ray.progress import LiveProgress
+    from eus_ray.ray_session import session
+    from eus_ray.runs import cross_validate
+
+    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
+    console = Console(soft_wrap=True)
+    with session(address) as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
+        return cross_validate(store, dataset, cluster, progress, resume=resume)
+
+
+def checked_dataset(study: Study, store: Store, resume: bool) -> Dataset:
+    """The study's data, with everything checked that can be before Ray starts. Raises `UserError`."""
+    from eus_ray.models import check_model
+    from eus_ray.prepare import check_data, check_identity, check_room
+    from eus_ray.runs import refuse_unwanted
+
+    bytes_of_weights = 0
+    lines: list[str] = []
+    for arch in study.models:
+        try:
+            bytes_of_weights += check_model(study.for_model(arch).model)
+        except UserError as error:
+            lines += error.lines
+    if lines:
+        raise UserError(*dict.fromkeys(lines))
+    dataset = check_data(study)
+    check_identity(store, dataset)
+    check_room(store, dataset, bytes_of_weights)
+    refuse_unwanted(store, study, resume)
+    for warning in dataset.manifest.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return dataset

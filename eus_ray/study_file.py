@@ -1,0 +1,177 @@
+"""The study file: TOML and command-line overrides become one checked `Study`.
+
+`load_study` is the way in. Every mistake is a line that says where it is and what would be right.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from eus_ray.config import Study, UserError, dotted_names, nearest, put
+
+PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
+"""Settings by name that a study file may change."""
+
+
+def load_study(
+    path: str | Path | None,
+    *,
+    preset: str | None = None,
+    models: Iterable[str] | None = None,
+    overrides: Iterable[str] = (),
+) -> Study:
+    """Read a study file and check it whole: preset, then file, then `--models`, then `--set`.
+
+    `data.manifest` comes back absolute: in the file it is relative to the file, in an override to the
+    current folder. Raises `UserError` with one line for each mistake.
+    """
+    tree: dict[str, Any] = {}
+    source = "the command line"
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UserError(f"--preset {preset}: no such preset{nearest(preset, PRESETS)}")
+        _merge(tree, read_toml(PRESETS[preset]))
+    if path is not None:
+        source = str(path)
+        written = read_toml(Path(path))
+        _merge(tree, written)
+        manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
+        if isinstance(manifest, str) and manifest:
+            tree["data"]["manifest"] = str((Path(path).parent / manifest).resolve())
+    if models is not None:
+        tree["models"] = list(models)
+    for override in overrides:
+        name, value = parse_override(override)
+        if name == "data.manifest" and isinstance(value, str) and value:
+            value = str(Path(value).resolve())
+        put(tree, name, value)
+    study = build_study(tree, source)
+    base = (Path(path).parent if path is not None else Path()).resolve()
+    put(tree, "model.weights", _below(base, study.model.weights))
+    put(tree, "search.space", _below(base, study.search.space))
+    for names in tree.get("only", {}).values():
+        names.update({name: _below(base, names[name]) for name in ("model.weights", "search.space") if name in names})
+    return build_study(tree, source)
+
+
+def _below(base: Path, path: str) -> str:
+    """A path of a study file as an absolute one; none stays none."""
+    return str(base / path) if path else ""
+
+
+def build_study(tree: Mapping[str, Any], source: str) -> Study:
+    """Check a tree of settings; `source` names the file in messages. Raises `UserError`."""
+    try:
+        study = Study.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(*(f"{source}: {line}" for line in _explain(error))) from None
+    lines: list[str] = []
+    for arch, names in study.only.items():
+        for name, value in names.items():
+            if not _may_differ(name):
+                lines.append(f"{source}: [only.{arch}] {name}: is one for the whole study; set it outside [only]")
+                continue
+            try:
+                probe: dict[str, Any] = {}
+                put(probe, name, value)
+                Study.model_validate(probe)
+            except ValidationError as error:
+                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
+    if not lines:  # fields that contradict each other only together
+        for arch in study.models:
+            try:
+                study.for_model(arch)
+            except ValidationError as error:
+                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
+    if lines:
+        raise UserError(*lines)
+    return study
+
+
+def _may_differ(name: str) -> bool:
+    """Whether a field may have another value for one architecture than for the others of a study."""
+    section = name.split(".")[0]
+    if section == "search":
+        return name in ("search.space", "search.trials")
+    return section in ("model", "augment", "optim", "loss", "train") and name not in ("model.arch", "train.seed")
+
+
+def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Study:
+    """One architecture's study with some fields, by dotted name, set to other values; checked.
+
+    Raises `UserError`, in which `source` says where the values come from.
+    """
+    tree = study.model_dump()
+    for name, value in settings.items():
+        put(tree, name, value)
+    return build_study(tree, source)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`a.b=c` as the dotted name and its value: TOML where it is TOML, else the text itself.
+
+    >>> parse_override("optim.lr=1e-4"), parse_override("model.encoder=resnet18")
+    (('optim.lr', 0.0001), ('model.encoder', 'resnet18'))
+    """
+    name, equals, written = text.partition("=")
+    name, written = name.strip(), written.strip()
+    if not equals or not name or "" in name.split("."):
+        raise UserError(f"--set {text}: write it as name=value, such as optim.lr=1e-4")
+    try:
+        return name, tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, written
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `UserError` where it is missing, or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not TOML: {error}") from None
+
+
+def study_toml(study: Study) -> str:
+    """The study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
+    return tomli_w.dumps(study.model_dump(mode="json"))
+
+
+def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for name, value in other.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(name), dict):
+            _merge(tree[name], value)
+        else:
+            tree[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors():
+        where = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+        if problem["type"] == "extra_forbidden":
+            name = ".".join(where)
+            siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
+            known = siblings if len(where) > 1 else sorted(Study.model_fields)
+            lines.append(f"{name}: no such field{nearest(name, known)}")
+            continue
+        if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
+            where = where[:-1]  # the branch of a union, not a part of the name
+        name = ".".join(where)
+        given = problem.get("input")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "literal_error" and isinstance(given, str):
+            choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+            lines.append(f"{name}: {given!r} is not a choice{nearest(given, choices)}")
+        elif problem["type"] == "value_error":
+            lines.append(f"{name}: {message}" if name else message)
+        else:
+            lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
+    return list(dict.fromkeys(lines))
