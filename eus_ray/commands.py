@@ -52,14 +52,15 @@ def run_tune(
 
     from eus_ray.progress import LiveProgress
     from eus_ray.ray_session import session
-    from eus_ray.search import tune
+    from eus_ray.search import starts, tune
     from eus_ray.search_progress import SearchProgress
 
+    begin = starts(dataset, spaces, old)
     console = Console(soft_wrap=True)
     epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
     winners = LiveProgress(study.models, study.folds.count, epochs, console)
     with session(address) as cluster, SearchProgress(study.models, winners, console) as progress:
-        outcome = tune(store, dataset, spaces, cluster, progress, resume=resume, start_from=old)
+        outcome = tune(store, dataset, begin, cluster, progress, resume=resume)
     return outcome, [] if outcome.interrupted else headline(write_selection(store))
 
 

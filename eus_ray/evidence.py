@@ -38,10 +38,10 @@ class TrialEffects:
         """T trials' precision matrices `(T, K, K)`, 0 where a fold is not known, and scores `(T, K)`."""
         self._trials = _Trials(precisions, scores)
 
-    def compare(self, precision: Floats, scores: Floats, leaders: list[int]) -> tuple[int, float]:
-        """The best of `leaders` (places among the T), and the probability that one more trial is as good.
+    def compare(self, precision: Floats, scores: Floats, leaders: list[int]) -> tuple[int, float, float]:
+        """The best of `leaders`, how far one more trial is behind it, and the probability that it is as good.
 
-        That trial has a precision `(K, K)` and scores `(K,)` of its own.
+        That trial has a precision `(K, K)` and scores `(K,)` of its own; leaders are places among the T.
         """
         others, mine = self._trials, _Trials(precision[None], scores[None])
         # 1e-9: a fold that no trial knows has no information at all
@@ -59,7 +59,7 @@ class TrialEffects:
         variance = others.variances[:, leader] + mine.variances[:, 0]
         variance += np.einsum("gk,gkl,gl->g", pull, covariance, pull)
         chances = [0.5 * erfc(each / sqrt(2.0)) for each in lead / np.sqrt(variance)]
-        return leader, float(weights @ chances)
+        return leader, float(weights @ lead), float(weights @ chances)
 
 
 class _Trials:
@@ -128,7 +128,11 @@ class LearningCurves:
         epoch = len(so_far) - 1
         own = self._trials == trial
         number = int(own.sum())
-        if epoch < 1 or (self._number < _LEAST_TRIALS if number == 0 else self._repeats < _LEAST_REPEATS):
+        if (
+            epoch < 1
+            or np.isnan(so_far).any()
+            or (self._number < _LEAST_TRIALS if number == 0 else self._repeats < _LEAST_REPEATS)
+        ):
             return None
         level, slope = (float(values[0, -1]) for values in _level_and_slope(so_far[None]))
         away = slope - self._mean_slope[epoch]

@@ -261,7 +261,7 @@ class ModelSearch:
         history = standings_of(self.base, trial)
         if history:
             self._standings[trial] = history[-1]
-            for standing in history if self._rule.order == "abreast" else history[-1:]:
+            for standing in history:
                 self._rule.hear(trial, standing)
         if row["state"] in ENDED:
             self._rule.ended(trial, row["state"])

@@ -30,8 +30,8 @@ _ENVIRONMENT = {
 
 
 _SCRATCH = "eus-"
-_LONGEST = 43
-"""Characters of a folder for Ray: it puts sockets 63 characters deeper, and their paths must stay within 107."""
+_LONGEST = 36
+"""Characters of a folder for Ray: it puts sockets up to 71 characters deeper, and their paths must stay within 107."""
 
 
 @dataclass(frozen=True)

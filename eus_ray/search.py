@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from eus_ray.campaign import Task, run_campaign
 from eus_ray.config import Study, UserError
@@ -29,15 +33,50 @@ class SearchListener(Listener, Protocol):
     def winners_begin(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Start:
+    """What one architecture's search starts from."""
+
+    space: Space
+    first: list[dict[str, Any]]
+    """Settings that are tried first."""
+    order: Literal["abreast", "by_fold"]
+    validation: npt.NDArray[np.bool_] | None
+    """Images that each fold sets aside, `(K, N)`; None where the test folds judge."""
+
+
+def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | None = None) -> dict[str, Start]:
+    """What each architecture's search starts from; nothing is written.
+
+    Raises `UserError` where the study contradicts itself, has too few patients to validate on, or
+    `start_from` holds no trial of a model.
+    """
+    study = dataset.study
+    search = study.search
+    order = make_rule(search, study.folds.count, study.train.epochs).order
+    if study.run.order_of(order) != order:
+        raise UserError(
+            f"run.order is {study.run.order}, and search.scheduler {search.scheduler} trains {order}; "
+            "leave run.order out, or choose another search.scheduler"
+        )
+    validation = None
+    if search.protocol == "nested":
+        seed, stratify = study.folds.seed, study.folds.stratify
+        validation = validation_split(dataset.frame, dataset.folds, search.inner_folds, seed, stratify)
+    return {
+        model: Start(spaces[model], first_points(study.for_model(model), spaces[model], start_from), order, validation)
+        for model in study.models
+    }
+
+
 def tune(
     store: Store,
     dataset: Dataset,
-    spaces: Mapping[str, Space],
+    begin: Mapping[str, Start],
     session: Session,
     listener: SearchListener,
     *,
     resume: bool = False,
-    start_from: Store | None = None,
 ) -> Outcome:
     """Search the settings of every architecture of the study, then train each winner on all training patients.
 
@@ -45,10 +84,9 @@ def tune(
     another search of them.
     """
     study = dataset.study
-    first = {model: first_points(study.for_model(model), spaces[model], start_from) for model in study.models}
     with opened(store, dataset, session) as run:
         refuse_unwanted(store, study, resume)
-        campaign = _Searches(run, [_begin(run, model, spaces[model], first[model]) for model in study.models], listener)
+        campaign = _Searches(run, [_search(run, model, start) for model, start in begin.items()], listener)
         if most := campaign.most():
             plan = plan_search(study, session, most)
             listener.plan(plan.text)
@@ -82,21 +120,9 @@ def first_points(study: Study, space: Space, start_from: Store | None) -> list[d
     return distinct
 
 
-def _begin(run: Opened, model: str, space: Space, first: Sequence[Mapping[str, Any]]) -> ModelSearch:
-    study = run.dataset.study
-    search = study.search
-    validation = None
-    if search.protocol == "nested":
-        frame, folds = run.dataset.frame, run.dataset.folds
-        validation = validation_split(frame, folds, search.inner_folds, study.folds.seed, study.folds.stratify)
-    order = make_rule(search, study.folds.count, study.train.epochs).order
-    if study.run.order_of(order) != order:
-        raise UserError(
-            f"run.order is {study.run.order}, and search.scheduler {search.scheduler} trains {order}; "
-            "leave run.order out, or choose another search.scheduler"
-        )
-    base = run.run(model, 0, order=order, kind="trial", validation=validation)
-    return ModelSearch(base, run.trials, space, first)
+def _search(run: Opened, model: str, start: Start) -> ModelSearch:
+    base = run.run(model, 0, order=start.order, kind="trial", validation=start.validation)
+    return ModelSearch(base, run.trials, start.space, start.first)
 
 
 def _train_winners(run: Opened, winners: Sequence[Task], session: Session, listener: SearchListener) -> None:

@@ -9,9 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from eus_ray.scores import THRESHOLD, counts
 from eus_ray.store import Store, read_trials
 from eus_ray.study_file import study_toml
 from tests.helpers import assert_same, light_study, serial, tables
+from tests.processes import marked, name_of, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -277,30 +276,6 @@ def test_the_drivers_memory_does_not_grow_with_epochs(
     assert mib[-1] - mib[10] < 10, mib
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """The processes that a command started with this mark in its environment, and all below it."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("EUS_RAY_TEST") == mark:
-                found.append(process)
-    return found
-
-
-def name_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
 def epochs_done(folder: Path) -> int:
     rows = Store(folder).read_parts("epochs", ["split"]).to_pandas() if folder.exists() else pd.DataFrame({"split": []})
     return int((rows["split"] == "train").sum())
-
-
-def wait_until(condition: Callable[[], bool], say: Callable[[], object] = lambda: "", seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"waited in vain {say()}"
-        time.sleep(0.1)

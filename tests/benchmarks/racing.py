@@ -16,10 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import pandas as pd
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from eus_ray.racing import Never, Rule, Standing, make_rule, parse_rule
 from eus_ray.config import SearchSettings
+from eus_ray.racing import Never, Rule, Standing, make_rule, parse_rule
 from eus_ray.replay import replay
 from eus_ray.scores import criterion
 from tests.benchmarks.score_tables import Generator

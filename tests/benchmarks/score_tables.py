@@ -48,6 +48,10 @@ class Generator:
     residual_sd: float = 0.05
     tau_epochs: float = 6.0
     tau_log_sd: float = 0.6
+    slow_is_good: float = 0.0
+    """Correlation of quality with log tau."""
+    delay_epochs: float = 0.0
+    """Settings begin to learn only after so many epochs, from none up to this."""
 
     def draw(self, rng: np.random.Generator) -> tuple[Curves, npt.NDArray[np.float64]]:
         """A search's scores, and what each setting would score on countless patients, `(settings,)`."""
@@ -71,9 +75,12 @@ class Generator:
 
     def draw_learning(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """The expected score of each setting after each epoch, `(settings, epochs)`."""
-        quality = np.minimum(rng.normal(self.quality, self.quality_sd, self.settings), self.best_quality)
-        tau = np.exp(rng.normal(np.log(self.tau_epochs), self.tau_log_sd, self.settings))
-        return quality[:, None] * (1 - np.exp(-np.arange(1, self.epochs + 1) / tau[:, None]))
+        quality, slowness = rng.normal(size=(2, self.settings))
+        slowness = self.slow_is_good * quality + np.sqrt(1 - self.slow_is_good**2) * slowness
+        quality = np.minimum(self.quality + self.quality_sd * quality, self.best_quality)
+        tau = self.tau_epochs * np.exp(self.tau_log_sd * slowness)
+        since = np.arange(1, self.epochs + 1) - self.delay_epochs * rng.uniform(size=(self.settings, 1))
+        return quality[:, None] * (1 - np.exp(-np.maximum(since, 0) / tau[:, None]))
 
 
 class _Drawn:
