@@ -165,7 +165,11 @@ def _unfinished(outcome: Outcome) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from eus_ray.replay import run_replay
 
-    _print_table(run_replay(_place(args.source), args.rule, args.slots), "Stopping rules, replayed")
+    table = run_replay(_place(args.source), args.rule, args.slots)
+    _print_table(table, f"Stopping rules, replayed with {args.slots} at a time", digits=3)
+    for note in table.attrs["notes"]:
+        print(f"note: {note}")
+    print("fold_epochs: share of those of all trials to their end; lost: value against stopping nothing")
     return 0
 
 
@@ -297,7 +301,7 @@ def _relative(path: str, folder: Path) -> str:
         return path
 
 
-def _print_table(frame: pd.DataFrame, title: str) -> None:
+def _print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -305,7 +309,7 @@ def _print_table(frame: pd.DataFrame, title: str) -> None:
     for column in frame.columns:
         table.add_column(str(column))
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row))
+        table.add_row(*(f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row))
     Console().print(table)
 
 

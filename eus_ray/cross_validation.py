@@ -92,6 +92,27 @@ class CrossValidation:
             truth_of=truth_of,
         )
 
+    def steps(self, rank: int, world_size: int, gpus: float) -> Iterator[list[dict[str, Any]]]:
+        """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
+
+        A worker that was given no GPU leaves those of its machine alone.
+
+        All workers take equally many steps, with no cells where a worker has no fold left, and leave
+        together when a fold fails or the run is asked to stop.
+        """
+        device = ray.train.torch.get_device() if gpus else torch.device("cpu")
+        prepare_process(self.study, device)
+        images, masks = ray.get(self.arrays) if isinstance(self.arrays, ray.ObjectRef) else self.arrays()
+        mine = [fold for fold in range(self.num_folds) if fold % world_size == rank]
+        if self.order == "abreast":
+            together = [mine]
+        else:
+            together = [mine[number : number + 1] for number in range(-(-self.num_folds // world_size))]
+        for numbers in together:
+            data = [self.data(number, images, masks) for number in numbers]
+            if not (yield from _advance(self, data, device)):
+                return
+
 
 class CaseTruths:
     """The truths of a fold's judged images on the evaluation grid, from the study folder's `cases`."""
@@ -223,30 +244,8 @@ def train_folds(config: dict[str, Any]) -> None:
     """What each worker of a group does."""
     run: CrossValidation = config["run"]
     context = ray.train.get_context()
-    for cells in steps(run, context.get_world_rank(), context.get_world_size(), config["gpus"]):
+    for cells in run.steps(context.get_world_rank(), context.get_world_size(), config["gpus"]):
         ray.train.report({"cells": cells})
-
-
-def steps(run: CrossValidation, rank: int, world_size: int, gpus: float) -> Iterator[list[dict[str, Any]]]:
-    """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
-
-    A worker that was given no GPU leaves those of its machine alone.
-
-    All workers take equally many steps, with no cells where a worker has no fold left, and leave
-    together when a fold fails or the run is asked to stop.
-    """
-    device = ray.train.torch.get_device() if gpus else torch.device("cpu")
-    prepare_process(run.study, device)
-    images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
-    mine = [fold for fold in range(run.num_folds) if fold % world_size == rank]
-    if run.order == "abreast":
-        together = [mine]
-    else:
-        together = [mine[number : number + 1] for number in range(-(-run.num_folds // world_size))]
-    for numbers in together:
-        data = [run.data(number, images, masks) for number in numbers]
-        if not (yield from _advance(run, data, device)):
-            return
 
 
 def _advance(

@@ -7,8 +7,10 @@ its tables take the same decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
@@ -17,13 +19,9 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from eus_ray.config import SearchSettings, UserError, nearest
-from eus_ray.evidence import LearningCurves, TrialEffects
 from eus_ray.scores import criterion
 
 Scores = npt.NDArray[np.float64]
-
-FORECAST_SHARE = 0.2
-"""Of racing's level, how much there is where an unfinished fold's forecast takes part."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Rule(Protocol):
 def make_rule(settings: SearchSettings, folds: int, epochs: int) -> Rule:
     """The rule of a search over so many folds of so many epochs."""
     if settings.scheduler == "racing":
-        return Racing(settings.racing_alpha, folds, epochs)
+        return Racing(settings.racing_alpha)
     if settings.scheduler == "asha":
         return Asha(settings.asha_reduction, min(settings.asha_grace, epochs), epochs)
     return Never()
@@ -84,7 +82,7 @@ def parse_rule(text: str, folds: int, epochs: int) -> Rule:
         takes = "nothing" if not fields else " and ".join(f"search.{field}" for field in fields)
         raise UserError(f"--rule {text}: {name} takes {takes} after its name")
     try:
-        settings = SearchSettings(scheduler=name, **dict(zip(fields, given, strict=False)))  # type: ignore[arg-type]
+        settings = SearchSettings(scheduler=name, **dict(zip(fields, given, strict=False)))
     except ValidationError as error:
         said = [f"{problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}" for problem in error.errors()]
         raise UserError(*(f"--rule {text}: search.{line}" for line in said)) from None
@@ -119,41 +117,31 @@ class Never:
 
 
 class Racing:
-    """Stops a trial that is plainly worse than the leader: as good with a probability below `alpha`.
+    """Stops a trial that is plainly worse than the leader on the patients of the folds that both have finished.
 
-    The leader is the best of the running and complete trials that have finished a fold. The probability
-    comes from `evidence`. A finished fold shows a final score, and patients pair up in it. Of a fold in
-    progress the final score is forecast from the curves of finished folds, once there are enough of them,
-    and counts for as much as such forecasts have been worth. Some settings learn late, so a forecast's
-    errors have heavier tails than the normal distribution: where one takes part, the probability must be
-    below `FORECAST_SHARE * alpha`.
+    The leader is the running or complete trial that is furthest ahead over the folds in common, of those
+    with the most of them. Plainly worse: behind in the criterion, and a one-sided Wilcoxon signed rank
+    test of the patients' differences is below `alpha`. A patient who is judged in several folds counts
+    once, by his mean.
 
-    A running trial is judged again whenever any trial finishes a fold or is stopped, and some 25 times in
-    each fold of its own.
+    A finished fold shows the final score, and the patients pair up; an unfinished one says little, since
+    settings that learn slowly may end best.
     """
 
     order: Literal["by_fold", "abreast"] = "by_fold"
 
-    def __init__(self, alpha: float, folds: int, epochs: int) -> None:
-        self._alpha, self._folds, self._epochs = alpha, folds, epochs
+    def __init__(self, alpha: float) -> None:
+        self._alpha = alpha
         self._standings: dict[int, Standing] = {}
-        self._curves: dict[int, Scores] = {}
-        """Each trial's mean over patients after each epoch of each fold, `(K, E)`; NaN where it is not known."""
         self._out: set[int] = set()
         self._changes = 0
-        """How often the evidence that is shared by all trials has changed."""
-        self._kept: dict[str, tuple[Any, Any]] = {}
-        self._asked: dict[int, Any] = {}
+        self._answered: dict[int, int] = defaultdict(lambda: -1)
+        """How many changes there had been when a trial was last asked about."""
 
     def hear(self, trial: int, standing: Standing) -> None:
         before = self._standings.get(trial)
         self._standings[trial] = standing
-        curves = self._curves.setdefault(trial, np.full((self._folds, self._epochs), np.nan))
-        for fold in np.flatnonzero(standing.epochs if before is None else standing.epochs != before.epochs):
-            judged = ~np.isnan(standing.scores[fold])
-            if judged.any():
-                curves[fold, standing.epochs[fold] - 1] = standing.scores[fold, judged].mean()
-        if standing.finished.any() and (before is None or (standing.finished != before.finished).any()):
+        if before is None or (before.finished != standing.finished).any():
             self._changes += 1
 
     def ended(self, trial: int, state: str) -> None:
@@ -162,100 +150,37 @@ class Racing:
             self._changes += 1
 
     def stops(self, trial: int) -> str | None:
-        if trial not in self._standings:
+        if self._answered[trial] == self._changes or trial not in self._standings:
             return None
-        mine, curves = self._standings[trial], self._curves[trial]
-        looked_at = [fold for fold in np.flatnonzero(~mine.finished) if self._looks_at(int(mine.epochs[fold]))]
-        about = (self._changes, tuple(mine.epochs[looked_at]))
-        if self._asked.get(trial) == about:
+        self._answered[trial] = self._changes
+        mine = self._standings[trial]
+        leader, common, lead = self._leader(trial, mine)
+        if leader is None or lead <= 0:
             return None
-        self._asked[trial] = about
-        noise = self._keep("noise", self._changes, self._noise)
-        rivals, effects = self._keep("effects", (self._changes, trial), lambda: self._effects(trial, noise))
-        leaders = [place for place, rival in enumerate(rivals) if rival not in self._out]
-        if not leaders:
+        differences = _patient_means(mine.scores[common]) - _patient_means(self._standings[leader].scores[common])
+        differences = differences[~np.isnan(differences)]
+        p_value = wilcoxon_less(differences)
+        if not p_value < self._alpha:
             return None
-        known, scores, errors = mine.finished.copy(), np.where(mine.finished, curves[:, -1], 0.0), np.zeros(self._folds)
-        for fold in looked_at:
-            learning = self._keep("learning", self._changes, self._learning)
-            forecast = learning.forecast(trial, curves[fold, : mine.epochs[fold]])
-            if forecast is not None:
-                known[fold], (scores[fold], errors[fold]) = True, forecast
-        if not known.any():
-            return None
-        place, lead, chance = effects.compare(_precision(noise + np.diag(errors), known), scores, leaders)
-        forecasts = [f"{mine.epochs[fold]} epochs of another" for fold in np.flatnonzero(known & ~mine.finished)]
-        if chance >= self._alpha * (FORECAST_SHARE if forecasts else 1):
-            return None
-        seen = [_folds(int(mine.finished.sum()))] * bool(mine.finished.any()) + forecasts
-        return f"plainly worse than trial {rivals[place]} by {' and '.join(seen)}: {lead:.3f} behind (p = {_short(chance)})"
+        number = int(common.sum())
+        folds = "1 fold" if number == 1 else f"{number} folds"
+        return f"plainly worse than trial {leader} on {len(differences)} patients of {folds} (p {_short(p_value)})"
 
-    def _looks_at(self, epochs: int) -> bool:
-        """Whether a fold in progress is looked at after so many epochs."""
-        return epochs >= max(2, self._epochs // 5) and epochs % max(1, self._epochs // 25) == 0
-
-    def _keep(self, name: str, about: Any, make: Callable[[], Any]) -> Any:
-        """What was last made under a name, while it is about the same; else it is made anew."""
-        if name not in self._kept or self._kept[name][0] != about:
-            self._kept[name] = about, make()
-        return self._kept[name][1]
-
-    def _noise(self) -> Scores | None:
-        """The covariance `(K, K)` of the noise in a trial's fold scores; None where it cannot be told yet.
-
-        The noise is of the patients: what is left of their scores beside each patient's and each trial's
-        mean in a fold. Folds that judge the same patients err together.
-        """
-        total, freedom = 0.0, 0
-        for fold in range(self._folds):
-            scores = np.array([each.scores[fold] for each in self._standings.values() if each.finished[fold]])
-            if len(scores) > 1:
-                scores = scores[:, ~np.isnan(scores).any(axis=0)]
-                rest = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
-                total += float((rest**2).sum())
-                freedom += (scores.shape[0] - 1) * (scores.shape[1] - 1)
-        if freedom < 3 or total == 0:
-            return None
-        judged = np.any([~np.isnan(each.scores) for each in self._standings.values()], axis=0).astype(float)
-        number = np.maximum(judged.sum(axis=1), 1)
-        shared = judged @ judged.T / np.outer(number, number)
-        # no fold's noise is exactly another's; one that nobody judged yet has some too
-        return total / (freedom - 2) * (shared + np.diag(np.where(judged.any(axis=1), 1e-9, 1.0)))
-
-    def _effects(self, trial: int, noise: Scores | None) -> tuple[list[int], TrialEffects | None]:
-        """The other trials with a finished fold, and what they tell; nobody where the noise is not known."""
-        rivals = [other for other, each in self._standings.items() if other != trial and each.finished.any()]
-        if noise is None or not rivals:
-            return [], None
-        finished = np.array([self._standings[rival].finished for rival in rivals])
-        scores = np.where(finished, [self._curves[rival][:, -1] for rival in rivals], 0.0)
-        return rivals, TrialEffects(np.array([_precision(noise, known) for known in finished]), scores)
-
-    def _learning(self) -> LearningCurves:
-        whole = [
-            (trial, curve)
-            for trial, standing in self._standings.items()
-            for curve in self._curves[trial][standing.finished]
-            if not np.isnan(curve).any()
-        ]
-        curves = np.array([curve for _, curve in whole]).reshape(len(whole), self._epochs)
-        return LearningCurves(np.array([trial for trial, _ in whole], dtype=np.int64), curves)
-
-
-def _precision(covariance: Scores, known: npt.NDArray[np.bool_]) -> Scores:
-    """The inverse of the known folds' covariance `(K, K)`, 0 elsewhere."""
-    precision = np.zeros_like(covariance)
-    precision[np.ix_(known, known)] = np.linalg.inv(covariance[np.ix_(known, known)])
-    return precision
-
-
-def _folds(number: int) -> str:
-    return "1 fold" if number == 1 else f"{number} folds"
-
-
-def _short(p_value: float) -> str:
-    """A probability as it is printed: `.012`, `< .001` as `.000`."""
-    return f"{p_value:.3f}".removeprefix("0")
+    def _leader(self, trial: int, mine: Standing) -> tuple[int | None, npt.NDArray[np.bool_], float]:
+        """The leader, the folds in common with it, and how far it is ahead in the criterion."""
+        found: tuple[int | None, npt.NDArray[np.bool_], float] = None, mine.finished, 0.0
+        most = 1
+        for other, standing in self._standings.items():
+            if other == trial or other in self._out:
+                continue
+            common = standing.finished & mine.finished
+            number = int(common.sum())
+            if number < most:
+                continue
+            lead = criterion(standing.scores[common]) - criterion(mine.scores[common])
+            if number > most or found[0] is None or lead > found[2]:
+                most, found = number, (other, common, lead)
+        return found
 
 
 class Asha:
@@ -297,3 +222,50 @@ class Asha:
     def ended(self, trial: int, state: str) -> None:
         if state == "complete" and trial in self._trials:
             self._scheduler.on_trial_complete(None, self._trials[trial], self._heard[trial])  # type: ignore[arg-type]
+
+
+def wilcoxon_less(differences: Scores) -> float:
+    """The p-value of a one-sided Wilcoxon signed rank test that differences `(N,)` lie below 0; NaN for none.
+
+    Exact up to 50 differences without ties and zeros, else the normal approximation without continuity
+    correction. Differences are rounded to 10 decimals, so that float noise does not break ties. The same
+    as `scipy.stats.wilcoxon(differences, alternative="less")`, which is called where there are ties or
+    zeros: without them this takes a twentieth of its time.
+    """
+    rounded = np.round(differences, 10)
+    number = len(rounded)
+    if number == 0 or not rounded.any():
+        return 1.0 if number else float("nan")
+    order = np.argsort(np.abs(rounded))
+    sizes = np.abs(rounded)[order]
+    if sizes[0] == 0 or (np.diff(sizes) == 0).any():
+        from scipy.stats import wilcoxon
+
+        return float(wilcoxon(rounded, alternative="less").pvalue)
+    positive = int((np.flatnonzero(rounded[order] > 0) + 1).sum())
+    if number <= 50:
+        return float(_signed_rank_cdf(number)[positive])
+    mean, variance = number * (number + 1) / 4, number * (number + 1) * (2 * number + 1) / 24
+    return 0.5 * math.erfc((mean - positive) / math.sqrt(2 * variance))
+
+
+@cache
+def _signed_rank_cdf(number: int) -> Scores:
+    """P(W+ <= w) of the signed rank statistic under the null, for w from 0 to N (N + 1) / 2."""
+    ways = np.ones(1)
+    for rank in range(1, number + 1):
+        ways = (np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))) / 2
+    return np.cumsum(ways)
+
+
+def _patient_means(scores: Scores) -> Scores:
+    """Each patient's mean `(P,)` over the folds `(F, P)` that judge him; NaN where none does."""
+    judged = ~np.isnan(scores)
+    number = judged.sum(axis=0)
+    sums = np.where(judged, scores, 0.0).sum(axis=0)
+    return np.divide(sums, number, out=np.full(scores.shape[1], np.nan), where=number > 0)
+
+
+def _short(p_value: float) -> str:
+    """A p-value as it is printed: `= .012`, `< .001`."""
+    return "< .001" if p_value < 0.0005 else f"= {p_value:.3f}".replace(" 0.", " .")

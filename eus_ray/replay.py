@@ -191,9 +191,8 @@ def _few(numbers: Sequence[int]) -> str:
 def _check_rows(rows: pd.DataFrame) -> None:
     missing = [column for column in [*KEYS, *COUNTS] if column not in rows]
     if missing:
-        raise UserError(
-            f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {', '.join([*KEYS, *COUNTS])}"
-        )
+        needed = ", ".join([*KEYS, *COUNTS])
+        raise UserError(f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {needed}")
     lines = []
     for column in ["trial", "repeat", "fold", "epoch", *COUNTS]:
         values = pd.to_numeric(rows[column], errors="coerce")
@@ -230,7 +229,7 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
         found = list(_read_source(source))
     except UserError as error:
         raise UserError(*(f"{source}: {line}" for line in error.lines)) from None
-    lines = []
+    lines: list[str] = []
     for text in rules:
         try:
             order = parse_rule(text, 1, 1).order
@@ -277,7 +276,8 @@ def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]
     if not store.exists(names.TRIALS_FILE):
         raise UserError(f"is neither a study folder nor a table ({', '.join(TABLES)})")
     kinds = names.read_trials(store)[["model", "trial", "kind"]]
-    for model, of_model in kinds.groupby("model", sort=True):
+    for model in sorted(kinds["model"].unique()):
+        of_model = kinds[kinds["model"] == model]
         # a search's winner is trained again as one more trial: it was not among those to choose from
         kind = "trial" if (of_model["kind"] == "trial").any() else "fixed"
         about = store.read_json(names.search_name(model)) if store.exists(names.search_name(model)) else {}

@@ -114,7 +114,9 @@ SELECTION = pa.schema(
 of it after the bias of choosing (`bias`, their difference) is taken away. `default` and `gain`: the study's own
 settings on the same test patients, and by how much the fold winners are better. `importance`: of the searched field
 `name`.
-`trials` is how many complete trials an estimate rests on; `low` and `high` bound its 95 % interval.
+`trials` is how many complete trials an estimate rests on; `low` and `high` bound its 95 % interval. Where the test
+folds judged (protocol `paper`) there is no `nested` and no `fold_winner`, and `gain` is that of the winners that BBC-CV
+draws, on the patients that it left out.
 """
 
 PARTS = {"epochs": EPOCHS, "scores": SCORES, "predictions": PREDICTIONS}

@@ -19,7 +19,7 @@ from ray import tune
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, steps, train_folds
+from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, train_folds
 from eus_ray.store import PARTS
 
 _A_WEEK_S = 7 * 24 * 3600
@@ -67,7 +67,7 @@ class OneProcess(tune.Trainable):
         def train() -> None:
             nonlocal cells
             if self._steps is None:
-                self._steps = steps(self._run, 0, 1, self._gpus)
+                self._steps = self._run.steps(0, 1, self._gpus)
             cells = next(self._steps, None)
 
         if not (self._steps is None and self._run.store.stop_is_wanted(self._run.token)):

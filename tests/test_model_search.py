@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load as load_tensors
 
 from eus_ray.config import Study, UserError
-from eus_ray.cross_validation import CrossValidation, steps
+from eus_ray.cross_validation import CrossValidation
 from eus_ray.data.folds import validation_split
 from eus_ray.fold import FoldData
 from eus_ray.model_search import ModelSearch
@@ -110,7 +110,7 @@ class Run:
             search = ModelSearch(base, Trials(self.store), space, first_points(base.study, space, None))
             while (task := search.next()) is not None:
                 trial = base.as_trial(task.trial, task.settings)
-                for cells in steps(trial, 0, 1, 0):
+                for cells in trial.steps(0, 1, 0):
                     done += 1
                     if done == crash_after:
                         raise Crash

@@ -131,7 +131,7 @@ def test_racing_spends_less_and_finds_as_good_a_setting(slots: int) -> None:
 
 
 def table(scores: dict[tuple[str, int], list[list[float]]], split: str = "validation") -> pd.DataFrame:
-    """Rows of `scores`: two patients a fold, with two images and one; DSC as asked, by (model, trial), fold and epoch."""
+    """Rows of `scores`: two patients a fold, with two images and one; DSC by (model, trial), fold and epoch."""
     rows = []
     for (model, trial), folds in scores.items():
         for fold, epochs in enumerate(folds):

@@ -62,7 +62,7 @@ class Generator:
         return drawn.judged_by(judged), learnt[:, -3:].mean(axis=1)
 
     def draw_nested(self, rng: np.random.Generator, inner_folds: int = 5) -> Nested:
-        """A search whose folds are judged by validation patients, one part in `inner_folds` of their training patients."""
+        """A search whose folds are judged by one part in `inner_folds` of their training patients."""
         drawn = _Drawn(self, rng, self.draw_learning(rng))
         fold_of = np.arange(self.patients) % self.folds
         validation = np.zeros((self.folds, self.patients), dtype=bool)
