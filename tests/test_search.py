@@ -74,6 +74,13 @@ def test_two_architectures_are_searched_side_by_side(
     assert main(["analyze", str(out)]) == 0
     table2 = pd.read_csv(out / "report/table2.csv")
     assert set(table2["model"]) == {"unet", "daf_net"}
+    capsys.readouterr()
+    assert main(["replay", str(out), "--rule", "racing:0.05", "--rule", "none"]) == 0
+    replayed = capsys.readouterr().out
+    assert "racing:0.05" in replayed
+    assert "1.000" in replayed, "without a rule every trial trains to its end"
+    assert main(["replay", str(out), "--rule", "rasing"]) == 2
+    assert "did you mean racing?" in capsys.readouterr().err
 
 
 @pytest.mark.ray

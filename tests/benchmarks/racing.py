@@ -68,8 +68,9 @@ class OptunaWilcoxon:
         self._new: set[int] = set()
 
     def hear(self, trial: int, standing: Standing) -> None:
-        means = {int(fold): float(np.nanmean(standing.scores[fold])) for fold in np.flatnonzero(standing.finished)}
-        if len(means) > len(getattr(self._trials.get(trial), "intermediate_values", {})):
+        done = int(np.count_nonzero(standing.finished))
+        if done > len(getattr(self._trials.get(trial), "intermediate_values", {})):
+            means = {int(fold): float(np.nanmean(standing.scores[fold])) for fold in np.flatnonzero(standing.finished)}
             self._trials[trial] = SimpleNamespace(number=trial, intermediate_values=means)
             self._new.add(trial)
 

@@ -1,0 +1,36 @@
+"""Opening a study folder: what is taken for a study, what is refused, and a run that was killed in its first seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eus_ray import store as names
+from eus_ray.config import UserError
+from eus_ray.prepare import Claim, check_data, check_identity, provenance, write_study
+from eus_ray.store import Store
+from tests.helpers import light_study
+
+
+def test_a_run_killed_before_its_study_was_whole_can_begin_again(phantom: Path, tmp_path: Path) -> None:
+    dataset = check_data(light_study(phantom))
+    store = Store(tmp_path / "study")
+    assert not check_identity(store, dataset)
+    write_study(store, dataset, dataset.arrays())
+    assert check_identity(store, dataset)
+    store.delete(names.PROVENANCE)  # it is written last: without it the study is not whole
+    store.write_json(names.RUN, {"token": "x", "host": "elsewhere", "pid": 1, "born": "", "heartbeat": 0.0})
+    with Claim(store):  # the dead run's claim is no hindrance
+        assert not check_identity(store, dataset)
+        write_study(store, dataset, dataset.arrays())
+    assert store.read_json(names.PROVENANCE)["identity"] == provenance(dataset)["identity"]
+
+
+@pytest.mark.parametrize("name", [names.MANIFEST, names.CASES_FILE, "thesis.txt"])
+def test_files_that_no_run_left_are_not_taken_over(phantom: Path, tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / "study")
+    store.write_text(name, "mine")
+    with pytest.raises(UserError, match=f"holds {name} and no study"):
+        check_identity(store, check_data(light_study(phantom)))
+    assert store.read_text(name) == "mine"
