@@ -49,6 +49,10 @@ def _workers(study: Study, session: Session, wanted: int) -> tuple[Workers, int]
     gpus = run.gpus_per_fold if run.gpus_per_fold != "auto" else (1.0 if session.gpus else 0.0)
     if gpus > session.gpus:
         raise UserError(f"run.gpus_per_fold is {gpus:g}, and the cluster has {session.gpus:g}; set it to 0 or less")
+    if session.cpus <= 0:
+        raise UserError(
+            "the cluster has no CPU for workers; start it with some (ray start --num-cpus), or join another"
+        )
     most = session.gpus / gpus if gpus else session.cpus / run.threads_per_fold
     count = run.workers if run.workers != "auto" else max(1, min(wanted, int(most)))
     count = min(count, folds)

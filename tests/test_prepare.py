@@ -1,4 +1,4 @@
-"""Opening a study folder: what is taken for a study, what is refused, and a run that was killed in its first seconds."""
+"""Opening a study folder: what is taken for a study, what is refused, and runs killed in their first seconds."""
 
 from __future__ import annotations
 
