@@ -44,6 +44,9 @@ class ModelSearch:
         self._standings: dict[int, Standing] = {}
         self._failed: dict[int, str] = {}
         self._points: dict[int, dict[str, Any]] = {}
+        self._tidied: set[int] = set()
+        self._kept: set[tuple[int, int]] = set()
+        """Trials and folds whose weights and predictions are still there."""
         self.exhausted = False
         self._mirror = Mirror(Path(run.store.path(names.optuna_name(self.model))), self.model, space)
         for row in self._rows():
@@ -278,15 +281,14 @@ class ModelSearch:
         if complete and self.base.validation is not None:
             values = np.array([np.nanmean(self._standings[trial].scores, axis=1) for trial in complete])
             keep = {(complete[winner], fold) for fold, winner in enumerate(values.argmax(axis=0))}
-        for row in self._rows():
-            if row["state"] not in ENDED:
-                continue
-            trial = row["trial"]
-            for fold in range(folds):
-                if (trial, fold) not in keep:
-                    store.delete(names.checkpoint_name(self.model, trial, fold))
-                    store.delete(names.part_name("predictions", self.model, trial, REPEAT, fold))
+        ended = {row["trial"] for row in self._rows() if row["state"] in ENDED}
+        for trial in ended - self._tidied:
             store.finish_trial(self.model, trial, REPEAT, folds, ("epochs", "scores"))
+            self._kept |= {(trial, fold) for fold in range(folds)}
+        for trial, fold in self._kept - keep:
+            store.delete(names.checkpoint_name(self.model, trial, fold))
+            store.delete(names.part_name("predictions", self.model, trial, REPEAT, fold))
+        self._tidied, self._kept = ended, keep
 
 
 def standings_of(run: CrossValidation, trial: int) -> list[Standing]:
