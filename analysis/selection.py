@@ -278,7 +278,7 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
                 "BBC-CV",
                 bbc,
                 f"A second opinion, had settings been chosen on test scores: {best_test['value']:.3f} "
-                f"({best(best_test)}) less a selection bias of {bias:.3f}.",
+                f"({best(best_test)}) less a selection bias of {bias:z.3f}.",
             ),
         ]
     else:
@@ -293,7 +293,7 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
                 "As found",
                 naive,
                 f"Test score of {best(naive)}. Do not report it: settings were chosen on these very folds, which is "
-                f"worth {bias:.3f} (the selection bias).",
+                f"worth {bias:z.3f} (the selection bias).",
             ),
         ]
     if "gain" in rows:

@@ -19,7 +19,8 @@ import pytest
 import ray
 import ray.util
 
-from eus_ray.cli import main, run_cv
+from eus_ray.cli import main
+from eus_ray.commands import run_cv
 from eus_ray.data.arrays import decode_mask
 from eus_ray.scores import THRESHOLD, counts
 from eus_ray.store import Store, read_trials
