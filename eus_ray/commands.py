@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from eus_ray.config import Study, UserError
 
 if TYPE_CHECKING:
+    from eus_ray.machines import Probe
+    from eus_ray.planner import Plan
     from eus_ray.prepare import Dataset
     from eus_ray.runs import Outcome
     from eus_ray.space import Space
@@ -34,8 +36,6 @@ def run_tune(
     from eus_ray.space_file import load_space
     from eus_ray.store import TRIALS_FILE, Store
 
-    if "://" in str(out):
-        raise UserError(f"{out}: a search needs a folder on a disk; choose a path as --out")
     spaces: dict[str, Space] = {}
     lines: list[str] = []
     for arch in study.models:
@@ -81,6 +81,48 @@ def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str 
     console = Console(soft_wrap=True)
     with session(address) as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
         return cross_validate(store, dataset, cluster, progress, resume=resume)
+
+
+def plans(
+    study: Study, nodes: int, cpus: float | None, gpus: float | None, address: str | None
+) -> list[tuple[str, Plan]]:
+    """How `cv` and `tune` of a study would lie on machines: `nodes` like this one but for what is said, or a cluster's.
+
+    The time is told where a probe can be taken: of machines like this one, or of the cluster's. Raises `UserError`.
+    """
+    import os
+
+    import torch
+
+    from eus_ray.machines import Machines, Node
+    from eus_ray.planner import plan_fixed, plan_search
+    from eus_ray.prepare import check_data
+    from eus_ray.probe import measure
+    from eus_ray.ray_session import session
+    from eus_ray.runs import load_of, probe_of
+
+    here = Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+    if nodes < 1 or (cpus or 1) <= 0 or (gpus or 0) < 0:
+        raise UserError("--nodes and --cpus must be above 0, and --gpus not below")
+    dataset = check_data(study)
+    if address is not None:
+        with session(address) as cluster:
+            machines, probe = cluster.machines, probe_of(study, cluster)
+    else:
+        node = Node(here.cpus if cpus is None else cpus, here.gpus if gpus is None else gpus)
+        machines = Machines((node,) * nodes)
+        alike = bool(node.gpus) == bool(here.gpus)
+        probe = max((measure(study.for_model(arch)) for arch in study.models), key=_step_s) if alike else None
+    validated = 1 / study.search.inner_folds if study.search.protocol == "nested" else 0.0
+    trials = study.search.trials * len(study.models)
+    return [
+        ("cv", plan_fixed(study, machines, len(study.models), probe, load_of(dataset))),
+        ("tune", plan_search(study, machines, trials, probe, load_of(dataset, validated))),
+    ]
+
+
+def _step_s(probe: Probe) -> float:
+    return probe.step_s
 
 
 def checked_dataset(study: Study, store: Store, resume: bool) -> Dataset:

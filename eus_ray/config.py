@@ -155,11 +155,13 @@ class TrainSettings(Settings):
 
 class RunSettings(Settings):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Worker processes of one cross-validation; worker `rank` trains the folds f with f % workers == rank."""
+    """Folds of one cross-validation that train at once, each in a worker process of its own (or a team of them, see
+    `gpus_per_fold`); worker `rank` trains the folds f with f % workers == rank."""
     min_workers: Annotated[int, Field(ge=0)] = 0
     """The run may go on with as few as these when nodes leave; 0: it waits for all."""
     gpus_per_fold: Literal["auto"] | NonNegative = "auto"
-    """GPUs of a worker, a fraction shares one; `auto`: 1 where the cluster has GPUs, else 0."""
+    """GPUs of a fold: a fraction shares one, 2 and more train it together; `auto`: where the cluster has GPUs one, or
+    a part of one where folds outnumber them and leave them idle; else 0."""
     threads_per_fold: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a fold's arithmetic. Sums depend on it, so it is part of what makes runs repeat."""
     order: Literal["auto", "abreast", "by_fold"] = "auto"
@@ -177,6 +179,8 @@ class RunSettings(Settings):
     def _elastic(self) -> RunSettings:
         if self.workers != "auto" and self.min_workers > self.workers:
             raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        if self.gpus_per_fold != "auto" and self.gpus_per_fold > 1 and self.gpus_per_fold % 1:
+            raise ValueError(f"gpus_per_fold is {self.gpus_per_fold:g}; above 1 it must be a whole number")
         return self
 
 
@@ -221,6 +225,16 @@ class EvaluateSettings(Settings):
     """Pixels on which metrics are taken: the training grid (the paper), or each image's own."""
 
 
+class LogSettings(Settings):
+    """What the driver tells other programs, besides the study folder's own logs."""
+
+    tensorboard: bool = False
+    """Write event files to `logs/tensorboard` in the study folder (on a disk), one folder a fold."""
+    mlflow: str = ""
+    """Tracking URI of an MLflow server: one parent run a trial, one child run a fold. Needs the package mlflow."""
+    mlflow_experiment: str = "eus-ray"
+
+
 class Study(Settings):
     """A whole study. Of `Study.for_model(arch)`, `model.arch` and `[only.ARCH]` are in force."""
 
@@ -235,6 +249,7 @@ class Study(Settings):
     search: SearchSettings = SearchSettings()
     run: RunSettings = RunSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    log: LogSettings = LogSettings()
     only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
     """`[only.unet]` holds dotted names that apply to that architecture alone."""
 

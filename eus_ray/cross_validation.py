@@ -26,8 +26,9 @@ from eus_ray.config import Study
 from eus_ray.data.arrays import decode_mask
 from eus_ray.fold import Fold, FoldData, Record, TrainingFailed, prepare_process
 from eus_ray.scores import patient_scores
-from eus_ray.store import Store
+from eus_ray.store import PARTS, Store
 from eus_ray.study_file import with_settings
+from eus_ray.team import Team
 
 REPEAT = 0
 
@@ -92,10 +93,11 @@ class CrossValidation:
             truth_of=truth_of,
         )
 
-    def steps(self, rank: int, world_size: int, gpus: float) -> Iterator[list[dict[str, Any]]]:
+    def steps(self, rank: int, world_size: int, gpus: float, team_size: int = 1) -> Iterator[list[dict[str, Any]]]:
         """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
 
-        A worker that was given no GPU leaves those of its machine alone.
+        A worker that was given no GPU leaves those of its machine alone. With `team_size` above 1 so many workers of
+        consecutive ranks train a fold together, and the first of them reports it.
 
         All workers take equally many steps, with no cells where a worker has no fold left, and leave
         together when a fold fails or the run is asked to stop.
@@ -103,14 +105,15 @@ class CrossValidation:
         device = ray.train.torch.get_device() if gpus else torch.device("cpu")
         prepare_process(self.study, device)
         images, masks = ray.get(self.arrays) if isinstance(self.arrays, ray.ObjectRef) else self.arrays()
-        mine = [fold for fold in range(self.num_folds) if fold % world_size == rank]
+        team, place, places = _team(rank, world_size, team_size)
+        mine = [fold for fold in range(self.num_folds) if fold % places == place]
         if self.order == "abreast":
             together = [mine]
         else:
-            together = [mine[number : number + 1] for number in range(-(-self.num_folds // world_size))]
+            together = [mine[number : number + 1] for number in range(-(-self.num_folds // places))]
         for numbers in together:
             data = [self.data(number, images, masks) for number in numbers]
-            if not (yield from _advance(self, data, device)):
+            if not (yield from _advance(self, data, device, team)):
                 return
 
 
@@ -133,17 +136,24 @@ class CaseTruths:
 class FoldOnDisk:
     """A fold with its files: loaded where it was left, saved when it is time."""
 
-    def __init__(self, run: CrossValidation, data: FoldData, device: torch.device) -> None:
-        self._run, self._record = run, Record()
+    def __init__(self, run: CrossValidation, data: FoldData, device: torch.device, team: Team | None = None) -> None:
+        self._run, self._record, self._team = run, Record(), team
         self._saved = time.monotonic()
         self.number = data.fold
         self.note = ""
         self._fold = self._load(data, device)
+        if self.leads:
+            self._restore_rows()
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return self._fold.epoch
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process scores and saves the fold."""
+        return self._team is None or self._team.leads
 
     def advance(self, epoch: int) -> dict[str, Any]:
         """Train epoch `epoch` unless it is done already; what the folds' report says of this fold.
@@ -154,20 +164,22 @@ class FoldOnDisk:
         if epoch >= self._fold.epoch:
             try:
                 self._record.epochs.append(self._fold.train_epoch())
-                if len(self._fold.data.validation):
+                if self.leads and len(self._fold.data.validation):
                     self._record.epochs.append(self._fold.validate(self._record))
-                if self._fold.finished:
+                if self.leads and self._fold.finished:
                     self._record.epochs.append(self._fold.evaluate(self._record))
             except TrainingFailed as error:
                 return {**self._cell(epoch, wall, began), "failed": str(error)}
             except (torch.OutOfMemoryError, RuntimeError) as error:
+                if self._team is not None:
+                    raise  # the others of the team wait for this process: the group must start again
                 if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                     raise
                 where = f"fold {self.number}, epoch {epoch}"
                 failed = f"out of memory in {where}; a smaller train.batch_size or network may help"
                 return {**self._cell(epoch, wall, began), "failed": failed}
             interval_s = self._run.study.run.checkpoint_interval_s
-            if self._fold.finished or time.monotonic() - self._saved >= interval_s:
+            if self.leads and (self._fold.finished or time.monotonic() - self._saved >= interval_s):
                 self.save()
         return self._cell(epoch, wall, began)
 
@@ -208,60 +220,87 @@ class FoldOnDisk:
         return self._run.model, self._run.trial, REPEAT, self.number
 
     def save(self) -> None:
-        """Rows first, then the checkpoint that says how many of them count."""
+        """Rows first, then the checkpoint, which has them too; the checkpoint before stays until the fold is done."""
         if not self._run.store.is_held_by(self._run.token):
             raise Superseded(f"another run holds {self._run.store.location}")
         key = dict(zip(("model", "trial", "repeat", "fold"), self._key(), strict=True))
-        for table in ("epochs", "scores", "predictions"):
+        for table in PARTS:
             rows = getattr(self._record, table)
             if rows:
-                schema = names.PARTS[table]
+                schema = PARTS[table]
                 columns = {name: [key[name] if name in key else row[name] for row in rows] for name in schema.names}
                 self._run.store.write_part(table, *self._key(), pa.table(columns, schema=schema))
-        name = names.checkpoint_name(self._run.model, self._run.trial, self.number)
-        self._run.store.write_bytes(name, self._fold.state())
+        current, before = self._checkpoints()
+        if self._run.store.exists(current):
+            self._run.store.move(current, before)
+        self._run.store.write_bytes(current, self._fold.state(self._record))
+        if self._fold.finished:
+            self._run.store.delete(before)
         self._saved = time.monotonic()
 
+    def _checkpoints(self) -> tuple[str, str]:
+        key = self._run.model, self._run.trial, self.number
+        return names.checkpoint_name(*key), names.checkpoint_before_name(*key)
+
     def _load(self, data: FoldData, device: torch.device) -> Fold:
-        store = self._run.store
-        name = names.checkpoint_name(self._run.model, self._run.trial, self.number)
-        if not store.exists(name):
-            return Fold(self._run.study, data, device)
-        try:
-            fold = Fold(self._run.study, data, device, store.read_bytes(name))
-        except ValueError as error:
-            self.note = f"{name} is {error}; fold {self.number} starts again from its first epoch"
-            return Fold(self._run.study, data, device)
-        for table in ("epochs", "scores"):
-            rows = store.read_part(table, *self._key()).to_pylist()
-            # rows that are newer than the checkpoint are trained, and written, again
-            known = (row for row in rows if row["epoch"] < fold.epoch and (row["split"] != "test" or fold.finished))
-            getattr(self._record, table).extend(known)
-        return fold
+        """The fold as its newest sound checkpoint has it, with that checkpoint's rows as its record."""
+        store, notes = self._run.store, []
+        for name in self._checkpoints():
+            if not store.exists(name):
+                continue
+            try:
+                fold = Fold(self._run.study, data, device, store.read_bytes(name), self._team)
+            except ValueError as error:
+                notes.append(f"{name} is {error}")
+                continue
+            self._record = fold.restored
+            self.note = "; ".join([*notes, f"fold {self.number} goes on after epoch {fold.epoch - 1}"] if notes else [])
+            return fold
+        self.note = "; ".join([*notes, f"fold {self.number} starts again from its first epoch"] if notes else [])
+        return Fold(self._run.study, data, device, team=self._team)
+
+    def _restore_rows(self) -> None:
+        """Where a finished fold's rows were lost, its weights give them again."""
+        if self._fold.finished and not all(self._run.store.read_part(table, *self._key()).num_rows for table in PARTS):
+            for rows in (self._record.epochs, self._record.scores):
+                rows[:] = [row for row in rows if row["split"] != "test"]
+            self._record.epochs.append(self._fold.evaluate(self._record))
+            self.save()
 
 
 def train_folds(config: dict[str, Any]) -> None:
     """What each worker of a group does."""
     run: CrossValidation = config["run"]
     context = ray.train.get_context()
-    for cells in run.steps(context.get_world_rank(), context.get_world_size(), config["gpus"]):
+    ranks = context.get_world_rank(), context.get_world_size()
+    for cells in run.steps(*ranks, config["gpus"], config["team_size"]):
         ray.train.report({"cells": cells})
 
 
+def _team(rank: int, world_size: int, team_size: int) -> tuple[Team | None, int, int]:
+    """This worker's team, which of the places for folds it has, and how many places there are."""
+    if team_size == 1:
+        return None, rank, world_size
+    places, place = world_size // team_size, rank // team_size
+    members = [list(range(place * team_size, (place + 1) * team_size)) for place in range(places)]
+    groups: list[Any] = [torch.distributed.new_group(ranks) for ranks in members]  # all workers make all groups
+    return Team(rank % team_size, team_size, groups[place]), place, places
+
+
 def _advance(
-    run: CrossValidation, data: list[FoldData], device: torch.device
+    run: CrossValidation, data: list[FoldData], device: torch.device, team: Team | None = None
 ) -> Generator[list[dict[str, Any]], None, bool]:
     """Train some folds abreast to their end; False where all workers are to leave before it."""
-    folds = [FoldOnDisk(run, each, device) for each in data]
+    folds = [FoldOnDisk(run, each, device, team) for each in data]
     epochs = run.study.train.stop_after or run.study.train.epochs
     begin = _least(min((fold.epoch for fold in folds), default=epochs))
     for epoch in range(min(begin, epochs - 1), epochs):
         cells = [fold.advance(epoch) for fold in folds]
-        yield cells
+        yield [cell for fold, cell in zip(folds, cells, strict=True) if fold.leads]
         failed = any(cell["failed"] for cell in cells)
         if _least(-int(failed or run.store.stop_is_wanted(run.token))) < 0:
             for fold, cell in zip(folds, cells, strict=True):
-                if not cell["failed"] and run.store.is_held_by(run.token):
+                if fold.leads and not cell["failed"] and run.store.is_held_by(run.token):
                     fold.save()
             return False
     return True

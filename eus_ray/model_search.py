@@ -31,9 +31,12 @@ ENDED = ("complete", "pruned", "failed")
 class ModelSearch:
     """The search of one architecture in a study folder that this run holds."""
 
-    def __init__(self, run: CrossValidation, trials: Trials, space: Space, first: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, run: CrossValidation, trials: Trials, space: Space, first: Sequence[Mapping[str, Any]], scratch: Path
+    ) -> None:
         """Begin, or go on with, a search. `run` is the base of its trials; `first` are the settings tried first.
 
+        Optuna's journal is a file on a disk: of a study on an object store it lies in `scratch`, and is uploaded.
         Raises `UserError` where the folder has a search of this model that is another one.
         """
         self.model, self.base, self._trials, self.space = run.model, run, trials, space
@@ -48,11 +51,14 @@ class ModelSearch:
         self._kept: set[tuple[int, int]] = set()
         """Trials and folds whose weights and predictions are still there."""
         self.exhausted = False
-        self._mirror = Mirror(Path(run.store.path(names.optuna_name(self.model))), self.model, space)
+        self._journal = Path(run.store.path(names.optuna_name(self.model)))
+        if not run.store.is_local:
+            self._journal = scratch / f"{self.model}.log"
+        self._mirror = Mirror(self._journal, self.model, space)
         for row in self._rows():
             self._recall(row)
         self._tidy()
-        self._mirror.update(self._history())
+        self._reflect()
         self._to_resume = [row["trial"] for row in self._rows() if row["state"] == "running"]
         self.begun = 0
         """Trials that this run has begun or taken up."""
@@ -79,7 +85,7 @@ class ModelSearch:
         self._points[trial] = params
         self.begun += 1
         self._trials.begin(self.model, "trial", trial, self.base.as_trial(trial, params).study)
-        self._mirror.update(self._history())
+        self._reflect()
         return Task(self.model, trial, params)
 
     def heard(self, trial: int, cells: Sequence[Mapping[str, Any]]) -> bool:
@@ -126,7 +132,7 @@ class ModelSearch:
         if state in ENDED:
             self._rule.ended(trial, state)
             self._tidy()
-            self._mirror.update(self._history())
+            self._reflect()
         return state
 
     # ---- what came out --------------------------------------------------------------------------
@@ -232,6 +238,12 @@ class ModelSearch:
                 Tried(row["trial"] - self.first_trial, self._points[row["trial"]], row["state"], final, steps)
             )
         return history
+
+    def _reflect(self) -> None:
+        """Bring Optuna's journal up to what the tables say."""
+        self._mirror.update(self._history())
+        if not self.base.store.is_local:
+            self.base.store.write_bytes(names.optuna_name(self.model), self._journal.read_bytes())
 
     def _step(self, row: Mapping[str, Any]) -> int:
         """How far a trial is: folds done, or epochs where all folds advance together."""

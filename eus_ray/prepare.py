@@ -10,11 +10,7 @@ import hashlib
 import os
 import platform
 import shutil
-import socket
 import subprocess
-import threading
-import time
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,8 +29,6 @@ from eus_ray.data.manifest import Manifest, read_manifest
 from eus_ray.store import Store
 from eus_ray.study_file import study_toml
 
-HEARTBEAT_S = 10.0
-STALE_S = 60.0
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
 
 
@@ -112,7 +106,7 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
 
 def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
     """Refuse to start where the results plainly cannot fit. Raises `UserError`."""
-    if "://" in store.location:
+    if not store.is_local:
         return
     folder = Path(store.location)
     while not folder.exists():
@@ -167,78 +161,6 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
 def _is_synthetic(frame: pd.DataFrame) -> bool:
     """Whether the images are the phantom's, which names its device so."""
     return "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all())
-
-
-class Claim:
-    """The right to write in a study folder, held by one run at a time.
-
-    `run.json` names the owner and is renewed while the run lives. Workers hold the token and look
-    before they write, so that those of a killed run, which live on for seconds, write nothing any more.
-    Entering raises `UserError` where another run is alive.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.token = uuid.uuid4().hex
-        self._stopping = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Claim:
-        if self.store.exists(names.RUN):
-            owner = self.store.read_json(names.RUN)
-            if _alive(owner):
-                raise UserError(
-                    f"{self.store.location}: another run writes here (process {owner['pid']} on {owner['host']}); "
-                    "wait for it, or stop it and use --resume"
-                )
-        self._write()
-        time.sleep(0.05)  # of two that start at once, the later writer wins and the other sees it
-        if self.store.read_json(names.RUN)["token"] != self.token:
-            raise UserError(f"{self.store.location}: another run has just started here; wait for it")
-        self.store.sweep()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self.store.is_held_by(self.token):
-            self.store.delete(names.RUN)
-
-    def ask_to_stop(self) -> None:
-        """Let the workers finish and save the epoch that they are in, and leave."""
-        self._stopping = True
-        self._write()
-
-    def _write(self) -> None:
-        pid = os.getpid()
-        owner = {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": _born(pid)}
-        self.store.write_json(names.RUN, {**owner, "heartbeat": time.time(), "stop": self._stopping})
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            try:
-                if not self.store.is_held_by(self.token):
-                    return
-                self._write()
-            except UserError:
-                continue  # a full disk now is not a lost claim; the next beat tries again
-
-
-def _alive(owner: dict[str, Any]) -> bool:
-    if owner["host"] == socket.gethostname() and owner["born"]:
-        return _born(owner["pid"]) == owner["born"]
-    return bool(abs(time.time() - owner["heartbeat"]) < STALE_S)
-
-
-def _born(pid: int) -> str:
-    """When a process of this machine started, in the kernel's ticks; empty where that cannot be known."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
 
 
 def _commit() -> str | None:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eus_ray.config import UserError
+from eus_ray.machines import Machines, of_cluster
 
 _ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks the network for a newer version when imported
@@ -33,6 +35,8 @@ _SCRATCH = "eus-"
 _LONGEST = 36
 """Characters of a folder for Ray: it puts sockets up to 71 characters deeper, and their paths must stay within 107."""
 
+_PATIENCE_S = 15.0
+
 
 @dataclass(frozen=True)
 class Session:
@@ -40,8 +44,7 @@ class Session:
 
     scratch: Path
     """A folder of this machine for what Ray insists on writing; deleted with the session."""
-    cpus: float
-    gpus: float
+    machines: Machines
     object_store_bytes: int
 
 
@@ -70,8 +73,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         resources = ray.cluster_resources()
         yield Session(
             scratch=scratch,
-            cpus=resources.get("CPU", 0.0),
-            gpus=resources.get("GPU", 0.0),
+            machines=of_cluster(ray.nodes()),
             object_store_bytes=int(resources.get("object_store_memory", 0)),
         )
     finally:
@@ -81,11 +83,20 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
             if before is not None:
                 os.environ["TMPDIR"] = before
         for folder in {scratch, rays_own}:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
 
 
 def _make_folder(parent: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder in which Ray's processes, on their way out, may still write."""
+    end = time.monotonic() + _PATIENCE_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.2)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep() -> None:

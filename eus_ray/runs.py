@@ -9,7 +9,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,14 @@ from typing import Any, Protocol
 import ray
 
 from eus_ray.campaign import Task, run_campaign
+from eus_ray.claim import Claim
 from eus_ray.config import Study, UserError
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done
 from eus_ray.data.arrays import Arrays
-from eus_ray.planner import plan_fixed
-from eus_ray.prepare import Claim, Dataset, check_identity, write_study
+from eus_ray.loggers import Key, open_loggers
+from eus_ray.machines import Probe
+from eus_ray.planner import Load, Plan, plan_fixed
+from eus_ray.prepare import Dataset, check_identity, write_study
 from eus_ray.ray_session import Session
 from eus_ray.store import Store
 from eus_ray.trials import Trials, settings_row
@@ -59,6 +62,10 @@ class Opened:
     trials: Trials
     arrays: Any
     interrupted: threading.Event
+    mended: tuple[tuple[Key, str], ...]
+    """What was damaged, and is made again."""
+    scratch: Path
+    """A folder of this machine, deleted with the session."""
 
     def run(self, model: str, trial: int, **how: Any) -> CrossValidation:
         """A cross-validation of one of the study's architectures."""
@@ -83,14 +90,20 @@ def opened(store: Store, dataset: Dataset, session: Session) -> Iterator[Opened]
 
     Raises `UserError` where the folder holds another study, or a living run.
     """
+    loggers = open_loggers(dataset.study, store)
     with Claim(store) as claim:
         known = check_identity(store, dataset)
         arrays, handle = _share(dataset, session)
         if not known:
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on
-        with _stopping_on_sigint(claim) as interrupted:
-            yield Opened(store, dataset, claim, Trials(store), handle, interrupted)
+        trials = Trials(store, loggers)
+        mended = tuple(trials.mend()) if known else ()
+        with ExitStack() as stack:
+            for logger in loggers:
+                stack.callback(logger.close)
+            interrupted = stack.enter_context(_stopping_on_sigint(claim))
+            yield Opened(store, dataset, claim, trials, handle, interrupted, mended, session.scratch)
 
 
 def refuse_unwanted(store: Store, study: Study, resume: bool) -> None:
@@ -125,11 +138,13 @@ def cross_validate(
     Raises `UserError` where the folder holds another study, a living run, or these models already.
     """
     study = dataset.study
-    plan = plan_fixed(study, session, len(study.models))
-    listener.plan(plan.text)
+    plan = plan_fixed(study, session.machines, len(study.models), probe_of(study, session), load_of(dataset))
+    tell(listener, plan)
     with opened(store, dataset, session) as run:
         refuse_unwanted(store, study, resume)
         refuse_other_settings(store, study)
+        for (model, trial), line in run.mended:
+            listener.cells(model, trial, [], line)
         numbers = {model: _fixed_number(run.trials, model) for model in study.models}
         order = study.run.order_of("abreast")
         runs: dict[str, CrossValidation] = {
@@ -145,6 +160,32 @@ def cross_validate(
         }
         states: dict[str, str] = {model: str(run.trials[model, numbers[model]]["state"]) for model in study.models}
         return Outcome(states, at_once, run.interrupted.is_set())
+
+
+def tell(listener: Listener, plan: Plan) -> None:
+    """The plan, why, and what could be better."""
+    time_left = "" if plan.seconds is None else f"; about {plan.seconds / 60:.0f} min"
+    listener.plan(plan.text + time_left)
+    for warning in plan.warnings:
+        listener.plan(f"note: {warning}")
+
+
+def probe_of(study: Study, session: Session) -> Probe | None:
+    """A few steps of the largest architecture on one of the cluster's GPUs, where a plan depends on them."""
+    if not session.machines.gpus or study.run.gpus_per_fold == 0:
+        return None
+    from eus_ray.probe import measure
+
+    remote = ray.remote(num_gpus=1, max_calls=1)(measure)
+    probes = ray.get([remote.remote(study.for_model(model)) for model in study.models])
+    return max(probes, key=lambda probe: probe.device_bytes)
+
+
+def load_of(dataset: Dataset, validated: float = 0.0) -> Load:
+    """Mean numbers of images; `validated` is the share of a fold's training images that its epochs are judged by."""
+    images, folds = len(dataset.frame), dataset.study.folds.count
+    training = images * (folds - 1) / folds
+    return Load(round(training * (1 - validated)), round(training * validated))
 
 
 def _fixed_number(trials: Trials, model: str) -> int:

@@ -17,7 +17,18 @@ from eus_ray.planner import plan_fixed, plan_search
 from eus_ray.prepare import Dataset
 from eus_ray.racing import make_rule
 from eus_ray.ray_session import Session
-from eus_ray.runs import FixedList, Listener, Opened, Outcome, most_at_once, opened, refuse_unwanted
+from eus_ray.runs import (
+    FixedList,
+    Listener,
+    Opened,
+    Outcome,
+    load_of,
+    most_at_once,
+    opened,
+    probe_of,
+    refuse_unwanted,
+    tell,
+)
 from eus_ray.space import Space
 from eus_ray.store import Store
 from eus_ray.trials import Trials, study_of
@@ -86,10 +97,13 @@ def tune(
     study = dataset.study
     with opened(store, dataset, session) as run:
         refuse_unwanted(store, study, resume)
+        for (model, trial), line in run.mended:
+            listener.cells(model, trial, [], line)
         campaign = _Searches(run, [_search(run, model, start) for model, start in begin.items()], listener)
         if most := campaign.most():
-            plan = plan_search(study, session, most)
-            listener.plan(plan.text)
+            validated = 1 / study.search.inner_folds if study.search.protocol == "nested" else 0.0
+            plan = plan_search(study, session.machines, most, probe_of(study, session), load_of(dataset, validated))
+            tell(listener, plan)
             run_campaign(campaign, campaign.runs, plan.workers, plan.at_once, most, session)
         winners = [task for search in campaign.searches if (task := search.winner()) is not None]
         if winners and not run.interrupted.is_set():
@@ -122,11 +136,11 @@ def first_points(study: Study, space: Space, start_from: Store | None) -> list[d
 
 def _search(run: Opened, model: str, start: Start) -> ModelSearch:
     base = run.run(model, 0, order=start.order, kind="trial", validation=start.validation)
-    return ModelSearch(base, run.trials, start.space, start.first)
+    return ModelSearch(base, run.trials, start.space, start.first, run.scratch)
 
 
 def _train_winners(run: Opened, winners: Sequence[Task], session: Session, listener: SearchListener) -> None:
-    plan = plan_fixed(run.dataset.study, session, len(winners))
+    plan = plan_fixed(run.dataset.study, session.machines, len(winners))
     campaign = FixedList(run, winners, "winner", listener)
     listener.winners_begin()
     if campaign.todo:

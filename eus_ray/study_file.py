@@ -174,4 +174,17 @@ def _explain(error: ValidationError) -> list[str]:
             lines.append(f"{name}: {message}" if name else message)
         else:
             lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
-    return list(dict.fromkeys(lines))
+    return _joined(lines)
+
+
+def _joined(lines: Iterable[str]) -> list[str]:
+    """A line a field: what each of its alternatives, or of its entries, has to say stands in one."""
+    by_field: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, said = line.partition(": ")
+        field, _, entry = name.rpartition(".")
+        if entry.isdecimal():
+            name, said = field, f"entry {int(entry) + 1}: {said}"
+        by_field.setdefault(name, []).append(said)
+    joined = {name: "; or ".join(dict.fromkeys(said)) for name, said in by_field.items()}
+    return [f"{name}: {said}" if said else name for name, said in joined.items()]

@@ -20,6 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, train_folds
+from eus_ray.machines import kind_resource
 from eus_ray.store import PARTS
 
 _A_WEEK_S = 7 * 24 * 3600
@@ -33,10 +34,19 @@ class Workers:
     least: int
     cpus: float
     gpus: float
+    team_size: int = 1
+    """Workers that train a fold together."""
+    gpu_kind: str = ""
+    """The kind of GPU to wait for; empty where any will do."""
+
+    @property
+    def places(self) -> int:
+        """Folds that train at the same time."""
+        return self.count // self.team_size
 
     @property
     def resources(self) -> dict[str, float]:
-        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **kind_resource(self.gpu_kind)}
 
 
 def trainable(runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> Any:
@@ -90,14 +100,13 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     elastic = workers.least < workers.count
     trainer = ray.train.torch.TorchTrainer(
         train_folds,
-        train_loop_config={"run": run, "gpus": workers.gpus},
+        train_loop_config={"run": run, "gpus": workers.gpus, "team_size": workers.team_size},
         scaling_config=ScalingConfig(
             num_workers=(workers.least, workers.count) if elastic else workers.count,  # type: ignore[arg-type]
             use_gpu=workers.gpus > 0,
             resources_per_worker=workers.resources,
         ),
-        # gloo: folds do not exchange tensors, and NCCL refuses two workers on one GPU
-        torch_config=ray.train.torch.TorchConfig(backend="gloo", timeout_s=_A_WEEK_S),
+        torch_config=ray.train.torch.TorchConfig(backend=_backend(workers), timeout_s=_A_WEEK_S),
         run_config=RunConfig(
             name=f"{run.model}-{run.trial}-{run.token[:8]}",
             storage_path=str(scratch / "train"),
@@ -108,6 +117,12 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     if not run.store.stop_is_wanted(run.token):
         trainer.fit()
     finish(run)
+
+
+def _backend(workers: Workers) -> str:
+    """gloo, because folds exchange nothing and NCCL refuses two workers on one GPU; NCCL beside it where the GPUs of
+    a team exchange gradients."""
+    return "cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"
 
 
 def chosen(runs: dict[str, CrossValidation], config: dict[str, Any]) -> CrossValidation:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from eus_ray import store as names
 from eus_ray.config import Study, flat
-from eus_ray.store import Store, read_trials, write_trials
+from eus_ray.loggers import Key, Logger
+from eus_ray.store import PARTS, Store, read_trials, write_trials
 from eus_ray.study_file import with_settings
 
-Key = tuple[str, int]
-"""Model and trial."""
+_RESULT = re.compile(r"\w+/model=(?P<model>\w+)/trial-(?P<trial>\d+)_repeat-\d+(_fold-\d+)?\.parquet")
 
 
 class Trials:
     """The trials of a study by model and number; numbers count from 0 in each model."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, loggers: Sequence[Logger] = ()) -> None:
+        """`loggers` hear of trials and epochs as the logs do."""
+        self._store, self._loggers = store, loggers
         self._rows: dict[Key, dict[str, Any]] = {
             (row["model"], row["trial"]): {str(name): value for name, value in row.items()}
             for row in read_trials(store).to_dict("records")
@@ -54,10 +57,37 @@ class Trials:
         row = fresh | self._rows.get((model, trial), {}) | {"state": "running", "reason": ""}
         self._rows[model, trial] = row | settings_row(study)
         self.write()
+        self._tell_state((model, trial))
 
     def update(self, key: Key, **changes: Any) -> None:
+        before = self._rows[key]["state"]
         self._rows[key].update(changes)
         self.write()
+        if self._rows[key]["state"] != before:
+            self._tell_state(key)
+
+    def _tell_state(self, key: Key) -> None:
+        for logger in self._loggers:
+            logger.state(key, self._rows[key])
+
+    def mend(self) -> list[tuple[Key, str]]:
+        """Delete results that are not what was written, so that they are made again; a line for each file.
+
+        A trial that had ended runs again; folds whose checkpoints are kept only write their rows anew.
+        """
+        found = [_RESULT.fullmatch(name) for table in PARTS for name in self._store.names(table)]
+        lines = []
+        for match in filter(None, found):
+            key, name = (match["model"], int(match["trial"])), match[0]
+            if self._store.is_whole(name):
+                continue
+            self._store.delete(name)
+            if key in self._rows and self._rows[key]["state"] in ("complete", "pruned"):
+                self._rows[key].update(state="running", folds_done=0, reason="")
+            lines.append((key, f"{name} is damaged and is made again"))
+        if lines:
+            self.write()
+        return lines
 
     def write(self) -> None:
         write_trials(self._store, [self._rows[key] for key in sorted(self._rows)])
@@ -65,6 +95,8 @@ class Trials:
     def heard(self, key: Key, cells: Sequence[Mapping[str, Any]], note: str) -> None:
         """Log what the folds of a trial report."""
         self.spans.setdefault(key, []).extend((cell["started"], cell["ended"]) for cell in cells)
+        for logger in self._loggers:
+            logger.heard(key, cells)
         notes = [note] * bool(note) + [cell["note"] for cell in cells if cell["note"]]
         self.log(key, *(f"{_clock()} {text}" for text in notes), *(_log_line(cell) for cell in cells))
 
@@ -77,7 +109,54 @@ def settings_row(study: Study) -> dict[str, Any]:
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat(study).items()}
 
 
+@dataclass(frozen=True)
+class LoggedEpoch:
+    """A line of a trial's log: an epoch of a fold; times in seconds since 1970."""
+
+    started: float
+    ended: float
+    fold: int
+    epoch: int
+    training_dsc: float
+    judged: str
+    judged_dsc: float | None
+    failed: str
+
+
+def read_log(store: Store, model: str, trial: int) -> list[LoggedEpoch]:
+    """The epochs in a trial's log, in the order in which they were heard of; none before the first.
+
+    Of an epoch that was trained again after an interruption the latest line counts.
+    """
+    name = names.log_name(model, trial)
+    found: dict[tuple[int, int], LoggedEpoch] = {}
+    for line in store.read_text(name).splitlines() if store.exists(name) else []:
+        match = _LOGGED.match(line)
+        if match is None:
+            continue
+        started, ended = (datetime.fromisoformat(match[group]).timestamp() for group in ("started", "ended"))
+        key = int(match["fold"]), int(match["epoch"])
+        found.pop(key, None)
+        found[key] = LoggedEpoch(
+            started,
+            ended,
+            *key,
+            training_dsc=float(match["training"]),
+            judged=match["judged"] or "",
+            judged_dsc=float(match["score"]) if match["score"] else None,
+            failed=match["failed"] or "",
+        )
+    return list(found.values())
+
+
+_LOGGED = re.compile(
+    r"(?P<started>\S+) (?P<ended>\S+) fold (?P<fold>\d+) epoch (?P<epoch>\d+): loss \S+, training DSC "
+    r"(?P<training>[\d.]+|nan)(?:, (?P<judged>\w+) DSC (?P<score>[\d.]+))?(?:; FAILED: (?P<failed>.*))?$"
+)
+
+
 def _log_line(cell: Mapping[str, Any]) -> str:
+    """What `_LOGGED` reads."""
     text = f"{_clock(cell['started'])} {_clock(cell['ended'])} fold {cell['fold']} epoch {cell['epoch']}"
     text += f": loss {cell['loss']:.4f}, training DSC {cell['dsc']:.4f}"
     if cell["judged_dsc"] is not None:

@@ -226,7 +226,7 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
 
 
 def test_two_runs_in_one_folder_do_not_meet(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from eus_ray.prepare import Claim
+    from eus_ray.claim import Claim
 
     study_file = tmp_path / "study.toml"
     study_file.write_text(study_toml(light_study(phantom)))

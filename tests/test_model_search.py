@@ -16,13 +16,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load as load_tensors
 
+from eus_ray.claim import Claim
 from eus_ray.config import Study, UserError
 from eus_ray.cross_validation import CrossValidation
 from eus_ray.data.folds import validation_split
 from eus_ray.fold import FoldData
 from eus_ray.model_search import ModelSearch
 from eus_ray.models import check_model
-from eus_ray.prepare import Claim, check_data
+from eus_ray.prepare import check_data
 from eus_ray.racing import make_rule
 from eus_ray.search import first_points
 from eus_ray.space_file import load_space
@@ -107,7 +108,7 @@ class Run:
         with Claim(self.store) as claim:
             base = self.base(claim.token)
             space = load_space(base.study, check_model)
-            search = ModelSearch(base, Trials(self.store), space, first_points(base.study, space, None))
+            search = ModelSearch(base, Trials(self.store), space, first_points(base.study, space, None), Path())
             while (task := search.next()) is not None:
                 trial = base.as_trial(task.trial, task.settings)
                 for cells in trial.steps(0, 1, 0):
@@ -211,7 +212,9 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
     with Claim(run.store) as claim:
         base = run.base(claim.token)
         space = load_space(base.study, check_model)
-        search = ModelSearch(base, Trials(run.store), space, [{"optim.lr": 1e-2, "train.batch_size": 4}, DEFAULT])
+        search = ModelSearch(
+            base, Trials(run.store), space, [{"optim.lr": 1e-2, "train.batch_size": 4}, DEFAULT], Path()
+        )
         assert base.validation is not None
         patients = np.array(list(map(base.patient_number.get, base.patient_ids)), dtype=int)
         stopped = {}
@@ -305,7 +308,8 @@ def test_a_folds_test_patients_decide_nothing(phantom: Path, tmp_path: Path, sch
         pd.testing.assert_frame_equal(*frames, check_exact=True)
         assert not one[name][same[0]].drop(columns="epoch").equals(other[name][same[1]].drop(columns="epoch"))
     for name in honest.store.names("checkpoints"):
-        weights = [load_tensors(study.store.read_bytes(name)) for study in (honest, leaky)]
+        states = [load_tensors(study.store.read_bytes(name)) for study in (honest, leaky)]
+        weights = [{key: value for key, value in state.items() if key.startswith("model/")} for state in states]
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

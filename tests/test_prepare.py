@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from eus_ray import claim
 from eus_ray import store as names
+from eus_ray.claim import Claim
 from eus_ray.config import UserError
-from eus_ray.prepare import Claim, check_data, check_identity, provenance, write_study
+from eus_ray.prepare import check_data, check_identity, provenance, write_study
 from eus_ray.store import Store
 from tests.helpers import light_study
 
 
-def test_a_run_killed_before_its_study_was_whole_can_begin_again(phantom: Path, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_study_was_whole_can_begin_again(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "_WATCH_S", 0.0)
     dataset = check_data(light_study(phantom))
     store = Store(tmp_path / "study")
     assert not check_identity(store, dataset)

@@ -1,10 +1,4 @@
-"""The study folder: every path, file and column name, and how they are written.
-
-Training and analysis meet only here. A study lives on a local path or on any URI that pyarrow.fs
-opens. Each file has one writer and appears atomically: on a disk it is written aside and renamed, on
-an object store one PUT is atomic already. So a reader sees the old file or the new one, and a folder
-in which a run goes on, or was killed, can be read at any moment.
-"""
+"""Reading and writing a study folder, on a disk or on an object store."""
 
 from __future__ import annotations
 
@@ -12,6 +6,7 @@ import json
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,106 +18,22 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from eus_ray.config import UserError
+from eus_ray.store.layout import MANIFEST, PARTS, RUN, SCHEMA_VERSION, TRIALS, TRIALS_FILE, part_name, whole_name
 
-SCHEMA_VERSION = "1"
-
-_KEY = [("model", pa.string()), ("trial", pa.int32()), ("repeat", pa.int32()), ("fold", pa.int32())]
-
-EPOCHS = pa.schema(
-    [
-        *_KEY,
-        ("epoch", pa.int32()),
-        ("split", pa.string()),
-        ("loss", pa.float64()),
-        ("dsc", pa.float64()),
-        ("lr", pa.float64()),
-        ("seconds", pa.float64()),
-    ]
-)
-"""One row an epoch and split; the learning curves. `epoch` counts from 0."""
-
-SCORES = pa.schema(
-    [
-        *_KEY,
-        ("epoch", pa.int32()),
-        ("image_id", pa.string()),
-        ("patient_id", pa.string()),
-        ("split", pa.string()),
-        ("tp", pa.int64()),
-        ("fp", pa.int64()),
-        ("fn", pa.int64()),
-        ("tn", pa.int64()),
-    ]
-)
-"""Pixel counts of each image: validation at every epoch, test only at the epoch that counts."""
-
-PREDICTIONS = pa.schema(
-    [
-        *_KEY,
-        ("image_id", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("probability", pa.list_(pa.uint16())),
-    ]
-)
-"""Probability maps of the test images, row by row: rint(p * 65535); the lesion is where it is >= 32768."""
-
-CASES = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("image", pa.binary()),
-        ("truth", pa.binary()),
-        ("spacing_row", pa.float64()),
-        ("spacing_col", pa.float64()),
-    ]
-)
-"""Images and truths as the networks saw them, as gray PNG on the evaluation grid. No spacing: NaN (pixels)."""
-
-TRIALS = pa.schema(
-    [
-        ("model", pa.string()),
-        ("kind", pa.string()),
-        ("trial", pa.int32()),
-        ("state", pa.string()),
-        ("reason", pa.string()),
-        ("folds_done", pa.int32()),
-        ("value", pa.float64()),
-    ]
-)
-"""One row a trial; the trial's settings follow as columns named by their dotted names."""
-
-SELECTION = pa.schema(
-    [
-        ("model", pa.string()),
-        ("estimate", pa.string()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("trials", pa.int32()),
-        ("fold", pa.int32()),
-        ("trial", pa.int32()),
-        ("name", pa.string()),
-    ]
-)
-"""What a search found, and how much of it to believe; one row an estimate, NULL where a column says nothing.
-
-`naive`: the best complete trial's score as the search saw it. `nested`: each fold's own winner on its test patients.
-`fold_winner`: which trial that is in `fold`. `naive_test` and `bbc`: the best score on test patients, and what is left
-of it after the bias of choosing (`bias`, their difference) is taken away. `default` and `gain`: the study's own
-settings on the same test patients, and by how much the fold winners are better. `importance`: of the searched field
-`name`.
-`trials` is how many complete trials an estimate rests on; `low` and `high` bound its 95 % interval. Where the test
-folds judged (protocol `paper`) there is no `nested` and no `fold_winner`, and `gain` is that of the winners that BBC-CV
-draws, on the patients that it left out.
-"""
-
-PARTS = {"epochs": EPOCHS, "scores": SCORES, "predictions": PREDICTIONS}
-TRIAL_KINDS = ("fixed", "trial", "winner")
-TRIAL_STATES = ("running", "complete", "pruned", "failed")
 _COMPRESSION = "zstd"
+
+
+class DamagedFile(UserError):
+    """A table of the study folder that is not what was written."""
+
+    def __init__(self, location: str, name: str, error: Exception) -> None:
+        super().__init__(
+            f"{location}: {name} is damaged ({str(error).splitlines()[0]}); where it holds results, the run's own "
+            "command with --resume makes it again; any other file must come from a backup"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UserError, self.lines  # as it travels from a worker
 
 
 class Store:
@@ -132,17 +43,24 @@ class Store:
     """
 
     def __init__(self, location: str | Path) -> None:
+        """Raises `UserError` for a URI that no file system answers to."""
         text = str(location)
         if "://" in text:
-            self.fs, self.root = pafs.FileSystem.from_uri(text)
+            try:
+                self.fs, self.root = pafs.FileSystem.from_uri(text)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise UserError(f"{_shown(text)}: cannot be opened ({str(error).splitlines()[0]})") from None
         else:
-            self.fs, self.root = pafs.LocalFileSystem(), str(Path(text).resolve())
-            text = self.root
-        self.location = text
-        self._local = isinstance(self.fs, pafs.LocalFileSystem)
+            text = str(Path(text).resolve())
+            self.fs, self.root = pafs.LocalFileSystem(), text
+        self.root = self.root.rstrip("/")
+        self.location = _shown(text)
+        """For messages: without what a URI says about access."""
+        self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+        self._opens = text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.location,)
+        return Store, (self._opens,)
 
     # ---- files ----------------------------------------------------------------------------------
 
@@ -169,12 +87,12 @@ class Store:
         """Replace a file as a whole. Raises `UserError` where there is no room or no permission."""
         path = self.path(name)
         try:
-            self.fs.create_dir(path.rsplit("/", 1)[0], recursive=True)
-            if not self._local:
+            if not self.is_local:
                 with self.fs.open_output_stream(path) as stream:
                     stream.write(data)
                 return
             folder, base = path.rsplit("/", 1)
+            self._make(Path(folder))
             aside = f"{folder}/.{base}.{uuid.uuid4().hex}"
             try:
                 with Path(aside).open("wb") as file:
@@ -192,9 +110,9 @@ class Store:
 
     def append_text(self, name: str, text: str) -> None:
         """Add lines to a log; its one writer is the driver."""
-        if self._local:
+        if self.is_local:
             path = Path(self.path(name))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             with path.open("a", encoding="utf-8") as file:
                 file.write(text)
         else:
@@ -207,8 +125,21 @@ class Store:
         except FileNotFoundError:
             return
 
+    def move(self, name: str, to: str) -> None:
+        """Rename a file, over one that may be there."""
+        self.fs.move(self.path(name), self.path(to))
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder; a new study folder is not for everybody: images of patients lie in it."""
+        new = not Path(self.root).exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        if new:
+            Path(self.root).chmod(Path(self.root).stat().st_mode & ~0o007)
+
     def sweep(self) -> int:
-        """Delete files that a killed writer left aside, and return how many there were."""
+        """Delete files that a killed writer left aside on a disk, and return how many there were."""
+        if not self.is_local:
+            return 0
         selector = pafs.FileSelector(self.root, recursive=True, allow_not_found=True)
         left = [info.path for info in self.fs.get_file_info(selector) if _ASIDE.search(info.path)]
         for path in left:
@@ -231,14 +162,15 @@ class Store:
 
     def is_held_by(self, token: str) -> bool:
         """Whether the run with this token may still write here."""
-        return self._owner().get("token") == token
+        return self.owner().get("token") == token
 
     def stop_is_wanted(self, token: str) -> bool:
         """Whether the run with this token was asked to stop, or has lost the folder to another."""
-        owner = self._owner()
+        owner = self.owner()
         return owner.get("token") != token or bool(owner.get("stop"))
 
-    def _owner(self) -> dict[str, Any]:
+    def owner(self) -> dict[str, Any]:
+        """Who writes here, from `run.json`; empty where nobody does."""
         try:
             return self.read_json(RUN)
         except FileNotFoundError:
@@ -248,16 +180,34 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as one Parquet file, zstd, with the schema's version in its metadata."""
-        metadata = {**(table.schema.metadata or {}), b"eus_ray_schema": SCHEMA_VERSION.encode()}
+        said = {b"eus_ray_schema": SCHEMA_VERSION.encode(), b"eus_ray_checksum": _UNSEALED}
+        metadata = {**(table.schema.metadata or {}), **said}
         sink = pa.BufferOutputStream()
         pq.write_table(
-            table.replace_schema_metadata(metadata), sink, compression=_COMPRESSION, row_group_size=row_group_size
+            table.replace_schema_metadata(metadata),
+            sink,
+            compression=_COMPRESSION,
+            row_group_size=row_group_size,
+            write_page_checksum=True,
         )
-        self.write_bytes(name, memoryview(sink.getvalue()))
+        self.write_bytes(name, _sealed(sink.getvalue()))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        with self.fs.open_input_file(self.path(name)) as file:
-            return pq.read_table(file, columns=columns)
+        """A table, or some of its columns. Raises `DamagedFile` where it is not what was written."""
+        data = self.read_bytes(name)
+        try:
+            _check_seal(data)
+            return pq.read_table(pa.BufferReader(data), columns=columns)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedFile(self.location, name, error) from None
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a table is what was written."""
+        try:
+            self.read_table(name, [])
+        except DamagedFile:
+            return False
+        return True
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         self.write_table(name, pa.Table.from_pandas(frame, preserve_index=False))
@@ -333,43 +283,42 @@ class Store:
         raise AssertionError("unreachable")
 
 
+_UNSEALED = b"crc32:--------"
+
+
+def _sealed(table: pa.Buffer) -> memoryview:
+    """A Parquet file with the checksum of everything in it at its place in the head's metadata."""
+    data = bytearray(table)
+    place = data.rindex(_UNSEALED)
+    data[place : place + len(_UNSEALED)] = b"crc32:%08x" % zlib.crc32(data)
+    return memoryview(data)
+
+
+def _check_seal(data: bytes) -> None:
+    """Raises `ValueError` where a file has a seal that does not fit; other programs' tables have none."""
+    place = data.rfind(_UNSEALED[:6])
+    if place < 0:
+        return
+    end = place + len(_UNSEALED)
+    checksum = zlib.crc32(data[end:], zlib.crc32(_UNSEALED, zlib.crc32(data[:place])))
+    if data[place:end] != b"crc32:%08x" % checksum:
+        raise ValueError("its checksum does not fit")
+
+
+def _shown(location: str) -> str:
+    """A location without credentials and options.
+
+    >>> _shown("s3://key:secret@bucket/study?region=eu-west-1"), _shown("/data/what?")
+    ('s3://bucket/study', '/data/what?')
+    """
+    scheme, found, rest = location.partition("://")
+    if not found:
+        return location
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.rstrip('/')}"
+
+
 _ASIDE = re.compile(r"/\.[^/]+\.[0-9a-f]{32}$")
-
-
-def part_name(table: str, model: str, trial: int, repeat: int, fold: int) -> str:
-    return f"{table}/model={model}/trial-{trial}_repeat-{repeat}_fold-{fold}.parquet"
-
-
-def whole_name(table: str, model: str, trial: int, repeat: int) -> str:
-    return f"{table}/model={model}/trial-{trial}_repeat-{repeat}.parquet"
-
-
-def checkpoint_name(model: str, trial: int, fold: int) -> str:
-    return f"checkpoints/{model}/{trial}/fold_{fold}.safetensors"
-
-
-def log_name(model: str, trial: int) -> str:
-    return f"logs/{model}_trial-{trial}.log"
-
-
-def optuna_name(model: str) -> str:
-    """Optuna's journal of a search; `optuna-dashboard` opens it."""
-    return f"search/{model}.log"
-
-
-def search_name(model: str) -> str:
-    """What a search is: protocol, metric, space, first trial; JSON."""
-    return f"search/{model}.json"
-
-
-STUDY = "study.toml"
-PROVENANCE = "provenance.json"
-MANIFEST = "manifest.parquet"
-CASES_FILE = "cases/cases.parquet"
-TRIALS_FILE = "trials.parquet"
-SELECTION_FILE = "selection.parquet"
-RUN = "run.json"
-"""Who writes here now: a token that each writer holds, host, process, heartbeat."""
 
 
 def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:

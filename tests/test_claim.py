@@ -1,0 +1,74 @@
+"""One run at a time in a study folder: who is alive, whatever the clocks say."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eus_ray import claim
+from eus_ray import store as names
+from eus_ray.claim import Claim, is_alive
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+
+def elsewhere(heartbeat: float) -> dict[str, Any]:
+    return {"token": "t", "host": "another-machine", "pid": 1, "born": "5", "heartbeat": heartbeat}
+
+
+def test_a_second_run_is_refused_and_the_first_one_keeps_the_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with Claim(store) as first:
+        with pytest.raises(UserError, match=r"another run writes here .*wait for it"), Claim(store):
+            pass
+        assert store.is_held_by(first.token)
+    assert store.owner() == {}
+
+
+def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    dead = {"token": "t", "host": socket.gethostname(), "pid": 2**22 + 1, "born": "5", "heartbeat": time.time()}
+    store.write_json(names.RUN, dead)
+    with Claim(store) as mine:
+        assert store.is_held_by(mine.token)
+
+
+def test_a_run_elsewhere_is_alive_while_its_heartbeat_is_fresh() -> None:
+    assert is_alive(elsewhere(time.time()))
+    assert not is_alive(elsewhere(time.time() - 2 * claim.STALE_S))
+
+
+def test_a_clock_that_jumped_does_not_make_a_living_run_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other machine's clock is an hour behind, yet its heartbeat changes while we watch."""
+    monkeypatch.setattr(claim, "_WATCH_S", 5.0)
+    store = Store(tmp_path)
+    store.write_json(names.RUN, elsewhere(time.time() - 3600))
+    beat = threading.Timer(0.3, store.write_json, [names.RUN, elsewhere(time.time() - 3599)])
+    beat.start()
+    with pytest.raises(UserError, match="another-machine"), Claim(store):
+        pass
+    beat.join()
+
+
+def test_a_run_elsewhere_that_misses_its_beats_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "_WATCH_S", 0.6)
+    store = Store(tmp_path)
+    store.write_json(names.RUN, elsewhere(time.time() - 3600))
+    with Claim(store) as mine:
+        assert store.is_held_by(mine.token)
+
+
+def test_a_run_that_lost_its_folder_takes_nothing_back(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with Claim(store) as first:
+        store.write_json(names.RUN, elsewhere(time.time()))
+        assert not store.is_held_by(first.token)
+        assert store.stop_is_wanted(first.token)
+    assert store.owner()["token"] == "t", "the new owner's claim is not deleted by the old one"

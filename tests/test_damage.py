@@ -1,0 +1,192 @@
+"""Files that were damaged on the disk: found by their checksums, and made again from what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from eus_ray.claim import Claim
+from eus_ray.config import UserError
+from eus_ray.cross_validation import CrossValidation
+from eus_ray.prepare import check_data
+from eus_ray.store import (
+    PARTS,
+    DamagedFile,
+    Store,
+    checkpoint_before_name,
+    checkpoint_name,
+    part_name,
+    read_trials,
+    whole_name,
+)
+from eus_ray.trial import finish
+from eus_ray.trials import Trials
+from tests.helpers import assert_same, light_study, tables
+
+EPOCHS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> object:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def cut(data: bytes) -> bytes:
+    """As a full disk, or a machine that lost power, leaves a file."""
+    return data[: len(data) * 2 // 3]
+
+
+def flip(data: bytes) -> bytes:
+    """One bit in the middle."""
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
+def damage(store: Store, name: str, how: Callable[[bytes], bytes]) -> None:
+    path = Path(store.path(name))
+    path.write_bytes(how(path.read_bytes()))
+
+
+def train(manifest: Path, folder: Path, stop_at: int | None = None) -> list[str]:
+    """A cross-validation of two folds, in this process; stopped after so many steps, or to its end. Its notes."""
+    study = light_study(manifest, "folds.count=2", f"train.epochs={EPOCHS}")
+    dataset = check_data(study)
+    arrays = dataset.arrays()
+    store = Store(folder)
+    notes: list[str] = []
+    with Claim(store) as claim:
+        run = CrossValidation(
+            study=study.for_model("unet"),
+            model="unet",
+            trial=0,
+            store=store,
+            token=claim.token,
+            folds=dataset.folds,
+            image_ids=dataset.frame["image_id"].tolist(),
+            patient_ids=dataset.frame["patient_id"].tolist(),
+            arrays=lambda: (arrays.images, arrays.masks),
+        )
+        Trials(store).begin("unet", "fixed", 0, run.study)
+        for number, cells in enumerate(run.steps(0, 1, 0), start=1):
+            notes += [cell["note"] for cell in cells if cell["note"]]
+            if number == stop_at:
+                return notes
+        finish(run)
+        Trials(store).update(("unet", 0), state="complete")
+    return notes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert train(phantom, folder) == []
+    return tables(folder)
+
+
+@pytest.mark.parametrize("how", [cut, flip, lambda data: b""], ids=["cut", "flipped", "empty"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame], how: Callable[[bytes], bytes]
+) -> None:
+    store = Store(tmp_path)
+    train(phantom, tmp_path, stop_at=2)
+    assert store.exists(checkpoint_before_name("unet", 0, 1))
+    damage(store, checkpoint_name("unet", 0, 1), how)
+    (note,) = train(phantom, tmp_path)
+    assert "fold_1.safetensors is a damaged checkpoint" in note
+    assert note.endswith("fold 1 goes on after epoch 0"), "epoch 1 alone is trained again"
+    assert_same(tables(tmp_path), undisturbed)
+    assert not [name for name in store.names("checkpoints") if "before" in name], "finished folds keep one"
+
+
+def test_two_damaged_checkpoints_cost_their_fold_alone(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame]
+) -> None:
+    store = Store(tmp_path)
+    train(phantom, tmp_path, stop_at=2)
+    for name in (checkpoint_name("unet", 0, 0), checkpoint_before_name("unet", 0, 0)):
+        damage(store, name, flip)
+    (note,) = train(phantom, tmp_path)
+    assert note.count("damaged") == 2
+    assert note.endswith("fold 0 starts again from its first epoch")
+    assert_same(tables(tmp_path), undisturbed)
+
+
+def test_a_kill_between_the_two_names_of_a_checkpoint_costs_an_epoch(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame]
+) -> None:
+    train(phantom, tmp_path, stop_at=2)
+    Path(Store(tmp_path).path(checkpoint_name("unet", 0, 0))).unlink()
+    assert train(phantom, tmp_path) == []
+    assert_same(tables(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("table", list(PARTS))
+@pytest.mark.parametrize("how", [cut, flip], ids=["cut", "flipped"])
+def test_a_damaged_part_of_an_unfinished_trial_is_made_again(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame], table: str, how: Callable[[bytes], bytes]
+) -> None:
+    """Fold 0 is done and fold 1 is not, as when the order is by fold."""
+    store = Store(tmp_path)
+    train(phantom, tmp_path)
+    for name in PARTS:  # as if the last part had not been joined yet
+        rows = store.read_table(whole_name(name, "unet", 0, 0))
+        store.delete(whole_name(name, "unet", 0, 0))
+        store.write_part(name, "unet", 0, 0, 0, rows.filter(pa.compute.field("fold") == 0))
+    store.delete(checkpoint_name("unet", 0, 1))
+    damage(store, part_name(table, "unet", 0, 0, 0), how)
+    with pytest.raises(DamagedFile, match=r"fold-0.parquet is damaged .*--resume makes it again"):
+        store.read_parts(table)
+    ((key, line),) = Trials(store).mend()
+    assert (key, line) == (("unet", 0), f"{part_name(table, 'unet', 0, 0, 0)} is damaged and is made again")
+    train(phantom, tmp_path)
+    assert_same(tables(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("table", list(PARTS))
+def test_a_damaged_table_of_a_complete_trial_is_made_again_without_training(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame], table: str
+) -> None:
+    store = Store(tmp_path)
+    train(phantom, tmp_path)
+    damage(store, whole_name(table, "unet", 0, 0), flip)
+    trials = Trials(store)
+    assert len(trials.mend()) == 1
+    assert read_trials(store)["state"].tolist() == ["running"]
+    assert Trials(store).mend() == [], "what is damaged is found once"
+    weights = {name: store.read_bytes(name) for name in store.names("checkpoints")}
+    train(phantom, tmp_path)
+    assert_same(tables(tmp_path), undisturbed)
+    assert set(weights) == set(store.names("checkpoints"))
+
+
+def test_what_nobody_can_make_again_is_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_frame("manifest.parquet", pd.DataFrame({"image_id": ["a", "b"]}))
+    damage(store, "manifest.parquet", cut)
+    with pytest.raises(UserError, match=r"manifest.parquet is damaged .*must come from a backup"):
+        store.read_table("manifest.parquet")
+
+
+def test_every_bit_of_a_table_counts(tmp_path: Path) -> None:
+    """One flipped bit anywhere is found, but for those in the name of the seal itself."""
+    store, rows = Store(tmp_path), pa.table({"value": np.arange(50.0)})
+    store.write_table("t.parquet", rows)
+    sound = Path(store.path("t.parquet")).read_bytes()
+    silent = 0
+    for place in range(len(sound)):
+        changed = bytearray(sound)
+        changed[place] ^= 0x10
+        Path(store.path("t.parquet")).write_bytes(changed)
+        if store.is_whole("t.parquet"):
+            silent += 1
+            assert store.read_table("t.parquet").column("value").to_pylist() == rows.column("value").to_pylist()
+    assert silent <= len("eus_ray_checksumcrc32:")
