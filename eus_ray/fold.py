@@ -19,8 +19,10 @@ import math
 import os
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,16 +30,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from torch.nn.parallel import DistributedDataParallel
 
+from eus_ray.checkpoint import below, pack, unpack
 from eus_ray.config import Study, flat
 from eus_ray.data.arrays import to_original_grid
 from eus_ray.data.augment import Augmenter
 from eus_ray.losses import segmentation_loss
 from eus_ray.models import Outputs, build_model, probability
+from eus_ray.models.forward import as_input, forward
 from eus_ray.optim import learning_rate, optimizer_for, precision_for
 from eus_ray.scores import THRESHOLD, counts, from_counts, patient_means, quantise
+from eus_ray.team import Team
 
 Index = npt.NDArray[np.int64]
 
@@ -79,12 +83,14 @@ class Record:
 class Fold:
     """One fold of one architecture with one set of settings."""
 
-    def __init__(self, study: Study, data: FoldData, device: torch.device, state: bytes | None = None) -> None:
+    def __init__(
+        self, study: Study, data: FoldData, device: torch.device, state: bytes | None = None, team: Team | None = None
+    ) -> None:
         """A fold before its first epoch, or as it was when `state()` gave these bytes.
 
         Raises `ValueError` where the state is damaged, or of a fold with other settings.
         """
-        self.study, self.data, self.device = study, data, device
+        self.study, self.data, self.device, self.team = study, data, device, team
         self.epoch = 0
         """Epochs done."""
         self.epochs = study.train.stop_after or study.train.epochs
@@ -92,11 +98,17 @@ class Fold:
         self.best_epoch, self.best_value = -1, -math.inf
         """The epoch whose validation patients scored best so far (the first of equals), and their mean score."""
         self._best_weights: dict[str, torch.Tensor] = {}
+        self.restored = Record()
+        """The rows of the epochs that the state has seen, but for predictions; empty in a new fold."""
         self.identity = settings_digest(study)
         start = study.model if state is None else study.model.model_copy(update={"pretrained": False, "weights": ""})
         self.model = build_model(start, seed=self._seed("weights")).to(device)
         if study.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
+        self._forward: torch.nn.Module = self.model
+        if team is not None:
+            has_unused = study.model.arch == "daf_net" and not study.loss.slf_weight
+            self._forward = team.parallel(self.model, has_unused=has_unused)
         self.precision = precision_for(study.train.precision, device)
         self.optimizer = optimizer_for(study.optim, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
@@ -128,19 +140,24 @@ class Fold:
                 options["lr"] = rate
             self.optimizer.zero_grad(set_to_none=True)
             images_in_step = sum(map(len, group))
-            for image, truth in itertools.islice(loaded, len(group)):
-                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                    outputs = self.model(image)
-                loss = segmentation_loss(outputs, truth, self.study.loss)
-                # the mean over the images of the step, however they are cut into batches
-                self.scaler.scale(loss * (len(image) / images_in_step)).backward()
-                total_loss += loss.detach().double() * len(image)
-                total_dsc += _batch_dsc(outputs, truth)
+            for place, (image, truth, counted) in enumerate(itertools.islice(loaded, len(group)), start=1):
+                with self._exchange(last=place == len(group)):
+                    outputs = forward(self._forward, image, self.precision)
+                    loss = segmentation_loss(outputs, truth, self.study.loss)
+                    # the mean over the images of the step, however they are cut into batches and shares;
+                    # a team's gradients are averaged, and their sum is wanted
+                    weight = counted / images_in_step * (self.team.size if self.team else 1)
+                    self.scaler.scale(loss * weight).backward()
+                if counted:
+                    total_loss += loss.detach().double() * counted
+                    total_dsc += _batch_dsc(outputs, truth)
             if train.clip_norm > 0:
                 self.scaler.unscale_(self.optimizer)
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        if self.team is not None:
+            total_loss, total_dsc = self.team.total(torch.stack([total_loss, total_dsc]))
         mean_loss = total_loss.item() / size  # the one wait for a GPU in an epoch
         if not math.isfinite(mean_loss):
             where = f"fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}"
@@ -149,22 +166,29 @@ class Fold:
         row = {"epoch": self.epoch - 1, "split": "train", "loss": mean_loss, "dsc": total_dsc.item() / size}
         return {**row, "lr": first_rate, "seconds": time.perf_counter() - started}
 
-    def _load(self, batches: list[Index]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Augmented batches: images `(B, 1, S, S)` in [0, 1] and truths, on the device.
+    def _exchange(self, last: bool) -> AbstractContextManager[None]:
+        """A team exchanges gradients at the last batch of a step only."""
+        if last or not isinstance(self._forward, DistributedDataParallel):
+            return nullcontext()
+        return self._forward.no_sync()
 
-        On a GPU, threads prepare the next batches while it computes; on a CPU they would only take
-        turns with the arithmetic. Which thread prepares an image changes nothing in it.
+    def _load(self, whole: list[Index]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """Augmented batches: images `(B, 1, S, S)` in [0, 1] and truths, on the device, and how many images count.
+
+        On a GPU, threads prepare the next batches while it computes; on a CPU they would only take turns with the
+        arithmetic. Which thread prepares an image changes nothing in it.
         """
+        batches, counted = self.team.shares(whole) if self.team else (whole, [len(batch) for batch in whole])
         if self.device.type == "cpu":
-            for rows in batches:
-                yield self._to_device([self._augmented(int(row)) for row in rows])
+            for rows, number in zip(batches, counted, strict=True):
+                yield *self._to_device([self._augmented(int(row)) for row in rows]), number
             return
-        with ThreadPoolExecutor(max(2, self.study.run.threads_per_fold)) as pool:
+        with ThreadPoolExecutor(_given_cpus()) as pool:
             ahead = [[pool.submit(self._augmented, int(row)) for row in rows] for rows in batches[:2]]
             for number in range(len(batches)):
                 if number + 2 < len(batches):
                     ahead.append([pool.submit(self._augmented, int(row)) for row in batches[number + 2]])
-                yield self._to_device([future.result() for future in ahead.pop(0)])
+                yield *self._to_device([future.result() for future in ahead.pop(0)]), counted[number]
 
     def _augmented(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         if not hasattr(self._local, "augment"):
@@ -176,13 +200,10 @@ class Fold:
     def _to_device(
         self, pairs: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        image = torch.from_numpy(np.stack([image for image, _ in pairs])[:, None])
+        image = as_input(np.stack([image for image, _ in pairs]), self.device, self.study.train.channels_last)
         truth = torch.from_numpy(np.stack([mask for _, mask in pairs])[:, None])
         if self.device.type == "cuda":
-            image, truth = image.pin_memory(), truth.pin_memory()
-        image = image.to(self.device, non_blocking=True).float() / 255
-        if self.study.train.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+            truth = truth.pin_memory()
         return image, truth.to(self.device, non_blocking=True).float()
 
     # ---- evaluation -----------------------------------------------------------------------------
@@ -266,10 +287,11 @@ class Fold:
 
     # ---- state ----------------------------------------------------------------------------------
 
-    def state(self) -> bytes:
+    def state(self, record: Record | None = None) -> bytes:
         """The fold as a safetensors file: weights under `model/`, and while it is unfinished the optimiser's
-        state under `optimizer/` and the best epoch's weights under `best/`. There is no random state to
-        keep: it derives from the epoch."""
+        state under `optimizer/` and the best epoch's weights under `best/`; the record's rows but predictions under
+        `rows`, so that no other file is needed to go on. There is no random state to keep: it derives from the epoch.
+        """
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         if not self.finished:
             for index, values in self.optimizer.state_dict()["state"].items():
@@ -277,20 +299,18 @@ class Fold:
             tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
             for name, value in self.scaler.state_dict().items():
                 tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        if record is not None:
+            rows = zlib.compress(json.dumps([record.epochs, record.scores]).encode(), 1)
+            tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
         best = {"best_epoch": str(self.best_epoch), "best_value": repr(self.best_value)}
-        return save_tensors(tensors, {"epoch": str(self.epoch), "settings": self.identity, **best})
+        return pack(tensors, {"epoch": str(self.epoch), "settings": self.identity, **best})
 
     def _load_state(self, data: bytes) -> None:
-        try:
-            metadata = safetensors_metadata(data)
-            tensors = load_tensors(data)
-        except Exception as error:  # the library raises its own types for each kind of damage
-            raise ValueError(f"a damaged checkpoint: {error}") from error
+        tensors, metadata = unpack(data)
         if metadata.get("settings") != self.identity:
             raise ValueError("a checkpoint of other settings")
-        self.model.load_state_dict(_below("model/", tensors))
-        self._best_weights = {name: value.to(self.device) for name, value in _below("best/", tensors).items()}
+        self.model.load_state_dict(below("model/", tensors))
+        self._best_weights = {name: value.to(self.device) for name, value in below("best/", tensors).items()}
         state: dict[int, dict[str, torch.Tensor]] = {}
         parameters = list(self.model.parameters())
         for name, value in tensors.items():
@@ -301,11 +321,13 @@ class Fold:
                     value = torch.empty_like(parameter).copy_(value)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        scaler = {name: value.item() for name, value in _below("scaler/", tensors).items()}
+        scaler = {name: value.item() for name, value in below("scaler/", tensors).items()}
         if scaler:
             self.scaler.load_state_dict({**scaler, "_growth_tracker": int(scaler["_growth_tracker"])})
         self.epoch = int(metadata["epoch"])
         self.best_epoch, self.best_value = int(metadata["best_epoch"]), float(metadata["best_value"])
+        if "rows" in tensors:
+            self.restored = Record(*json.loads(zlib.decompress(tensors["rows"].numpy().tobytes())))
 
     def _seed(self, *parts: str | int) -> int:
         return derive_seed(self.study.train.seed, self.identity, self.data.fold, *parts)
@@ -347,14 +369,9 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def safetensors_metadata(data: bytes) -> dict[str, str]:
-    """The metadata in the head of a safetensors file."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+def _given_cpus() -> int:
+    """CPUs of this process: Ray sets the variable from what it gave to the worker."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def _batches(order: Index, size: int) -> list[Index]:

@@ -1,0 +1,64 @@
+"""Several processes that train one fold end where one process does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from eus_ray.team import Team
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(size: int, out: Path, overrides: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.team_worker"]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(size), str(out / f"meet{size}"), str(out), *overrides], cwd=ROOT)
+        for rank in range(size)
+    ]
+    assert [process.wait(120) for process in processes] == [0] * size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("train.batch_size=4",),  # 17 images: three batches of 4 and one of 5, so that shares are uneven
+        ("train.batch_size=1",),  # one process of the two has nothing that counts
+        ("train.batch_size=2", "train.accumulate=3", "train.clip_norm=0.1"),
+        ("train.batch_size=6", "loss.slf_weight=0", "model.encoder=resnet10t", "model.decoder_width=8"),
+    ],
+    ids=["uneven", "one image a batch", "accumulated and clipped", "outputs without a loss"],
+)
+def test_two_processes_give_the_gradients_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    """Plain gradient descent, so that the weights say what the gradients were."""
+    plain = ("optim.optimizer=sgd", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=0.05")
+    for size in (1, 2):
+        run(size, tmp_path, (*plain, *overrides))
+    alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("1_0", "2_0", "2_1"))
+    rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")]
+    moved = 0.0
+    for name, value in alone.items():
+        torch.testing.assert_close(first[name], value, rtol=2e-4, atol=2e-6)
+        assert torch.equal(first[name], second[name]), "all processes of a team have the same weights"
+        moved += float(value.abs().sum())
+    assert moved > 0
+    for mine in rows[1:]:
+        for row, expected in zip(mine, rows[0], strict=True):
+            assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+            assert row["dsc"] == pytest.approx(expected["dsc"], abs=2e-3)
+
+
+def test_shares_of_a_batch_are_its_images_once_each() -> None:
+    batches = [np.arange(5), np.arange(5, 7), np.array([7])]
+    shares = [Team(rank, 3, group=None).shares(batches) for rank in range(3)]  # type: ignore[arg-type]
+    counted = [[share[:number].tolist() for share, number in zip(*each, strict=True)] for each in shares]
+    assert counted == [[[0, 3], [5], [7]], [[1, 4], [6], []], [[2], [], []]]
+    assert all(len(share) for each in shares for share in each[0]), "nobody stays out of an exchange"
