@@ -8,7 +8,6 @@ centres lie at (i + 0.5): the convention of `cv2.resize`, in which all resizing 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import uuid
@@ -23,17 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
 
 from eus_ray.config import DataSettings, EvaluateSettings, UserError
+from eus_ray.decoding import UInt8, decode, decode_mask
 from eus_ray.store import CASES
 
 Intensity = Literal["auto"] | tuple[float, float]
 Resize = Literal["stretch", "pad"]
-UInt8 = npt.NDArray[np.uint8]
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_PNG_END = b"IEND\xaeB\x60\x82"
 _REVISION = 1
 """Counts up when the same files and settings would give other arrays, so that no cache is mistaken."""
 
@@ -46,85 +42,7 @@ class Arrays:
     masks: UInt8
 
 
-# ---- decoding ---------------------------------------------------------------------------------------
-
-
-def decode(content: bytes) -> npt.NDArray[Any]:
-    """The gray values `(H, W)` of a PNG, JPEG, TIFF or BMP file, as deep as the file has them.
-
-    uint8 where the file has 8 bits or fewer (1-bit: 0 and 255), else uint16, int32 or float32. Colour is
-    made gray (ITU-R 601), transparency is ignored, pixels are taken as stored (no EXIF rotation).
-    Raises ValueError with the reason, worded to follow a file's name.
-    """
-    return _decode(content)[0]
-
-
-def _decode(content: bytes) -> tuple[npt.NDArray[Any], UInt8 | None]:
-    """Gray values and, where the file has one, the alpha channel."""
-    if not content:
-        raise ValueError("is empty (0 bytes)")
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            deep_colour = _has_deep_colour(picture, content)
-            picture.load()
-            gray = _gray(picture)
-            alpha = np.asarray(picture.getchannel("A")) if "A" in picture.getbands() else None
-            whole = picture.format != "PNG" or _PNG_END in content
-    except UnidentifiedImageError:
-        raise ValueError("is not a PNG, JPEG, TIFF or BMP image, or its beginning is damaged") from None
-    except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
-        raise ValueError(f"is damaged or cut short ({error})") from None
-    if pages > 1:
-        raise ValueError(f"holds {pages} pages; save each picture as a file of its own")
-    if not whole:
-        raise ValueError("is damaged or cut short (its end is missing)")
-    if deep_colour:  # Pillow reads these with 8 bits
-        colour = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if colour is None or colour.ndim != 3:
-            raise ValueError("is a 16-bit colour image that cannot be decoded; save it as 16-bit gray")
-        gray = cv2.cvtColor(np.ascontiguousarray(colour[..., :3]), cv2.COLOR_BGR2GRAY)
-    if not np.isfinite(gray).all():
-        raise ValueError("has gray values that are not finite")
-    return gray, alpha
-
-
-def _has_deep_colour(picture: Image.Image, content: bytes) -> bool:
-    if picture.format == "PNG":
-        return content[24] == 16 and len(picture.getbands()) > 1  # IHDR: the bit depth is byte 24
-    if picture.format == "TIFF":
-        bits = picture.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
-        return len(bits) > 1 and max(bits) > 8
-    return False
-
-
-def _gray(picture: Image.Image) -> npt.NDArray[Any]:
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8) * np.uint8(255)
-    if picture.mode.startswith("I;16"):
-        return np.asarray(picture).astype(np.uint16)
-    if picture.mode in ("L", "I", "F"):
-        return np.asarray(picture)
-    return np.asarray(picture.convert("L"))
-
-
-def decode_mask(content: bytes) -> UInt8:
-    """A mask file as `(H, W)` uint8 of 0 and 1.
-
-    A mask has 0 and one other value. All 0 is the empty mask (no lesion); one other value everywhere
-    is a lesion that fills the frame. Raises ValueError with the reason.
-    """
-    if content.startswith(b"\xff\xd8\xff"):
-        raise ValueError("is a JPEG, which blurs a mask's values; save masks as PNG")
-    gray, alpha = _decode(content)
-    values = np.flatnonzero(np.bincount(gray.ravel(), minlength=1)) if gray.dtype == np.uint8 else np.unique(gray)
-    if len(values) > 2:
-        raise ValueError(f"is not a mask: it has {len(values)} gray values; a mask has 0 and one other value")
-    if len(values) == 2 and values[0] != 0:
-        raise ValueError(f"is not a mask: it has the values {values[0]} and {values[1]}; the background must be 0")
-    if len(values) == 1 and alpha is not None and alpha.min() != alpha.max():
-        raise ValueError("has its shape in the transparency channel; save it as gray PNG, 0 and 255")
-    return (gray != 0).astype(np.uint8)
+# ---- gray values ------------------------------------------------------------------------------------
 
 
 def to_uint8(gray: npt.NDArray[Any], intensity: Intensity) -> UInt8:

@@ -41,12 +41,14 @@ class FoldPlan:
 def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
     """The folds of a manifest: its own `fold` column where it has one, else `split_patients`.
 
-    Raises `UserError`: more folds than patients; an unknown column; a value of a column that fewer
+    Raises `UserError`: fewer than two folds, or more than patients; an unknown column; a value of a column that fewer
     patients have than there are folds, since some fold would be tested without it (missing values and
     terciles are exempt: they cannot be merged by hand); given folds that split a patient, that are not
     0 to count - 1, or of which one is empty.
     """
     lines = [line for column in stratify for line in _unknown(frame, column)]
+    if count < 2:
+        lines.append(f"folds.count: {count} is too few; cross-validation needs 2 folds at least")
     if "fold" in frame.columns:
         lines += _given_defects(frame, count)
         if lines:

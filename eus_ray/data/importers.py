@@ -31,8 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray.config import UserError, nearest
-from eus_ray.data.arrays import decode, decode_mask
-from eus_ray.data.table import MISSING, Table, read_table
+from eus_ray.data.pseudonyms import Pseudonyms
+from eus_ray.decoding import decode, decode_mask
+from eus_ray.table import MISSING, Table, read_table
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
@@ -55,10 +56,18 @@ class _Case:
     columns: dict[str, str] = field(default_factory=dict)
     has_labels: bool = False
     """The masks may hold several values; every one but 0 is lesion."""
+    pseudonym: str = ""
+    """What the copies are called, where their own name is not to be seen."""
 
     @property
     def name(self) -> str:
         return self.columns.get("image_id", self.image.stem)
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Image and mask below the new folder."""
+        stem = self.pseudonym or self.image.stem
+        return f"images/{f'{stem}.png' if self.pseudonym else self.image.name}", f"masks/{stem}.png"
 
 
 Reader = Callable[[Path], tuple[list[_Case], list[str]]]
@@ -73,9 +82,11 @@ def _reads(name: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def import_dataset(format: str, source: Path, target: Path) -> Imported:
+def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudonyms | None = None) -> Imported:
     """Copy a data set of one of the formats into `target`, with a manifest; the source stays as it is.
 
+    With `pseudonyms`, keyed hashes stand for patients and images, files are called by them, and images are written
+    anew as PNG, which leaves behind what their files say besides pixels. Other columns stay, and a note names them.
     Nothing is written where something is wrong: the copy is built aside and renamed. Raises `UserError` with
     a line for each defect: an unknown format, a layout that is not the format's, images without mask or
     masks without image, files that cannot be read whole, a `target` that holds something.
@@ -89,6 +100,11 @@ def import_dataset(format: str, source: Path, target: Path) -> Imported:
     cases, notes = _READERS[format](source)
     if not cases:
         raise UserError(f"{source}: holds no images")
+    if pseudonyms is not None:
+        cases = [_nameless(case, pseudonyms) for case in cases]
+        kept = sorted({name for case in cases for name in case.columns} - {"patient_id"})
+        seen = f"; {', '.join(kept)} stayed as they were: see that they name nobody" if kept else ""
+        notes = [f"patients and images have pseudonyms{seen}", *notes]
     there = next(folder for folder in target.absolute().parents if folder.is_dir())
     aside = there / f".{target.name}.{uuid.uuid4().hex}"
     try:
@@ -119,9 +135,13 @@ def _write(cases: list[_Case], folder: Path) -> None:
                 problems.append(f"{path}: is {mask_height} × {mask_width} pixels, {case.image.name} {height} × {width}")
         if not problems:
             lesion = np.any([mask != 0 for _, mask in masks], axis=0)
-            (folder / "images" / case.image.name).write_bytes(content)
+            image_file, mask_file = case.files
+            if case.pseudonym:
+                pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+                content = cv2.imencode(".png", pixels)[1].tobytes()
+            (folder / image_file).write_bytes(content)
             png = cv2.imencode(".png", lesion * np.uint8(255))[1]
-            (folder / "masks" / f"{case.image.stem}.png").write_bytes(png.tobytes())
+            (folder / mask_file).write_bytes(png.tobytes())
         return problems
 
     with ThreadPoolExecutor() as pool:
@@ -134,8 +154,14 @@ def _write(cases: list[_Case], folder: Path) -> None:
         table.writerow(["image", "mask", "patient_id", *extra])
         for case in cases:
             row = {"patient_id": case.name, **case.columns}
-            files = [f"images/{case.image.name}", f"masks/{case.image.stem}.png"]
-            table.writerow([*files, row["patient_id"], *(row.get(name, "") for name in extra)])
+            table.writerow([*case.files, row["patient_id"], *(row.get(name, "") for name in extra)])
+
+
+def _nameless(case: _Case, pseudonyms: Pseudonyms) -> _Case:
+    """The case under pseudonyms; its image is called by its patient and its own."""
+    columns = {name: value for name, value in case.columns.items() if name != "image_id"}
+    patient = pseudonyms.of("patient", case.columns.get("patient_id", case.name))
+    return replace(case, columns=columns | {"patient_id": patient}, pseudonym=pseudonyms.of("image", case.name))
 
 
 def _decoded(

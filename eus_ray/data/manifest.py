@@ -8,13 +8,11 @@ the row as a spreadsheet counts them: the header is row 1.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,21 +21,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from eus_ray.columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
 from eus_ray.config import UserError
-from eus_ray.data.arrays import decode, decode_mask, to_uint8
+from eus_ray.data.arrays import to_uint8
 from eus_ray.data.leakage import Look, find_copies, look
-from eus_ray.data.table import MISSING, Table, read_table
+from eus_ray.decoding import decode, decode_mask
+from eus_ray.table import MISSING, Lines, Table, read_table, repeated, typed
 
-REQUIRED = ("image", "mask", "patient_id")
-OPTIONAL = ("image_id", "fold", "spacing_mm", "spacing_row_mm", "spacing_col_mm")
 FRAME = ("image_id", "patient_id", "image", "mask", "height", "width", "spacing_row", "spacing_col", "lesion_share")
 """What a checked manifest's frame begins with; `fold` may follow, then the clinical columns."""
-RESERVED = frozenset(
-    {"model", "kind", "tp", "fp", "fn", "tn", "dsc", "iou", "sen", "sp", "pc", "acc", "auc"}
-    | {"hd", "hd95", "hd95_pooled", "avd", "mad", "assd", "avd_truth_to_pred", "avd_pred_to_truth"}
-    | {"missed", "false_alarm", "components", "spacing_row", "spacing_col", "lesion_share"}
-)
-"""Names of our own columns in the tables that clinical columns are written to."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +63,6 @@ class _Case:
     look: Look | None = None
 
 
-class _Lines:
-    """Lines about rows, told in the order of the rows whatever the order they were found in."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[int, str]] = []
-
-    def add(self, row: int, text: str) -> None:
-        self.found.append((row, f"row {row}: {text}"))
-
-    def told(self) -> list[str]:
-        return [line for _, line in sorted(self.found, key=lambda one: one[0])]
-
-
 def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> Manifest:
     """Read a manifest and check all of it: the table, every image and mask (decoded whole), the patients.
 
@@ -93,9 +72,9 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
     path = Path(path)
     folder = path.parent.resolve()
     table = read_table(path)
-    header, defects, warnings = [*table.defects, *_column_defects(table)], _Lines(), _Lines()
+    header, defects, warnings = [*table.defects, *column_defects(table)], Lines(), Lines()
     cells = {name: table.column(name) for name in (*REQUIRED, *OPTIONAL) if name in table.columns}
-    _check_cells(table, cells, defects)
+    check_cells(table, cells, defects)
     images, masks = (_locate_all(table, cells, kind, folder, defects) for kind in ("image", "mask"))
     with ThreadPoolExecutor() as pool:
         cases = list(pool.map(partial(_inspect, folder), images, masks))
@@ -114,7 +93,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
     if header or defects.found:
         raise UserError(*(f"{path}: {line}" for line in [*header, *defects.told()]))
 
-    row_spacing, col_spacing = _spacing(cells, len(cases))
+    row_spacing, col_spacing = spacing_mm(cells, len(cases))
     clinical = [name for name in table.columns if name not in (*REQUIRED, *OPTIONAL, "height", "width")]
     frame = pd.DataFrame(
         {
@@ -128,7 +107,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
             "spacing_col": col_spacing,
             "lesion_share": [case.lesion_share for case in cases],
             **({"fold": [int(cell) for cell in cells["fold"]]} if "fold" in cells else {}),
-            **{name: _typed(table.column(name)) for name in clinical},
+            **{name: typed(table.column(name)) for name in clinical},
         }
     )
     prints = sorted(
@@ -146,35 +125,6 @@ def clinical_columns(frame: pd.DataFrame) -> list[str]:
 
 
 # ---- columns ----------------------------------------------------------------------------------------
-
-
-def _column_defects(table: Table) -> list[str]:
-    """Defects of the header. Blanks around a name are cut off, so that one mistake is one line."""
-    lines: list[str] = []
-    for index, name in enumerate(table.columns):
-        if name != name.strip():
-            lines.append(f"column {name!r} has blanks around its name; write {name.strip()!r}")
-            table.columns[index] = name.strip()
-        elif not name:
-            lines.append(f"column {index + 1} has no name; name it, or drop it")
-    names = table.columns
-    lines += [f"column {name} is there twice" for name in dict.fromkeys(names) if name and names.count(name) > 1]
-    for name in REQUIRED:
-        if name not in names:
-            near = {known.casefold(): known for known in names if known not in (*REQUIRED, *OPTIONAL)}
-            close = difflib.get_close_matches(name, near, n=1, cutoff=0.5)
-            hint = f"rename {near[close[0]]}?" if close else f"there is {', '.join(filter(None, names))}"
-            lines.append(f"there is no column {name}; {hint}")
-    both = [name for name in ("spacing_row_mm", "spacing_col_mm") if name in names]
-    if "spacing_mm" in names and both:
-        lines.append(f"there is spacing_mm and {' and '.join(both)}; keep spacing_mm, or the two for row and column")
-    elif len(both) == 1:
-        other = {"spacing_row_mm": "spacing_col_mm", "spacing_col_mm": "spacing_row_mm"}[both[0]]
-        lines.append(f"there is {both[0]} but no {other}; give both, or spacing_mm for square pixels")
-    for name in names:
-        if name in RESERVED:
-            lines.append(f"column {name} has a name that the results use; rename it, for example to clinical_{name}")
-    return lines
 
 
 def _near_names(table: Table) -> list[str]:
@@ -200,69 +150,6 @@ def _near_patients(cells: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _typed(cells: Sequence[str]) -> pd.Series:
-    """A clinical column: whole numbers, numbers with NaN where missing, or text with None where missing.
-
-    Numbers with leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
-    """
-    there = [cell for cell in cells if cell not in MISSING]
-    number = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-    if all(number.fullmatch(cell) and not re.fullmatch(r"[+-]?\d{16,}", cell) for cell in there):
-        if there and len(there) == len(cells) and all(re.fullmatch(r"[+-]?\d+", cell) for cell in there):
-            return pd.Series([int(cell) for cell in cells], dtype="int64")
-        return pd.Series([float("nan") if cell in MISSING else float(cell) for cell in cells], dtype="float64")
-    return pd.Series([None if cell in MISSING else cell for cell in cells], dtype="str")
-
-
-# ---- cells ------------------------------------------------------------------------------------------
-
-
-def _check_cells(table: Table, cells: dict[str, list[str]], defects: _Lines) -> None:
-    for name, column in cells.items():
-        for number, cell in zip(table.numbers, column, strict=True):
-            if cell in MISSING:
-                hint = "; give every row one, or drop the column" if name in OPTIONAL else ""
-                defects.add(number, f"{name} is missing{hint}")
-            elif name.startswith("spacing") and not _is_positive(cell):
-                defects.add(number, f"{name} is {cell!r}; it must be a positive number of mm, such as 0.12")
-            elif name == "fold" and not cell.isdecimal():
-                defects.add(number, f"fold is {cell!r}; folds are whole numbers from 0")
-    if "image_id" in cells:
-        for number, first in _repeated(table, cells["image_id"]):
-            defects.add(number, f"image_id is that of row {first}; each image needs its own")
-    if "fold" in cells and "patient_id" in cells:
-        rows_of: dict[str, dict[str, int]] = defaultdict(dict)
-        for number, patient, fold in zip(table.numbers, cells["patient_id"], cells["fold"], strict=True):
-            if patient not in MISSING and fold.isdecimal():
-                rows_of[patient].setdefault(str(int(fold)), number)
-        for patient, folds in rows_of.items():
-            if len(folds) > 1:
-                listed = " and ".join(f"{fold} (row {number})" for fold, number in folds.items())
-                defects.add(list(folds.values())[1], f"patient {patient} is in folds {listed}; a patient has one")
-
-
-def _is_positive(cell: str) -> bool:
-    try:
-        return 0 < float(cell) < math.inf
-    except ValueError:
-        return False
-
-
-def _repeated(table: Table, keys: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """The row of each key that was there before, and the row where it first was; None and missing keys are none."""
-    first: dict[object, int] = {}
-    for number, key in zip(table.numbers, keys, strict=True):
-        if key is not None and key not in MISSING and first.setdefault(key, number) != number:
-            yield number, first[key]
-
-
-def _spacing(cells: dict[str, list[str]], num_rows: int) -> tuple[list[float], list[float]]:
-    none = ["nan"] * num_rows
-    row = cells.get("spacing_mm", cells.get("spacing_row_mm", none))
-    column = cells.get("spacing_mm", cells.get("spacing_col_mm", none))
-    return [float(cell) for cell in row], [float(cell) for cell in column]
-
-
 def _image_ids(cells: dict[str, list[str]]) -> list[str]:
     """The table's own ids; else the files' stems, the paths without suffix, or the paths: the first that differ."""
     if "image_id" in cells:
@@ -278,7 +165,7 @@ def _image_ids(cells: dict[str, list[str]]) -> list[str]:
 
 
 def _locate_all(
-    table: Table, cells: dict[str, list[str]], kind: str, folder: Path, defects: _Lines
+    table: Table, cells: dict[str, list[str]], kind: str, folder: Path, defects: Lines
 ) -> list[Path | None]:
     """Each row's file, None where there is none that may be read."""
     located: list[Path | None] = []
@@ -291,7 +178,7 @@ def _locate_all(
                 defects.add(number, f"{kind} {written} {error}")
     resolved = [path and path.resolve() for path in located]
     if kind == "image":
-        for number, first in _repeated(table, resolved):
+        for number, first in repeated(table, resolved):
             defects.add(
                 number, f"image {cells[kind][table.numbers.index(number)]} is that of row {first}; keep one row"
             )
@@ -368,7 +255,7 @@ def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:
         if name not in table.columns:
             continue
         for number, cell, case in zip(table.numbers, table.column(name), cases, strict=True):
-            if case.look is not None and cell not in MISSING and _typed([cell]).iloc[0] != getattr(case, name):
+            if case.look is not None and cell not in MISSING and typed([cell]).iloc[0] != getattr(case, name):
                 lines.append(
                     f"column {name} is {cell} in row {number}, where the image has {getattr(case, name)} pixels; "
                     f"correct it, or rename it if it is something else, for example to clinical_{name}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -102,3 +105,41 @@ def _text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
     return str(value).strip()
+
+
+# ---- what is said about rows, and what is made of cells ---------------------------------------------
+
+
+class Lines:
+    """Lines about rows, told in the order of the rows whatever the order they were found in."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str]] = []
+
+    def add(self, row: int, text: str) -> None:
+        self.found.append((row, f"row {row}: {text}"))
+
+    def told(self) -> list[str]:
+        return [line for _, line in sorted(self.found, key=lambda one: one[0])]
+
+
+def repeated(table: Table, keys: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """The row of each key that was there before, and the row where it first was; None and missing keys are none."""
+    first: dict[object, int] = {}
+    for number, key in zip(table.numbers, keys, strict=True):
+        if key is not None and key not in MISSING and first.setdefault(key, number) != number:
+            yield number, first[key]
+
+
+def typed(cells: Sequence[str]) -> pd.Series:
+    """A clinical column: whole numbers, numbers with NaN where missing, or text with None where missing.
+
+    Numbers with leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
+    """
+    there = [cell for cell in cells if cell not in MISSING]
+    number = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+    if all(number.fullmatch(cell) and not re.fullmatch(r"[+-]?\d{16,}", cell) for cell in there):
+        if there and len(there) == len(cells) and all(re.fullmatch(r"[+-]?\d+", cell) for cell in there):
+            return pd.Series([int(cell) for cell in cells], dtype="int64")
+        return pd.Series([float("nan") if cell in MISSING else float(cell) for cell in cells], dtype="float64")
+    return pd.Series([None if cell in MISSING else cell for cell in cells], dtype="str")

@@ -1,0 +1,60 @@
+"""Names that tell nothing: keyed hashes in place of patients' and images' own names.
+
+Whoever has the key can compute the pseudonym of a name, and so find a patient again; without it a pseudonym cannot be
+taken back, nor guessed by hashing all names there could be (HMAC, RFC 2104).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from eus_ray.config import UserError
+
+_KEY_BYTES = 32
+_DIGITS = 16
+"""Hexadecimal digits of a pseudonym: 64 bits, so that a million names do not collide."""
+
+
+class Pseudonyms:
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of(self, kind: str, name: str) -> str:
+        """The pseudonym of a name: the same for the same key, kind (`patient`, `image`) and name.
+
+        >>> Pseudonyms(bytes(32)).of("patient", "Doe, Jane")
+        'patient-3243a084bf71cc4d'
+        """
+        digest = hmac.new(self._key, f"{kind}\0{name}".encode(), hashlib.sha256).hexdigest()
+        return f"{kind}-{digest[:_DIGITS]}"
+
+
+def read_key(path: Path) -> bytes:
+    """The key in a file; where there is no such file, a new random key is written to it, for its owner alone.
+
+    Raises `UserError` for a file that others may read, or that holds no key.
+    """
+    try:
+        if not path.exists():
+            key = secrets.token_bytes(_KEY_BYTES)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{key.hex()}\n")
+            return key
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise UserError(f"{path}: others may read this key; chmod 600 it")
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be used as a key ({error.strerror})") from None
+    except ValueError:
+        raise UserError(
+            f"{path}: is not a key of eus-ray (64 hexadecimal digits); name a new file to make one"
+        ) from None
+    if len(key) != _KEY_BYTES:
+        raise UserError(f"{path}: holds {len(key)} bytes, and a key has {_KEY_BYTES}; name a new file to make one")
+    return key
