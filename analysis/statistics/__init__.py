@@ -1,0 +1,50 @@
+"""Statistical tests as functions over arrays, each in one place and by one convention.
+
+- One sample: `shapiro_wilk`.
+- Independent groups: `kruskal_wallis` and `dunn` after it, `mann_whitney`, `cliffs_delta`.
+- Pairs: `wilcoxon_signed_rank`, `tost_paired`, `nadeau_bengio` over folds.
+- Several models on the same cases: `friedman`, `nemenyi`.
+- Many p-values: `holm`, `benjamini_hochberg`.
+- Two areas under the ROC curve of the same cases: `delong`.
+- Drawing again: `patient_bootstrap`, `bbc_cv`.
+
+All tests are two-sided, ties get average ranks, and arithmetic is float64. The cases of a test must be independent:
+hand over one value a patient. Where values are too few or all equal for a result, it is NaN; each function says what
+it does then. NaN among the values is a `ValueError`. Infinite values are welcome only in rank tests between independent
+groups, where all of them tie; everything paired refuses them, because the difference of two is nothing.
+"""
+
+from eus_ray.analysis.statistics.auc import DeLong, delong
+from eus_ray.analysis.statistics.independent import Pair, cliffs_delta, dunn, kruskal_wallis, mann_whitney
+from eus_ray.analysis.statistics.many_models import Friedman, Nemenyi, friedman, nemenyi
+from eus_ray.analysis.statistics.multiple import benjamini_hochberg, holm
+from eus_ray.analysis.statistics.normality import shapiro_wilk
+from eus_ray.analysis.statistics.outcome import Test
+from eus_ray.analysis.statistics.paired import Tost, nadeau_bengio, tost_paired, wilcoxon_signed_rank
+from eus_ray.analysis.statistics.resampling import Bbc, Estimate, bbc_cv, patient_bootstrap
+
+__all__ = [
+    "Bbc",
+    "DeLong",
+    "Estimate",
+    "Friedman",
+    "Nemenyi",
+    "Pair",
+    "Test",
+    "Tost",
+    "bbc_cv",
+    "benjamini_hochberg",
+    "cliffs_delta",
+    "delong",
+    "dunn",
+    "friedman",
+    "holm",
+    "kruskal_wallis",
+    "mann_whitney",
+    "nadeau_bengio",
+    "nemenyi",
+    "patient_bootstrap",
+    "shapiro_wilk",
+    "tost_paired",
+    "wilcoxon_signed_rank",
+]

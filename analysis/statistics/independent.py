@@ -1,0 +1,150 @@
+"""Rank tests between independent groups. Infinite values are allowed, and all of one sign tie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
+
+from eus_ray.analysis.statistics import inputs
+from eus_ray.analysis.statistics.inputs import Floats
+from eus_ray.analysis.statistics.multiple import holm
+from eus_ray.analysis.statistics.outcome import Test
+
+EXACT_UP_TO = 8
+"""Mann-Whitney is exact where one of the samples has at most so many values, and nothing ties."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two of several groups, by their places in the order given."""
+
+    i: int
+    j: int
+    z: float
+    """Positive where group i has the higher ranks."""
+    p_value: float
+    p_adjusted: float
+
+
+def kruskal_wallis(groups: Iterable[npt.ArrayLike]) -> Test:
+    """Kruskal-Wallis test of groups `(n_i,)`: H corrected for ties, p from chi-square with k - 1 degrees of freedom.
+
+    Effect: epsilon squared, H / (N - 1), from 0 (equal mean ranks) to 1 (Tomczak and Tomczak, Trends Sport Sci. 21,
+    2014). NaN for fewer than two groups, for a group without values, and for values that are all equal. Raises
+    `ValueError` for NaN.
+    """
+    samples = inputs.groups(groups)
+    ranks = _pooled_ranks(samples)
+    number = sum(map(len, ranks))
+    if len(ranks) < 2 or not all(map(len, ranks)) or _all_tie(ranks):
+        return Test("Kruskal-Wallis", number, math.nan, math.nan, math.nan, "epsilon squared")
+    found = scipy.stats.kruskal(*ranks)
+    h = max(float(found.statistic), 0.0)  # equal mean ranks give -1e-15 as well as 0
+    return Test("Kruskal-Wallis", number, h, float(found.pvalue), h / (number - 1), "epsilon squared")
+
+
+def dunn(groups: Iterable[npt.ArrayLike]) -> tuple[Pair, ...]:
+    """Dunn's test of all pairs of groups `(n_i,)`, (0, 1), (0, 2), ..., after Kruskal-Wallis.
+
+    z = (mean rank i - mean rank j) / sqrt(s2 (1/n_i + 1/n_j)) with ranks over all groups together and
+    s2 = N (N + 1)/12 - sum(t^3 - t)/(12 (N - 1)) for ties of t values (Technometrics 6, 1964); `p_adjusted` by Holm
+    over all pairs. NaN for a pair with a group without values, and for all pairs where all values are equal. Raises
+    `ValueError` for NaN.
+    """
+    ranks = _pooled_ranks(inputs.groups(groups))
+    # The s2 above is the variance of the ranks themselves.
+    variance = 0.0 if _all_tie(ranks) else float(np.concatenate(ranks).var(ddof=1))
+    places = list(combinations(range(len(ranks)), 2))
+    z = np.array([_dunn_z(ranks[i], ranks[j], variance) for i, j in places])
+    p_values = 2 * scipy.special.ndtr(-np.abs(z))
+    return tuple(
+        Pair(i, j, *map(float, found)) for (i, j), *found in zip(places, z, p_values, holm(p_values), strict=True)
+    )
+
+
+def mann_whitney(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    method: Literal["auto", "exact", "normal"] = "auto",
+    continuity: bool = True,
+) -> Test:
+    """Mann-Whitney U test of two samples `(n_x,)` and `(n_y,)`; the statistic is U_x = #(x > y) + #(x = y)/2.
+
+    method: `exact` is the null distribution of U without ties; `normal` corrects for ties; `auto` takes the exact one
+        where nothing ties and a sample has at most 8 values.
+    continuity: the normal approximation moves U by 1/2 towards its mean.
+
+    Effect: Cliff's delta. NaN for a sample without values; values that are all equal have p = 1. Raises `ValueError`
+    for NaN, and for `exact` where values tie.
+    """
+    if method not in ("auto", "exact", "normal"):
+        raise ValueError(f"method: must be auto, exact or normal, not {method!r}")
+    samples = _two_samples(x, y)
+    ranks = _pooled_ranks(samples)
+    sizes = [len(group) for group in ranks]
+    if not all(sizes):
+        return Test("Mann-Whitney", sum(sizes), math.nan, math.nan, math.nan, "Cliff's delta")
+    ties = len(np.unique(np.concatenate(ranks))) < sum(sizes)
+    if ties and method == "exact":
+        raise ValueError("method: exact needs values without ties")
+    exact = method == "exact" or (method == "auto" and not ties and min(sizes) <= EXACT_UP_TO)
+    p_value = 1.0
+    if not _all_tie(ranks):
+        way = "exact" if exact else "asymptotic"
+        found = scipy.stats.mannwhitneyu(*ranks, use_continuity=continuity, alternative="two-sided", method=way)
+        p_value = float(found.pvalue)
+    return Test("Mann-Whitney", sum(sizes), _u(ranks), p_value, _delta(ranks), "Cliff's delta")
+
+
+def cliffs_delta(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Cliff's delta of two samples: (#(x > y) - #(x < y)) / (n_x n_y), from -1 to 1 (Psychol. Bull. 114, 1993).
+
+    NaN for a sample without values. Raises `ValueError` for NaN.
+
+    >>> cliffs_delta([1, 2, 3], [0, 2])
+    0.5
+    """
+    ranks = _pooled_ranks(_two_samples(x, y))
+    return _delta(ranks) if all(map(len, ranks)) else math.nan
+
+
+def _two_samples(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
+    return inputs.sample(x, "x", infinite=True), inputs.sample(y, "y", infinite=True)
+
+
+def _pooled_ranks(samples: tuple[Floats, ...]) -> list[Floats]:
+    """Each group's ranks among all values together. Tests of ranks need no more, and ranks are always finite."""
+    if not samples:
+        return []
+    ranks = scipy.stats.rankdata(np.concatenate(samples), method="average")
+    return np.split(ranks, np.cumsum([len(group) for group in samples])[:-1])
+
+
+def _all_tie(ranks: list[Floats]) -> bool:
+    """Nothing differs; also true of no values."""
+    together = np.concatenate(ranks) if ranks else np.empty(0)
+    return not together.size or bool(together.min() == together.max())
+
+
+def _dunn_z(first: Floats, second: Floats, variance: float) -> float:
+    if not variance or not first.size or not second.size:
+        return math.nan
+    return float(first.mean() - second.mean()) / math.sqrt(variance * (1 / first.size + 1 / second.size))
+
+
+def _u(ranks: list[Floats]) -> float:
+    """U of the first of two samples; a multiple of 1/2, and exactly that."""
+    size = len(ranks[0])
+    return float(ranks[0].sum()) - size * (size + 1) / 2
+
+
+def _delta(ranks: list[Floats]) -> float:
+    cells = len(ranks[0]) * len(ranks[1])
+    return (2 * _u(ranks) - cells) / cells

@@ -1,0 +1,151 @@
+"""Tests of paired values: two models on the same patients, or on the same folds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
+
+from eus_ray.analysis.statistics import inputs
+from eus_ray.analysis.statistics.inputs import Floats
+from eus_ray.analysis.statistics.outcome import Test, ratio
+
+DECIMALS = 10
+"""Differences are equal when so many decimals are: 0.81 - 0.79 and 0.70 - 0.68 tie, whatever their last bits say."""
+EXACT_UP_TO = 50
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Tost:
+    """Two one-sided t-tests of whether the mean difference lies between two margins."""
+
+    t_low: float
+    t_upp: float
+    p_low: float
+    """Of a mean difference at or below the lower margin."""
+    p_upp: float
+    """Of a mean difference at or above the upper margin."""
+    p_value: float
+    """The larger one."""
+    equivalent: bool
+    """p < 0.05: the 90 % interval lies between the margins."""
+    ci_low: float
+    """The 90 % interval of the mean difference."""
+    ci_high: float
+    n: int
+    difference: float
+    """The mean of x - y."""
+
+
+def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike, zeros: Literal["wilcox", "pratt"] = "wilcox") -> Test:
+    """Wilcoxon signed rank test of pairs `(n,)`, `(n,)`; the statistic is min(W+, W-) of x - y.
+
+    zeros: pairs without difference are dropped (`wilcox`), or ranked and then dropped (`pratt`).
+
+    Differences are rounded to 10 decimals. The null distribution is exact for up to 50 pairs without ties and zeros,
+    else normal with variance corrected for ties, without continuity correction. Effect: the rank-biserial correlation
+    (W+ - W-)/(W+ + W-), from -1 to 1 (Kerby, Compr. Psychol. 3, 2014). `n` is the number of pairs that differ.
+
+    Without any pair all is NaN. Where pairs are and none differs, nothing speaks against the null: statistic 0, p = 1,
+    effect 0. Raises `ValueError` for different lengths, NaN and infinite values.
+    """
+    if zeros not in ("wilcox", "pratt"):
+        raise ValueError(f"zeros: must be wilcox or pratt, not {zeros!r}")
+    first, second = inputs.pairs(x, y)
+    differences = np.round(first - second, DECIMALS)
+    differ = differences != 0
+    number = int(np.count_nonzero(differ))
+    if not number:
+        none, p_value = (0.0, 1.0) if len(differences) else (math.nan, math.nan)
+        return Test("Wilcoxon signed rank", 0, none, p_value, none, "rank-biserial")
+    signed = differences[differ]
+    if zeros == "wilcox":
+        ranks = scipy.stats.rankdata(np.abs(signed), method="average")
+    else:
+        ranks = scipy.stats.rankdata(np.abs(differences), method="average")[differ]
+    up, down = float(ranks[signed > 0].sum()), float(ranks[signed < 0].sum())
+    exact = number == len(differences) <= EXACT_UP_TO and len(np.unique(np.abs(signed))) == number
+    # Left to itself, scipy permutes signs up to 13 pairs where there are ties or zeros.
+    p_value = scipy.stats.wilcoxon(
+        differences,
+        zero_method=zeros,
+        correction=False,
+        alternative="two-sided",
+        method="exact" if exact else "asymptotic",
+    ).pvalue
+    return Test(
+        "Wilcoxon signed rank", number, min(up, down), float(p_value), (up - down) / (up + down), "rank-biserial"
+    )
+
+
+def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Tost:
+    """Two one-sided paired t-tests of pairs `(n,)`, `(n,)`: is the mean of x - y between `low` and `high`?
+
+    t_low = (mean - low)/se against greater, t_upp = (mean - high)/se against less, with n - 1 degrees of freedom
+    (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). NaN, and not equivalent, for fewer than two pairs. Where all
+    differences are equal to 10 decimals the error is 0, t is infinite and the interval a point; on a margin t is 0 and
+    p = 1/2. Raises `ValueError` for margins out of order or not finite, different lengths, NaN and infinite values.
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"margins: must be finite and in order, not {low} and {high}")
+    first, second = inputs.pairs(x, y)
+    number = len(first)
+    mean, deviation = _mean_and_deviation(first - second)
+    if number < 2:
+        nan = math.nan
+        return Tost(nan, nan, nan, nan, nan, False, nan, nan, number, mean)
+    error = deviation / math.sqrt(number)
+    t_low, t_upp = ratio(mean - low, error), ratio(mean - high, error)
+    null = scipy.stats.t(number - 1)
+    p_low, p_upp = float(null.sf(t_low)), float(null.cdf(t_upp))
+    p_value = max(p_low, p_upp)
+    half = float(null.isf(LEVEL)) * error
+    return Tost(t_low, t_upp, p_low, p_upp, p_value, p_value < LEVEL, mean - half, mean + half, number, mean)
+
+
+def nadeau_bengio(differences: npt.ArrayLike, test_to_train: float, level: float = 0.95) -> Test:
+    """Corrected resampled t-test of differences `(J,)`, one a fold: J = 5 for 5 folds, 5 r for r repeats.
+
+    t = mean / sqrt((1/J + n_test/n_train) s^2) with J - 1 degrees of freedom: training sets overlap, so that folds are
+    not independent (Nadeau and Bengio, Mach. Learn. 52, 2003). `test_to_train` is n_test/n_train, 1/4 for 5 folds; 0 is
+    the ordinary t-test. Effect: the mean difference; `low`, `high`: its interval from the same error.
+
+    NaN for fewer than two folds, but for the mean. Where all differences are equal to 10 decimals the error is 0: t is
+    infinite, or 0 with p = 1 where they are 0. Raises `ValueError` for a negative or infinite ratio, a
+    level outside (0, 1), NaN and infinite values.
+    """
+    if not 0 <= test_to_train < math.inf:
+        raise ValueError(f"test_to_train: must be finite and not negative, not {test_to_train}")
+    inputs.inside(level, "level", 0, 1)
+    values = inputs.sample(differences, "differences")
+    number = len(values)
+    mean, deviation = _mean_and_deviation(values)
+    if number < 2:
+        return Test("Nadeau-Bengio", number, math.nan, math.nan, mean, "mean difference")
+    error = math.sqrt(1 / number + test_to_train) * deviation
+    t = ratio(mean, error)
+    null = scipy.stats.t(number - 1)
+    half = float(null.isf((1 - level) / 2)) * error
+    p_value = 2 * float(null.sf(abs(t)))
+    return Test("Nadeau-Bengio", number, t, p_value, mean, "mean difference", mean - half, mean + half)
+
+
+def _mean_and_deviation(values: Floats) -> tuple[float, float]:
+    """The mean and the deviation (ddof 1); NaN for none, or for only one.
+
+    Values that are equal to 10 decimals are those decimals, with a deviation of exactly 0: what is float noise alone
+    must not be divided by itself.
+    """
+    if not values.size:
+        return math.nan, math.nan
+    if values.size == 1:
+        return float(values[0]), math.nan
+    rounded = np.round(values, DECIMALS) + 0.0  # no negative zero
+    if rounded.min() == rounded.max():
+        return float(rounded[0]), 0.0
+    return float(values.mean()), float(values.std(ddof=1))
