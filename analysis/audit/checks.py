@@ -1,0 +1,158 @@
+"""The audit of a table: each statement alone, each group's statements together, and what stands in several places.
+
+Every check takes the intervals that the printed digits leave, in exact fractions, and reports only what no number
+within them can mend: honest averages, however rounded, give no finding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from eus_ray.analysis.audit.findings import Finding, Verdict, apart, show
+from eus_ray.analysis.audit.relations import Book, alike, check_relations
+from eus_ray.analysis.audit.statements import Aspect, Statement, read_statements
+
+TOTALS = frozenset(("", "all", "total", "overall"))
+"""Groups that are everybody."""
+
+_CATEGORY = re.compile(r"(?P<whole>[^:=<>]+?)\s*[:=]\s*\S.*")
+
+
+def audit_lines(path: str | Path) -> list[str]:
+    """A CSV table of statements audited: a line a finding, the impossible first, and a last one that counts them.
+
+    Raises `UserError` as `read_statements` does.
+    """
+    statements = read_statements(path)
+    findings = audit(statements)
+    impossible = sum(finding.verdict == "impossible" for finding in findings)
+    total = f"{len(statements)} statements: {impossible} cannot be, {len(findings) - impossible} worth a look"
+    return [*(finding.line for finding in findings), total]
+
+
+def audit(statements: Sequence[Statement]) -> list[Finding]:
+    """Everything that cannot be, or is worth a look, in the order of verdict and row; nothing in an honest table."""
+    findings = [finding for one in statements for finding in _alone(one)]
+    possible = [one for one in statements if not _out_of_range(one)]
+    findings += [finding for book in _books(possible) for finding in check_relations(book)]
+    findings += [*_stated_twice(possible), *_parts(possible)]
+    return sorted(findings, key=lambda one: (one.verdict != "impossible", [row.row for row in one.statements]))
+
+
+def _alone(one: Statement) -> Iterator[Finding]:
+    said = f"{one.name} is {one.value.text}"
+    if reason := _out_of_range(one):
+        percent = one.kind in ("ratio", "share") and 1 < one.value.high <= 101 and "%" not in one.value.text
+        yield Finding("impossible", (one,), said, reason, "a percentage, whose unit is %" if percent else "a slip")
+    elif one.kind == "count" and one.value.low.denominator != 1:
+        yield Finding("impossible", (one,), said, "a count is a whole number", "a mean of counts, or a percentage")
+    elif one.kind == "count" and one.n is not None and one.value.low > one.n:
+        yield Finding("impossible", (one,), f"{said} of {one.n}", "a part is not more than the whole", "another n")
+    elif one.kind == "share" and one.n is not None:
+        most = math.floor(one.value.high * one.n)
+        if most < math.ceil(one.value.low * one.n):
+            near = " and ".join(f"{k}/{one.n} = {show(Fraction(100 * k, one.n))} %" for k in (most, most + 1))
+            why = f"a share of {one.n} is a whole number of them, and the nearest are {near}"
+            meaning = "another n (missing values, or images in place of patients), or a mean over unequal folds"
+            yield Finding("impossible", (one,), f"{said} of {one.n}", why, meaning)
+    if one.sd is not None and one.sd.high < 0:
+        what = f"the SD of {one.name} is {one.sd.text}"
+        yield Finding("impossible", (one,), what, "an SD is never negative", "a slip")
+    elif one.sd is not None and one.n == 1 and one.sd.low > 0:
+        what = f"{said} with an SD of {one.sd.text} and n = 1"
+        yield Finding("impossible", (one,), what, "one value has no spread", "another n, or an SD of other values")
+
+
+def _out_of_range(one: Statement) -> str:
+    """Why the number cannot be one of its metric; empty where it can. Limits of intervals may lie anywhere."""
+    if one.aspect in ("low", "high"):
+        return ""
+    if one.value.high < 0:
+        return "it is never negative"
+    if one.value.low > 1 and (one.aspect == "kruskal_p" or one.kind in ("ratio", "share")):
+        return "it lies between 0 and 1, or 0 and 100 %"
+    return ""
+
+
+def _books(statements: Iterable[Statement]) -> Iterator[Book]:
+    """Each table's groups. What is stated differently in one place is left out: it may be of different things."""
+    places: dict[tuple[str, str], dict[tuple[str, Aspect], list[Statement]]] = defaultdict(lambda: defaultdict(list))
+    for one in statements:
+        places[one.key][one.metric, one.aspect].append(one)
+    for entries in places.values():
+        yield {
+            name: stated[0]
+            for name, stated in entries.items()
+            if len({(one.value, one.sd, one.n, one.unit) for one in stated}) == 1
+        }
+
+
+def _stated_twice(statements: Iterable[Statement]) -> Iterator[Finding]:
+    """One quantity with two values: the same group, metric and unit. Two tables may be of different images."""
+    stated: dict[tuple[str, ...], list[Statement]] = defaultdict(list)
+    for one in statements:
+        if one.aspect not in ("low", "high"):  # those of two bootstraps differ
+            stated[one.key[1], one.metric, one.aspect, one.unit].append(one)
+    for several in stated.values():
+        for one, other in itertools.combinations(several, 2):
+            if alike(one, other) and apart(one.value, other.value):
+                what = f"{one.name} is {one.value.text} in one place and {other.value.text} in the other"
+                why = "as rounded they share no number"
+                meaning = "that one is wrong, or that they are of other images or averaged in another way"
+                verdict: Verdict = "impossible" if one.key == other.key else "look"
+                yield Finding(verdict, (one, other), what, why, meaning)
+                break
+
+
+def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
+    """Categories whose counts, or whose n, do not sum to that of all."""
+    partitions: dict[tuple[str, ...], dict[str, Statement]] = defaultdict(dict)
+    for one in statements:
+        if one.aspect == "mean" and (match := _CATEGORY.fullmatch(one.group)):
+            partitions[one.key[0], match["whole"].casefold(), one.metric, one.unit].setdefault(one.key[1], one)
+    for (table, whole, metric, unit), parts in partitions.items():
+        rows = tuple(parts.values())
+        total = _total([one for one in statements if (one.metric, one.unit) == (metric, unit)], table, rows)
+        sizes = [size for one in rows if (size := _size(one)) is not None]
+        if total is None or not 2 <= len(sizes) == len(rows):
+            continue
+        counted, added = rows[0].kind == "count", sum(sizes)
+        what = f"{'the counts' if counted else f'n of {rows[0].name}'} of {whole} are "
+        what += f"{' + '.join(map(show, sizes))} = {show(added)}, and all are {show(total)}"
+        if added > total:
+            why = f"that is {show(added - total)} too many, where each is in one category"
+            meaning = "a miscount, some counted in two categories, or images counted in place of patients"
+            yield Finding("impossible" if counted else "look", rows, what, why, meaning)
+        elif added < total and counted:
+            why = f"{show(total - added)} are in no category"
+            yield Finding("look", rows, what, why, "missing values, a category not shown, or a miscount")
+
+
+def _size(one: Statement) -> Fraction | None:
+    """How many a statement is about: a count's value, a mean's n."""
+    if one.kind == "count":
+        return one.value.low
+    return None if one.n is None else Fraction(one.n)
+
+
+def _total(candidates: Sequence[Statement], table: str, parts: Sequence[Statement]) -> Fraction | None:
+    """How many there are in all: the n that all counted parts name, else what the table states of all, else, of counts,
+    what the other tables agree on."""
+    counted = parts[0].kind == "count"
+    own = {one.n for one in parts}
+    if counted and len(own) == 1 and (n := own.pop()) is not None:
+        return Fraction(n)
+    totals = {
+        one.key[0]: size
+        for one in candidates
+        if one.key[1] in TOTALS and one.aspect == "mean" and (size := _size(one)) is not None
+    }
+    if table in totals or not counted:
+        return totals.get(table)
+    return next(iter(totals.values())) if len(set(totals.values())) == 1 else None
