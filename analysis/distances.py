@@ -8,6 +8,7 @@ of holes take part.
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import cv2
@@ -19,10 +20,13 @@ OneEmpty = Literal["inf", "nan", "diagonal"]
 BothEmpty = Literal["zero", "nan"]
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
-_ALL_PAIRS_BELOW = 2**18
-"""Up to here the table of all pairs of points stays in the cache and is the fastest way."""
-_TRANSFORM_BELOW = 2**22
-"""Where the crop's squared diagonal is below this, a float32 distance still rounds to its integer square."""
+_FLOAT32_BELOW = 2**22
+"""Where the squared diagonal of the crop is below this, a float32 distance still rounds to its whole square, and four
+times any square is a whole float32."""
+_PAIRS_AT_ONCE = 2**16
+"""Of a matrix product: it stays in the cache, and BLAS starts no threads for it."""
+_COST_NS = {"products": 0.65, "differences": 3.0, "transform": 31.0, "tree": 900.0}
+"""What each way takes, roughly: a pair of points, a pair of points, a pixel of the crop, a point."""
 
 
 class Directed(NamedTuple):
@@ -70,14 +74,14 @@ def contour(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     >>> contour(np.ones((3, 4), bool)).astype(int).tolist()
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
     """
-    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    pixels = mask.view(np.uint8)
     inner = cv2.erode(pixels, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return (pixels - inner).view(np.bool_)
 
 
 def bounding_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns of the smallest box that holds all masks `(H, W)`; an empty box where all are empty."""
-    union = np.logical_or.reduce(masks) if len(masks) > 1 else masks[0]
+    union = reduce(np.logical_or, masks)
     if not union.size:  # such as a crop that had nothing in it
         return slice(0, 0), slice(0, 0)
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(union).view(np.uint8))
@@ -90,47 +94,98 @@ def directed_distances(
     """The two directed lists of distances between the contours of boolean masks `(H, W)`."""
     box = bounding_box(truth, pred)
     # The contour of the crop is the crop of the contour: beyond the box there is no mask, as beyond the frame.
-    if box[0].start == box[0].stop:
+    return contour_distances(truth[box], pred[box], spacing)
+
+
+def contour_distances(
+    truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], spacing: tuple[float, float]
+) -> Directed:
+    """As `directed_distances`, but nothing is cropped: for masks that fill their frame."""
+    if not truth.size:
         return Directed(np.empty(0), np.empty(0))
-    from_truth, from_pred = contour(truth[box]), contour(pred[box])
-    if not (from_truth.any() and from_pred.any()):
-        lists = (np.full(np.count_nonzero(edge), np.inf) for edge in (from_truth, from_pred))
-        return Directed(*lists)
-    # Three ways to the same numbers: few points, dense contours, large images with long contours.
-    here, there = _points(from_truth), _points(from_pred)
-    equal, beyond = spacing[0] == spacing[1], from_truth.shape[0] ** 2 + from_truth.shape[1] ** 2
-    if len(here) * len(there) <= _ALL_PAIRS_BELOW:
-        nearest = _all_pairs(here, there, spacing, beyond)
-    elif equal and beyond < _TRANSFORM_BELOW:
-        nearest = (_by_transform(from_truth, from_pred, spacing[0]), _by_transform(from_pred, from_truth, spacing[0]))
-    else:
-        nearest = (_by_tree(here, there, spacing), _by_tree(there, here, spacing))
+    edges = contour(truth), contour(pred)
+    here, there = (_points(edge) for edge in edges)
+    if not (here.size and there.size):
+        return Directed(np.full(here.shape[1], np.inf), np.full(there.shape[1], np.inf))
+    match _cheapest(here.shape[1], there.shape[1], truth.shape, spacing):
+        case "products":
+            nearest = _by_products(here, there, spacing[0], _whole(truth.shape))
+        case "differences":
+            nearest = _by_differences(here, there, spacing)
+        case "transform":
+            nearest = _by_transform(*edges, spacing[0]), _by_transform(*edges[::-1], spacing[0])
+        case _:
+            nearest = _by_tree(here, there, spacing), _by_tree(there, here, spacing)
     for values in nearest:
         values.sort()
     return Directed(*nearest)
 
 
-def _points(edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Row and column `(K, 2)` of the pixels of a contour that has some."""
-    return np.asarray(cv2.findNonZero(edge.view(np.uint8)), np.int32).reshape(-1, 2)[:, ::-1]
+def _cheapest(here: int, there: int, shape: tuple[int, ...], spacing: tuple[float, float]) -> str:
+    """Which of the ways to the same numbers is fastest for so many contour points."""
+    cost = {"tree": _COST_NS["tree"] * (here + there)}
+    if spacing[0] != spacing[1]:
+        cost["differences"] = _COST_NS["differences"] * here * there
+    elif _whole(shape) is np.float32:
+        cost["products"] = _COST_NS["products"] * here * there
+        cost["transform"] = _COST_NS["transform"] * shape[0] * shape[1]
+    else:
+        cost["products"] = 2 * _COST_NS["products"] * here * there
+    return min(cost, key=cost.__getitem__)
 
 
-def _all_pairs(
-    here: npt.NDArray[np.int32], there: npt.NDArray[np.int32], spacing: tuple[float, float], beyond: int
+def _whole(shape: tuple[int, ...]) -> type[np.floating]:
+    """The narrowest type that holds four times the squared diagonal, and every whole number below it."""
+    return np.float32 if shape[0] ** 2 + shape[1] ** 2 < _FLOAT32_BELOW else np.float64
+
+
+def _points(edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Rows and columns `(2, K)` of the pixels of a contour."""
+    index = np.flatnonzero(edge)
+    points = np.empty((2, index.size), np.int64)
+    np.divmod(index, edge.shape[1], out=(points[0], points[1]))
+    return points
+
+
+def _by_products(
+    here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: float, dtype: type[np.floating]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Distances of both lists. `beyond`: what no squared distance in pixels reaches."""
-    equal = spacing[0] == spacing[1]
-    # Squares in pixels are exact in the narrowest integers that hold them: differences wrap round, their squares not.
-    dtype = np.float64 if not equal or beyond > 2**31 else np.int32 if beyond > 2**16 else np.uint16
-    rows, columns = (np.subtract.outer(here[:, axis].astype(dtype), there[:, axis].astype(dtype)) for axis in (0, 1))
-    rows *= rows
-    columns *= columns
-    if not equal:
-        rows *= spacing[0] ** 2
-        columns *= spacing[1] ** 2
-    rows += columns
-    scale = spacing[0] if equal else 1.0
-    return np.sqrt(rows.min(axis=1), dtype=np.float64) * scale, np.sqrt(rows.min(axis=0), dtype=np.float64) * scale
+    """All pairs, by |a - b|² = |a|² + |b|² - 2ab: one matrix product, in which every number is a whole one.
+
+    None of them, nor any sum on the way, is beyond four times the crop's squared diagonal, and so `dtype` rounds none.
+    """
+    ours, theirs = np.ones((4, here.shape[1]), dtype), np.ones((4, there.shape[1]), dtype)
+    ours[:2], theirs[:2] = here, there
+    np.einsum("ij,ij->j", ours[:2], ours[:2], out=ours[2])
+    np.einsum("ij,ij->j", theirs[:2], theirs[:2], out=theirs[3])
+    theirs[:2] *= -2
+    forth, back = np.empty(here.shape[1], dtype), np.full(there.shape[1], np.inf, dtype)
+    some = max(1, _PAIRS_AT_ONCE // there.shape[1])
+    for start in range(0, here.shape[1], some):
+        squares = ours[:, start : start + some].T @ theirs
+        np.minimum.reduce(squares, axis=1, out=forth[start : start + some])
+        np.minimum(back, np.minimum.reduce(squares, axis=0), out=back)
+    return np.sqrt(forth, dtype=np.float64) * spacing, np.sqrt(back, dtype=np.float64) * spacing
+
+
+def _by_differences(
+    here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: tuple[float, float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """All pairs, whatever the spacing."""
+    (row, column), theirs = here.astype(np.float64), there.astype(np.float64)
+    forth, back = np.empty(here.shape[1]), np.full(there.shape[1], np.inf)
+    some = max(1, _PAIRS_AT_ONCE // 2 // there.shape[1])
+    for start in range(0, here.shape[1], some):
+        squares = np.subtract.outer(row[start : start + some], theirs[0])
+        squares *= spacing[0]
+        squares *= squares
+        across = np.subtract.outer(column[start : start + some], theirs[1])
+        across *= spacing[1]
+        across *= across
+        squares += across
+        np.minimum.reduce(squares, axis=1, out=forth[start : start + some])
+        np.minimum(back, np.minimum.reduce(squares, axis=0), out=back)
+    return np.sqrt(forth), np.sqrt(back)
 
 
 def _by_transform(
@@ -143,11 +198,11 @@ def _by_transform(
 
 
 def _by_tree(
-    here: npt.NDArray[np.int32], there: npt.NDArray[np.int32], spacing: tuple[float, float]
+    here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: tuple[float, float]
 ) -> npt.NDArray[np.float64]:
     """The tree only names the neighbour: steps are counted in whole pixels, so that no rounding stays in."""
-    _, nearest = cKDTree(there * spacing).query(here * spacing)
-    steps = (here - there[nearest]) * spacing
+    _, nearest = cKDTree(there.T * spacing).query(here.T * spacing)
+    steps = (here - there[:, nearest]).T * spacing
     return np.sqrt(np.square(steps).sum(axis=1))
 
 
@@ -164,24 +219,26 @@ def summarise(
     Both masks empty: 0 (`both_empty="nan"`: NaN). Exactly one empty: infinite (`one_empty="nan"`: NaN;
     `"diagonal"`: the image's `diagonal`, a finite penalty above any attainable distance).
     """
-    if not all(values.size for values in lists):
-        if any(values.size for values in lists):
+    forth, back = lists
+    if not (forth.size and back.size):
+        if forth.size or back.size:
             value = {"inf": math.inf, "nan": math.nan, "diagonal": diagonal}[one_empty]
         else:
             value = {"zero": 0.0, "nan": math.nan}[both_empty]
         return Distances(*[value] * len(Distances._fields))
-    largest = [float(values[-1]) for values in lists]
+    tops = float(forth[-1]), float(back[-1])
+    sums = float(forth.sum()), float(back.sum())
     # A mean of equal numbers can come out one rounding step above them.
-    means = [min(float(values.mean()), top) for values, top in zip(lists, largest, strict=True)]
+    means = min(sums[0] / len(forth), tops[0]), min(sums[1] / len(back), tops[1])
     pooled = np.concatenate(lists)
     pooled.sort()
     return Distances(
-        hd=max(largest),
-        hd95=max(_percentile_95(values) for values in lists),
+        hd=max(tops),
+        hd95=max(_percentile_95(forth), _percentile_95(back)),
         hd95_pooled=_percentile_95(pooled),
         avd=max(means),
         mad=(means[0] + means[1]) / 2,
-        assd=min(max(float(pooled.mean()), min(means)), max(means)),
+        assd=min(max(sum(sums) / len(pooled), min(means)), max(means)),
         avd_truth_to_pred=means[0],
         avd_pred_to_truth=means[1],
     )

@@ -18,12 +18,11 @@ from eus_ray.analysis.distances import (
     OneEmpty,
     bounding_box,
     check_spacing,
+    contour_distances,
     diagonal,
-    directed_distances,
     summarise,
 )
 from eus_ray.scores import COUNT_METRICS, from_counts
-from eus_ray.scores import counts as pixel_counts
 
 COUNTS = ("tp", "fp", "fn", "tn")
 OVERLAPS = COUNT_METRICS
@@ -90,8 +89,18 @@ def auc(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 
 def num_components(mask: npt.NDArray[np.bool_]) -> int:
     """How many separate regions a boolean mask `(H, W)` has; pixels that touch at a corner belong together."""
-    crop = np.ascontiguousarray(mask[bounding_box(mask)]).view(np.uint8)
-    return cv2.connectedComponents(crop, connectivity=8)[0] - 1 if crop.size else 0
+    return _num_components(np.ascontiguousarray(mask[bounding_box(mask)]))
+
+
+def _num_components(mask: npt.NDArray[np.bool_]) -> int:
+    """Of a mask without much around it."""
+    return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if mask.size else 0
+
+
+def _counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], pixels: int) -> tuple[int, int, int, int]:
+    """TP, FP, FN, TN of masks that were cut out of an image of so many pixels."""
+    tp, in_truth, in_pred = (int(np.count_nonzero(mask)) for mask in (truth & pred, truth, pred))
+    return tp, in_pred - tp, in_truth - tp, pixels - in_truth - in_pred + tp
 
 
 def image_metrics(
@@ -139,11 +148,11 @@ def image_metrics(
     areas, regions = np.full(len(truths), np.nan), np.zeros(len(truths), np.int64)
     for index, (true, found, step) in enumerate(zip(truths, preds, per_image, strict=True)):
         box = bounding_box(true, found)  # all beyond it is background in both
-        counts[index] = pixel_counts(found[box], true[box])
-        counts[index, 3] += true.size - true[box].size
-        lists = directed_distances(true[box], found[box], step)
+        lesion, guess = np.ascontiguousarray(true[box]), np.ascontiguousarray(found[box])
+        counts[index] = _counts(lesion, guess, true.size)
+        lists = contour_distances(lesion, guess, step)
         lengths[index] = summarise(lists, diagonal(true.shape, step), one_empty, both_empty)
-        regions[index] = num_components(found)
+        regions[index] = _num_components(guess)
         if ranked is not None:
             areas[index] = auc(ranked[index], true)
 

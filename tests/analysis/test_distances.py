@@ -14,13 +14,12 @@ from scipy.ndimage import distance_transform_edt
 from eus_ray.analysis import distances as module
 from eus_ray.analysis.distances import check_spacing, contour, diagonal, directed_distances, distances
 
-WAYS = {"all pairs": {}, "transform": {"_ALL_PAIRS_BELOW": 0}, "tree": {"_ALL_PAIRS_BELOW": 0, "_TRANSFORM_BELOW": 0}}
+WAYS = ("products", "differences", "transform", "tree")
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in WAYS[request.param].items():
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setitem(module._COST_NS, request.param, 0.0)
     return request.param
 
 
@@ -186,7 +185,7 @@ def test_all_pairs_are_exact_where_the_integers_grow_wider(shape: tuple[int, int
 
 def test_the_transform_is_exact_up_to_its_limit() -> None:
     side = 1448
-    assert 2 * side**2 < module._TRANSFORM_BELOW < 2 * (side + 1) ** 2
+    assert 2 * side**2 < module._FLOAT32_BELOW < 2 * (side + 1) ** 2
     everywhere, corner = np.ones((side, side), bool), np.zeros((side, side), bool)
     corner[0, 0] = True
     rows, columns = np.mgrid[:side, :side]
