@@ -61,10 +61,15 @@ def bootstrap(
         here = folds == fold
         names, index = np.unique(patients[here], return_inverse=True)
         sums, counts = _sums(values[here], index)
-        rng = np.random.default_rng((seed, int(fold)))
-        weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws).astype(np.float64)
+        weights = draw_patients(len(names), int(fold), draws, seed)
         by_fold[:, place] = _divide(weights @ sums, weights @ counts)
     return mean_of_fold_means(by_fold)
+
+
+def draw_patients(number: int, fold: int, draws: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.float64]:
+    """How often each of a fold's patients, sorted by name, is drawn: `(draws, number)`, with replacement."""
+    rng = np.random.default_rng((seed, fold))
+    return rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
 
 
 def interval(drawn: npt.NDArray[np.float64], level: float = 0.95) -> tuple[npt.NDArray[np.float64], ...]:

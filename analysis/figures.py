@@ -1,9 +1,6 @@
-"""The figures: learning curves (the paper's figure 4), DSC of each image, and examples with outlines (figure 6)."""
+"""The figures of numbers: learning curves (the paper's figure 4), and the DSC of each image."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,69 +8,93 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from eus_ray.analysis import style
-from eus_ray.analysis.labels import DASH, model_label
-from eus_ray.analysis.outlines import Outline
+from eus_ray.analysis.labels import model_label
 
+SUCCESS_DSC = 2 / 3
+"""DSC = 2 IoU / (1 + IoU): where IoU is 0.5, above which the paper counts an image as segmented."""
 
-@dataclass(frozen=True)
-class Example:
-    """One image with the outlines to draw on it."""
-
-    caption: str
-    image: npt.NDArray[np.uint8]  # (H, W)
-    truth: Outline
-    found: dict[str, tuple[Outline, float]]
-    """Outline and DSC by model."""
+_MOST_COLUMNS = 3
+_SPLITS = {"train": "Training loss", "validation": "Validation loss"}
 
 
 def learning_curves(epochs: pd.DataFrame) -> Figure:
-    """Training loss of each fold by epoch, a panel a model in the order of the rows.
+    """Loss of each fold by epoch (figure 4): a column a model, training above, then validation if any.
 
-    epochs: `model, fold, epoch, split, loss` of one trial a model. Epochs count from 1 on the axis. Losses of
-    architectures with deep supervision are sums over more outputs, so that each panel has its own scale.
+    epochs: `model, fold, epoch, split, loss` of one trial a model, models in the order of the rows. Epochs count from 1
+    on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were tested. Losses of
+    architectures with deep supervision are sums over more outputs, so that each model has its own scale, the same for
+    training and validation.
     """
-    training = epochs[epochs["split"] == "train"]
-    models = list(dict.fromkeys(training["model"]))
-    columns = min(len(models), 3)
-    rows = -(-len(models) // columns)
+    models = list(dict.fromkeys(epochs["model"]))
+    splits = [split for split in _SPLITS if (epochs["split"] == split).any()]
+    columns = min(len(models), _MOST_COLUMNS)
+    blocks = -(-len(models) // columns)
+    num_rows = blocks * len(splits)
     with style.styled():
-        figure = style.new_figure(2.5 * rows + 0.2, min(style.PAGE_WIDTH, 1.4 + 2.6 * columns))
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-        for axes, model in zip(panels.flat, models, strict=False):
-            mine = training[training["model"] == model]
-            for fold, curve in mine.sort_values("epoch").groupby("fold"):
-                place = int(fold)
-                axes.plot(
-                    curve["epoch"] + 1,
-                    curve["loss"],
-                    color=style.model_colour(place),
-                    linestyle=style.dashes(place),
-                    marker="o" if len(curve) == 1 else None,
-                )
-            axes.set_title(model_label(model))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-            axes.set_ylim(bottom=0)
-        for axes in panels.flat[len(models) :]:
-            axes.set_visible(False)
-        for axes in panels[-1]:
-            axes.set_xlabel("Epoch")
-        for axes in panels[:, 0]:
-            axes.set_ylabel("Training loss")
-        folds = sorted({int(fold) for fold in training["fold"]})
-        handles = [Line2D([], [], color=style.model_colour(fold), linestyle=style.dashes(fold)) for fold in folds]
-        figure.legend(handles, [f"Fold {fold}" for fold in folds], loc="outside lower center", ncols=min(len(folds), 8))
+        figure = style.new_figure(2.1 * num_rows + 0.55, min(style.PAGE_WIDTH, 1.4 + 2.6 * columns))
+        panels = figure.subplots(num_rows, columns, squeeze=False, sharex=True)
+        for place in range(blocks * columns):
+            block, column = divmod(place, columns)
+            mine = panels[block * len(splits) : (block + 1) * len(splits), column]
+            if place < len(models):
+                _model_curves(mine, epochs[epochs["model"] == models[place]], splits)
+                mine[0].set_title(model_label(models[place]))
+            else:
+                for axes in mine:
+                    axes.set_visible(False)
+        for axes, split in zip(panels[:, 0], splits * blocks, strict=True):
+            axes.set_ylabel(_SPLITS[split])
+        for column in panels.T:
+            lowest = [axes for axes in column if axes.get_visible()][-1]
+            lowest.tick_params(labelbottom=True)
+            lowest.set_xlabel("Epoch")
+        folds = sorted({int(fold) for fold in epochs["fold"]})
+        handles = [
+            Line2D([], [], color=style.model_colour(fold), linestyle=style.dashes(fold), label=f"Fold {fold}")
+            for fold in folds
+        ]
+        if (epochs["split"] == "test").any():
+            handles.append(Line2D([], [], marker="D", ls="", ms=4, mfc="white", mec=style.INK, label="Test images"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), int(figure.get_figwidth())))
     return figure
+
+
+def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits: list[str]) -> None:
+    """One model's curves, a panel a split; tests stand in the last that it has, beside the losses on unseen images."""
+    last = panels[0]
+    for axes, split in zip(panels, splits, strict=True):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        mine = epochs[epochs["split"] == split].sort_values("epoch")
+        if mine.empty:
+            axes.annotate(f"no {split} images", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center")
+            continue
+        last = axes
+        for fold in sorted({int(fold) for fold in mine["fold"]}):
+            curve = mine[mine["fold"] == fold]
+            axes.plot(
+                curve["epoch"] + 1,
+                curve["loss"],
+                color=style.model_colour(fold),
+                linestyle=style.dashes(fold),
+                marker="o" if len(curve) == 1 else None,
+                ms=4,
+            )
+    for test in epochs[epochs["split"] == "test"].to_dict("records"):
+        colour = style.model_colour(int(test["fold"]))
+        last.plot(test["epoch"] + 1, test["loss"], "D", ms=4, mfc="white", mec=colour, zorder=4, clip_on=False)
+    top = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(0, top)
 
 
 def score_by_model(images: pd.DataFrame, metric: str = "dsc", label: str = "DSC") -> Figure:
     """A box and every image's value for each model, in the order of the rows.
 
     Boxes: median, quartiles by linear interpolation, whiskers at the smallest and largest value within 1.5 IQR of the
-    box. NaN are left out.
+    box. NaN are left out. Of the DSC, a line shows where IoU is 0.5.
     """
     models = list(dict.fromkeys(images["model"]))
     with style.styled():
@@ -87,6 +108,9 @@ def score_by_model(images: pd.DataFrame, metric: str = "dsc", label: str = "DSC"
         axes.set_ylim(-0.02, 1.02)
         axes.set_ylabel(f"{label} of each image")
         axes.grid(False, axis="x")
+        if metric == "dsc":
+            axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)
+            axes.annotate("IoU 0.5", (-0.58, SUCCESS_DSC), (0, 2), textcoords="offset points", fontsize=6.5)
     return figure
 
 
@@ -108,51 +132,3 @@ def _strip_and_box(axes: Axes, place: int, values: npt.NDArray[np.float64]) -> N
         capprops={"color": colour},
         manage_ticks=False,
     )
-
-
-def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
-    """A row an example: the image, the truth's outline, and each model's outline beside the truth's (figure 6).
-
-    Outlines only, so that the tissue stays visible.
-    """
-    columns = 2 + len(models)
-    with style.styled():
-        tallest = max(example.image.shape[0] / example.image.shape[1] for example in examples)
-        side = style.PAGE_WIDTH / columns
-        figure = style.new_figure(len(examples) * (side * tallest + 0.16) + 0.45)
-        panels = figure.subplots(len(examples), columns, squeeze=False)
-        for row, example in zip(panels, examples, strict=True):
-            for axes in row:
-                height, width = example.image.shape
-                # Nearest: smoothing would invent texture.
-                axes.imshow(
-                    example.image, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest"
-                )
-                axes.set_axis_off()
-            row[0].set_title(example.caption, fontsize=7.5, fontweight="normal")
-            _draw(row[1], example.truth, style.TRUTH_COLOUR, 1.1)
-            row[1].set_title("Truth", fontsize=7.5)
-            for place, (axes, model) in enumerate(zip(row[2:], models, strict=True)):
-                _draw(axes, example.truth, style.TRUTH_COLOUR, 0.8)
-                if model in example.found:
-                    found, score = example.found[model]
-                    _draw(axes, found, style.outline_colour(place), 1.2)
-                    axes.set_title(f"{model_label(model)} {score:.2f}", fontsize=7.5)
-                else:
-                    axes.set_title(f"{model_label(model)} {DASH}", fontsize=7.5)
-        handles = [Line2D([], [], color=style.TRUTH_COLOUR, label="Truth")]
-        handles += [
-            Line2D([], [], color=style.outline_colour(place), label=model_label(model))
-            for place, model in enumerate(models)
-        ]
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor="white")
-        legend.set_frame_on(True)
-        legend.get_frame().set(facecolor="#39434d", edgecolor="none", alpha=1.0)
-    return figure
-
-
-def _draw(axes: Axes, polygons: Outline, colour: str, width: float) -> None:
-    for polygon in polygons:
-        closed = np.vstack([polygon, polygon[:1]])
-        casing = withStroke(linewidth=width + 1.2, foreground="#000000b0")  # keeps light lines apart from bright tissue
-        axes.plot(closed[:, 0], closed[:, 1], color=colour, linewidth=width, path_effects=[casing])

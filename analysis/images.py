@@ -7,7 +7,7 @@ outline for the report. A study in which folds are missing, are being written, o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,9 @@ from eus_ray.analysis.labels import KIND_LABELS, model_label
 from eus_ray.analysis.metrics import COUNTS, METRICS
 from eus_ray.analysis.outlines import Outline
 from eus_ray.analysis.predictions import MovedError, measure, trial_files
+from eus_ray.analysis.roc import FoldRoc
 from eus_ray.analysis.searches import Search, read_searches
+from eus_ray.analysis.videos import FRAME, TIME, VIDEO
 from eus_ray.config import UserError
 from eus_ray.store import Store
 
@@ -30,6 +32,7 @@ IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
 NOT_CLINICAL = frozenset(
     {*IDENTITY, *METRICS, "diagonal", "image", "mask", "height", "width", "lesion_share"}
     | {"spacing_row", "spacing_col", "spacing_mm", "spacing_row_mm", "spacing_col_mm"}
+    | {VIDEO, FRAME, TIME}
 )
 """Columns of a manifest, or of a table of scores, that say nothing about the patient."""
 
@@ -44,6 +47,10 @@ class StudyImages:
     infinite distance in a mean. Models are in the order of the trials, images in that of the manifest."""
     outlines: dict[tuple[str, str, str], Outline]
     """Outline of each predicted mask, by model, kind and image_id."""
+    rocs: dict[tuple[str, str, int], FoldRoc]
+    """By model, kind and fold."""
+    pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
 
 
 def clinical_columns(frame: pd.DataFrame) -> list[str]:
@@ -83,10 +90,11 @@ def read_study_images(store: Store, cases: dict[str, Case], processes: int | Non
 
 def _read(store: Store, cases: dict[str, Case], processes: int | None, last: bool) -> StudyImages:
     if not store.exists(layout.MANIFEST):
-        return StudyImages(_no_rows(), {})
+        return StudyImages(_no_rows(), {}, {})
     manifest, trials = layout.read_manifest(store), layout.read_trials(store)
     reported = reported_folds(trials, read_searches(store, trials), manifest["fold"].unique())
-    found = measure(store, reported, cases, processes)
+    patients = dict(zip(manifest["image_id"], manifest["patient_id"], strict=True))
+    found = measure(store, reported, cases, patients, processes)
     problems, frame = found.problems, _no_rows()
     if found.rows:
         frame = pd.DataFrame(found.rows)
@@ -101,7 +109,9 @@ def _read(store: Store, cases: dict[str, Case], processes: int | None, last: boo
         more = len(problems) - _MOST_LINES
         rest = (f"... and {more} more lines like these",) if more > 0 else ()
         raise UserError(*problems[:_MOST_LINES], *rest)
-    return StudyImages(frame, found.outlines)
+    counted = frame.groupby(["model", "kind", "fold"]).size()
+    rocs = {key: fold for key, fold in found.rocs.items() if counted.get(key) == fold.num_images}
+    return StudyImages(frame, found.outlines, rocs, found.pictures)
 
 
 def _no_rows() -> pd.DataFrame:

@@ -1,13 +1,13 @@
-"""Stored probability maps, measured: metrics and outline of each predicted mask, a few maps in memory at a time."""
+"""Stored probability maps, measured in one pass: metrics, outline and ROC curve of each, a few in memory at a time."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,6 +21,8 @@ from eus_ray.analysis.cases import Case, read_cases
 from eus_ray.analysis.distances import diagonal
 from eus_ray.analysis.metrics import image_metrics
 from eus_ray.analysis.outlines import Outline, outline
+from eus_ray.analysis.pictures import probability_jpeg
+from eus_ray.analysis.roc import FoldCounts, FoldRoc, LevelCounts, Roc, count_levels, roc
 from eus_ray.scores import THRESHOLD
 from eus_ray.store import Store
 
@@ -38,6 +40,10 @@ class Measured(NamedTuple):
     row: dict[str, Any]
     """Key, `kind`, metrics and `diagonal`."""
     outline: Outline
+    picture: bytes
+    """Of the probabilities: a small JPEG."""
+    roc: Roc
+    counts: LevelCounts
 
 
 class _Group(NamedTuple):
@@ -52,10 +58,14 @@ class _Group(NamedTuple):
 
 @dataclass
 class Measurements:
-    rows: list[dict[str, Any]]
-    outlines: dict[tuple[str, str, str], Outline]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outlines: dict[tuple[str, str, str], Outline] = field(default_factory=dict)
     """By model, kind and image_id."""
-    problems: list[str]
+    pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    rocs: dict[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
+    """By model, kind and fold."""
+    problems: list[str] = field(default_factory=list)
     """A line for each prediction that cannot be measured."""
 
 
@@ -66,10 +76,17 @@ def trial_files(store: Store, table: str, model: str, trial: int, folds: Collect
     return [name for name in store.part_names(table, model) if name in wanted]
 
 
-def measure(store: Store, folds: pd.DataFrame, cases: dict[str, Case], processes: int | None = None) -> Measurements:
+def measure(
+    store: Store,
+    folds: pd.DataFrame,
+    cases: dict[str, Case],
+    patients: Mapping[str, str],
+    processes: int | None = None,
+) -> Measurements:
     """Measure the predictions of `folds` (`model, kind, trial, fold`); many on all cores, unless told otherwise.
 
-    Raises `MovedError` or `FileNotFoundError` where a run replaces or joins files meanwhile: begin again.
+    patients: patient_id by image_id, for what is pooled. Raises `MovedError` or `FileNotFoundError` where a run
+    replaces or joins files meanwhile: begin again.
     """
     groups, predictions = [], 0
     for _, mine in folds.groupby(["model", "kind", "trial"], sort=False):
@@ -82,28 +99,42 @@ def measure(store: Store, folds: pd.DataFrame, cases: dict[str, Case], processes
             groups += [_Group(name, index, number, of["kind"], wanted) for index in range(number)]
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if predictions >= _WORTH_A_POOL else 1
-    result = Measurements([], {}, [])
-    for measured, problems in _each(store, cases, groups, processes):
-        result.problems += problems
-        for row, polygons in measured:
-            result.rows.append(row)
-            result.outlines[row["model"], row["kind"], row["image_id"]] = polygons
-    return result
-
-
-def _each(
-    store: Store, cases: dict[str, Case], groups: list[_Group], processes: int
-) -> list[tuple[list[Measured], list[str]]]:
     if processes > 1:
         try:
             # Spawned, not forked: pyarrow and OpenCV have threads by now. Truths are read there and not sent: more than
             # a pipe holds would wait for ever for a process that died as it started.
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, context, _start_process, (store,)) as pool:
-                return list(pool.map(_in_process, groups))
+                return _collect(pool.map(_in_process, groups), patients)
         except BrokenProcessPool:  # such as a calling script without `if __name__ == "__main__"`
             pass
-    return [_measure_group(store, cases, group) for group in groups]
+    return _collect((_measure_group(store, cases, group) for group in groups), patients)
+
+
+def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
+    """What the groups gave, in their order: a fold's images come together, so that one fold's pixels are counted at a
+    time."""
+    result = Measurements()
+    counted: tuple[tuple[str, str, int], FoldCounts] | None = None
+    for measured, problems in parts:
+        result.problems += problems
+        for row, polygons, picture, curve, counts in measured:
+            result.rows.append(row)
+            shown = row["model"], row["kind"], row["image_id"]
+            result.outlines[shown], result.pictures[shown] = polygons, picture
+            key = row["model"], row["kind"], row["fold"]
+            if counted is None or counted[0] != key:
+                if key in result.rocs:
+                    result.problems.append(
+                        f"{row['model']}, trial {row['trial']}: rows of fold {row['fold']} are apart"
+                    )
+                if counted is not None:
+                    result.rocs[counted[0]] = counted[1].finish()
+                counted = key, FoldCounts(row["fold"])
+            counted[1].add(patients.get(row["image_id"], ""), counts, curve.tpr)
+    if counted is not None:
+        result.rocs[counted[0]] = counted[1].finish()
+    return result
 
 
 _process: tuple[Store, dict[str, Case]]
@@ -158,5 +189,8 @@ def _measure_one(
         )
     probability = levels.reshape(size)
     found = probability >= THRESHOLD
-    values = image_metrics(truth, found, scores=probability, spacing=case.spacing)
-    return Measured({**key, **values, "diagonal": diagonal(size, case.spacing)}, outline(found))
+    values = image_metrics(truth, found, spacing=case.spacing)
+    counts = count_levels(probability, truth)
+    ranked = roc(counts)
+    row = {**key, **values, "auc": ranked.auc, "diagonal": diagonal(size, case.spacing)}
+    return Measured(row, outline(found), probability_jpeg(probability), ranked, counts)

@@ -18,6 +18,7 @@ from eus_ray.analysis.cases import Case, gray_images, read_cases
 from eus_ray.analysis.images import read_study_images, reported_folds, unfinished
 from eus_ray.analysis.metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.outlines import Outline
+from eus_ray.analysis.roc import FoldRoc
 from eus_ray.analysis.score_table import read_score_table
 from eus_ray.analysis.searches import Search, read_searches
 from eus_ray.analysis.tables import TABLE2_METRICS, table2
@@ -54,6 +55,11 @@ class Results:
     """The study folder; none for a table of scores."""
     cases: Mapping[str, Case] = field(default_factory=dict)
     outlines: Mapping[tuple[str, str, str], Outline] = field(default_factory=dict)
+    """By model, kind and image_id."""
+    pictures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    rocs: Mapping[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
+    """By model, kind and fold; none for a table of scores."""
     epochs: pd.DataFrame = field(default_factory=layout.EPOCHS.empty_table().to_pandas)
     """The learning curves of the folds that are reported, with their `kind`."""
     searches: Mapping[str, Search] = field(default_factory=dict)
@@ -136,6 +142,8 @@ def read_study(store: Store) -> Results:
         store=store,
         cases=cases,
         outlines=measured.outlines,
+        pictures=measured.pictures,
+        rocs=measured.rocs,
         epochs=epochs,
         searches=searches,
         settings_text=settings_text,

@@ -22,6 +22,7 @@ from eus_ray.analysis import averages
 from eus_ray.analysis.importances import importances
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.searches import Search, read_searches
+from eus_ray.analysis.statistics.resampling import draw_patients
 from eus_ray.config import UserError
 from eus_ray.scores import criterion, patient_scores
 from eus_ray.store import Store
@@ -59,21 +60,6 @@ class Judged:
 def fold_winners(validation: Floats) -> npt.NDArray[np.int64]:
     """Each fold's own best trial `(K,)` by its validation patients' mean, scores `(C, K, P)`; the first on ties."""
     return np.nanmean(validation, axis=2).argmax(axis=0)
-
-
-def draw_patients(number: int, draws: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """How often each of `number` patients is drawn, `(draws, number)`, with replacement and as many as there are.
-
-    A draw that leaves no patient out is drawn again. Raises `ValueError` for fewer than two patients, of whom none
-    would ever be left out.
-    """
-    if number < 2:
-        raise ValueError(f"{number} patients cannot be divided into drawn ones and others")
-    drawn = np.empty((0, number), np.int64)
-    while len(drawn) < draws:
-        more = rng.multinomial(number, np.full(number, 1 / number), size=draws - len(drawn))
-        drawn = np.concatenate([drawn, more[(more == 0).any(axis=1)]])
-    return drawn
 
 
 def choose_again(

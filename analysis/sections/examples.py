@@ -1,12 +1,15 @@
-"""The best, the median and the worst image with every model's outline (the paper's figure 6)."""
+"""Images from the best to the worst with every model's outline (the paper's figure 6)."""
 
 from __future__ import annotations
 
-from eus_ray.analysis import figures, style
+from eus_ray.analysis import image_figures, style
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.outlines import outline
-from eus_ray.analysis.page import data_uri, render
+from eus_ray.analysis.page import photo_uri, render
 from eus_ray.analysis.results import Results, Section
+
+_PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile": 0.25, "Worst": 0.0}
+"""Share of the other images that score lower."""
 
 
 def build(results: Results) -> Section | None:
@@ -17,13 +20,15 @@ def build(results: Results) -> Section | None:
     everywhere = by_image[by_image["size"] == len(results.models)]["mean"].sort_values(kind="stable")
     if everywhere.empty:
         return None
-    places = {"Best": -1, "Median": len(everywhere) // 2, "Worst": 0}
-    chosen = {everywhere.index[place]: name for name, place in places.items()}
+    chosen: dict[str, str] = {}  # of fewer than five images, each once
+    for name, share in _PLACES.items():
+        chosen.setdefault(everywhere.index[round(share * (len(everywhere) - 1))], name)
     pixels = dict(results.gray_images(chosen.keys()))
     scores = results.headline.set_index(["model", "image_id"])["dsc"]
     shown = [
-        figures.Example(
-            caption=f"{name}: {image_id if len(image_id) <= 18 else image_id[:17] + '…'}",
+        image_figures.Example(
+            rank=name,
+            caption=image_figures.shortened(image_id, 24),
             image=pixels[image_id],
             truth=outline(results.cases[image_id].truth()),
             found={
@@ -33,18 +38,18 @@ def build(results: Results) -> Section | None:
         )
         for image_id, name in chosen.items()
     ]
-    drawn = style.files("examples", figures.examples_strip(shown, results.models))
+    drawn = style.files("examples", image_figures.examples_strip(shown, results.models))
     words = "; ".join(
-        f"{name} image {image_id}: "
+        f"{name}, image {image_id}: "
         + ", ".join(f"{model_label(model)} {scores[model, image_id]:.2f}" for model in results.models)
         for image_id, name in chosen.items()
     )
     body = render(
         "figure.html",
-        src=data_uri(drawn["figures/examples.png"], "image/png"),
+        src=photo_uri(drawn["figures/examples.png"]),
         alt=f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
-        caption="The images with the highest, the median and the lowest DSC, averaged over the models, of those that "
-        "show a lesion. White: truth; numbers: DSC.",
+        caption="Images from the highest to the lowest DSC, averaged over the models, of those that show a lesion, "
+        "chosen by their rank alone. White: truth; numbers: DSC.",
         wide=True,
     )
     return Section(40, "examples", "Examples", body, drawn)

@@ -9,14 +9,17 @@ from eus_ray.analysis.results import Results, Section
 
 
 def build(results: Results) -> Section | None:
-    curves = results.epochs[results.epochs["split"] == "train"]
-    if curves.empty:
+    epochs = results.epochs
+    if epochs.empty:
         return None
     if results.models:  # of a model with two kinds, the one that the tables show
         kinds = {model: results.kind(model) for model in results.models}
-        curves = curves[curves["kind"] == curves["model"].map(kinds).fillna(curves["kind"])]
-    nested = "nested" in set(curves["kind"])
-    drawn = style.files("learning_curves", figures.learning_curves(curves))
+        epochs = epochs[epochs["kind"] == epochs["model"].map(kinds).fillna(epochs["kind"])]
+    curves = epochs[epochs["split"] == "train"]
+    if curves.empty:
+        return None
+    nested, splits = "nested" in set(curves["kind"]), set(epochs["split"])
+    drawn = style.files("learning_curves", figures.learning_curves(epochs))
     last = curves.sort_values("epoch").groupby(["model", "fold"], sort=False)["loss"].last()
     words = [
         f"{model_label(str(model))}: from {first:.2f} to {end:.2f}"
@@ -28,10 +31,17 @@ def build(results: Results) -> Section | None:
     body = render(
         "figure.html",
         src=data_uri(drawn["figures/learning_curves.svg"], "image/svg+xml"),
-        alt=f"Training loss by epoch, one line a fold. Mean over folds, first to last epoch. {'; '.join(words)}.",
-        caption="Training loss of each fold by epoch. A loss that adds up more outputs is larger: compare shapes, not "
-        "heights, between models."
-        + (" Of a nested estimate, each fold's line is of the setting that it chose." if nested else ""),
+        alt=f"Loss by epoch, one line a fold. Mean training loss over folds, first to last epoch. {'; '.join(words)}.",
+        caption="Loss of each fold by epoch, in training"
+        + (" and on the validation images" if "validation" in splits else "")
+        + (
+            "; diamonds: loss on the fold’s test images, with the weights that were tested. Training losses are of "
+            "augmented images and of weights still moving: compare with care."
+            if "test" in splits
+            else "."
+        )
+        + " A loss that adds up more outputs is larger: compare shapes, not heights, between models."
+        + (" Of a nested estimate, each fold’s line is of the setting that it chose." if nested else ""),
         wide=True,
     )
     return Section(30, "learning", "Learning curves", body, drawn)

@@ -48,7 +48,7 @@ def build(results: Results) -> Section | None:
 
 
 def _head(metric: str, unit: str) -> dict[str, str]:
-    better = "lower is better" if tables.is_distance(metric) else "higher is better"
+    better = "low" if tables.is_distance(metric) else "high"
     return {"label": METRIC_LABELS[metric], "unit": unit if tables.is_distance(metric) else "", "better": better}
 
 

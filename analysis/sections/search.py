@@ -126,14 +126,14 @@ def _trials(search: Search) -> dict[str, Any]:
                 "settings": [_cell(dimension, values[place]) for dimension, values in columns],
             }
         )
-    heads = [{"name": each.name, "sorts": each.kind != "choice"} for each in search.dimensions]
+    heads = [each.name for each in search.dimensions]
     return {"heads": heads, "rows": rows}
 
 
 def _cell(dimension: Dimension, value: Any) -> Mapping[str, str]:
-    missing = pd.isna(value)
-    sort = "" if missing or dimension.kind == "choice" else repr(float(value))
-    return {"text": _printed(dimension, value), "sort": sort}
+    text = _printed(dimension, value)
+    sort = "" if pd.isna(value) else text if dimension.kind == "choice" else repr(float(value))
+    return {"text": text, "sort": sort}
 
 
 # ---- figures ------------------------------------------------------------------------------------

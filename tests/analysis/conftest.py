@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -13,9 +14,16 @@ import pyarrow as pa
 import pytest
 
 from eus_ray import scores, store
+from eus_ray.analysis import style
+from eus_ray.analysis.analyze import analyze
 from eus_ray.config import Study
 from eus_ray.store import Store
 from eus_ray.study_file import study_toml
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.analysis.browsing import Opened
 
 HEIGHT, WIDTH = 48, 64
 MODELS = ("unet", "daf_net")
@@ -222,3 +230,57 @@ def make_study(tmp_path: Path) -> Callable[..., Store]:
         return write_study(tmp_path / folder, **given)
 
     return make
+
+
+# ---- in a browser -------------------------------------------------------------------------------
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="700" height="300"/>'
+PNG = cv2.imencode(".png", np.zeros((30, 70, 3), np.uint8))[1].tobytes()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are empty: they have tests of their own, and take most of an analysis' time."""
+    leave_out_figures(monkeypatch)
+
+
+def leave_out_figures(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(style, "files", lambda name, figure: dict(zip(style.names(name), (SVG, PNG), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium as it is installed; for a module, because playwright's loop must not outlive the tests that want it."""
+    from playwright.sync_api import sync_playwright  # for these tests alone
+
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of 30 images whose names are markup, with its report, the figures left out."""
+    from tests.analysis.browsing import write_thirty
+
+    folder = tmp_path_factory.mktemp("thirty") / "study"
+    study = write_thirty(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_figures(patch)
+        analyze(study.location)
+    return folder
+
+
+@pytest.fixture
+def opened(browser: Browser, thirty: Path) -> Iterator[Opened]:
+    """Its report in the browser, which must have been silent at the end of the test."""
+    from tests.analysis.browsing import Opened
+
+    shown = Opened(browser, thirty / "report/report.html")
+    yield shown
+    shown.finish()

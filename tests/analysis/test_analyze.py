@@ -16,20 +16,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from eus_ray import store
-from eus_ray.analysis import style
 from eus_ray.analysis.analyze import analyze
 from eus_ray.analysis.images import read_study_images
 from eus_ray.analysis.results import read_study
-from eus_ray.analysis.sections import gallery
 from eus_ray.analysis.tables import table2
 from eus_ray.config import UserError
 from eus_ray.store import Store
+from tests.analysis.conftest import leave_out_figures
 
 MakeStudy = Callable[..., Store]
 Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]
 FILES = {"images.parquet", "report.html", "table1.csv", "table1.tex", "table2.csv", "table2.tex"}
+FILES |= {"claims.csv", "statistics.csv", "statistics.parquet"}
+ROCS = {"auc.csv", "roc.csv"}
 FIGURES = {
-    f"figures/{name}.{end}" for name in ("dsc_by_model", "learning_curves", "examples") for end in ("svg", "png")
+    f"figures/{name}.{end}"
+    for name in ("dsc_by_model", "learning_curves", "examples", "roc", "boxes_by_t_stage", "failures")
+    for end in ("svg", "png")
 }
 
 
@@ -40,6 +43,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.source = html
         self.open: list[str] = []
         self.texts: list[str] = []
         self.elements: list[tuple[str, dict[str, str]]] = []
@@ -79,7 +83,7 @@ def drawing() -> None:
 def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures have tests of their own, and take most of an analysis' time."""
     if "drawing" not in request.fixturenames:
-        monkeypatch.setattr(style, "files", lambda name, figure: dict.fromkeys(style.names(name), b"<svg/>"))
+        leave_out_figures(monkeypatch)
 
 
 def written(folder: Path) -> set[str]:
@@ -91,7 +95,7 @@ def test_a_study_becomes_tables_figures_and_a_report(make_study: MakeStudy, draw
     location = analyze(study.location)
     report = Path(study.root, "report")
     assert location == str(report / "report.html")
-    assert written(report) == FILES | FIGURES
+    assert written(report) >= FILES | ROCS | FIGURES
     table = pq.read_table(report / "images.parquet")
     assert table.schema.metadata[b"eus_ray_schema"] == store.SCHEMA_VERSION.encode()
     expected = read_study_images(study, read_study(study).cases).frame
@@ -100,8 +104,9 @@ def test_a_study_becomes_tables_figures_and_a_report(make_study: MakeStudy, draw
     pd.testing.assert_frame_equal(again, table2(expected), check_exact=True, check_dtype=False)
     assert pd.read_csv(report / "table1.csv")["value"][0] == "8"
     pictures = [attributes["src"] for tag, attributes in Page(Path(location).read_text()).elements if tag == "img"]
-    svg = base64.b64decode(pictures[1].removeprefix("data:image/svg+xml;base64,"))
-    assert svg == (report / "figures/learning_curves.svg").read_bytes() and len(svg) > 5000
+    drawn = {base64.b64decode(src.partition("base64,")[2]) for src in pictures if "svg+xml" in src}
+    svg = (report / "figures/learning_curves.svg").read_bytes()
+    assert svg in drawn and len(svg) > 5000
 
 
 def test_the_report_says_what_was_done(make_study: MakeStudy) -> None:
@@ -110,7 +115,7 @@ def test_the_report_says_what_was_done(make_study: MakeStudy) -> None:
         "Synthetic data.",
         "12 synthetic images of 8 patients",
         "3 folds (seed 0), balanced by T-stage",
-        "U-Net and DAF-Net were trained",
+        "U-Net (Ronneberger et al., 2015) and DAF-Net (Wang et al., 2018; Seo et al., 2022) were trained",
         "Missed lesions",
         "T-stage (T1, T2, T3) 2/4/1 1",
         "0123abc",
@@ -128,12 +133,12 @@ def test_the_report_is_one_file_that_loads_nothing(make_study: MakeStudy) -> Non
     page = Page(html)
     links = page.values("src") + page.values("href") + page.values("srcset") + page.values("action")
     assert links and all(link.startswith(("data:", "#")) for link in links)
-    assert "url(" not in html and "@import" not in html and "fetch(" not in html
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "url(" not in html.replace("url(#", "") and "@import" not in html and "fetch(" not in html
+    assert "http" not in html.replace("http://www.w3.org", "").replace("http-equiv", "")
     ids = page.values("id")
     assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(pictures) == 3 and all(picture["alt"] for picture in pictures)
+    assert len(pictures) > 5 and all(picture["alt"] for picture in pictures)
 
 
 def test_the_same_study_gives_the_same_bytes(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -200,15 +205,17 @@ def test_a_study_that_has_only_just_begun(tmp_path: Path) -> None:
 
 def test_winners_are_labelled_optimistic(make_study: MakeStudy) -> None:
     page = Page(Path(analyze(make_study(kind="winner").location)).read_text())
-    assert page.text.count("tuned on these folds: optimistic") == 2
+    assert page.text.count("U-Net tuned on these folds: optimistic") > 1
 
 
 def test_the_studys_own_report_is_replaced_whole(make_study: MakeStudy) -> None:
     study = make_study()
-    study.write_text("report/statistics.csv", "of an older version")
+    report = Path(study.root, "report")
     analyze(study.location)
-    analyze(study.location, Path(study.root, "report"))
-    assert written(Path(study.root, "report")) == FILES | FIGURES
+    fresh = written(report)
+    study.write_text("report/older.csv", "of an older version")
+    analyze(study.location, report)
+    assert written(report) == fresh
 
 
 def test_a_folder_of_the_users_is_not_touched(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -233,7 +240,7 @@ def test_what_is_no_study(tmp_path: Path) -> None:
 def test_a_uri_works_as_a_path_does(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study()
     analyze(f"file://{study.root}", f"file://{tmp_path}/out")
-    assert written(tmp_path / "out") == FILES | FIGURES
+    assert written(tmp_path / "out") >= FILES | ROCS | FIGURES
 
 
 SCORES = """model,image_id,patient_id,fold,dsc,hd,height,width,t_stage
@@ -248,12 +255,13 @@ def test_a_table_of_scores(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(SCORES)
     assert analyze(tmp_path / "scores.csv") == str(tmp_path / "scores_report/report.html")
     report = tmp_path / "scores_report"
-    assert written(report) == FILES | {"figures/dsc_by_model.svg", "figures/dsc_by_model.png"}
+    assert written(report) >= FILES | {"figures/dsc_by_model.svg", "figures/dsc_by_model.png"}
+    assert not written(report) & ROCS
     table = pd.read_csv(report / "table2.csv", index_col="model")
     assert table["dsc"].to_dict() == pytest.approx({"a": 0.7, "b": 0.75})
     assert table.loc["a", "hd"] == (3 + 50) / 2 and table.loc["a", "hd_finite"] == 3 and table["iou"].isna().all()
     page = Page((report / "report.html").read_text())
-    assert "T-stage (T1, T2)" in page.text and "IoU" not in page.text
+    assert "T-stage (T1, T2)" in page.text and "IoU above 0.5" not in page.text
     with pytest.raises(UserError, match="scores_report: has files already"):
         analyze(tmp_path / "scores.csv")
 
@@ -273,14 +281,6 @@ def test_images_parquet_can_be_analysed_again(make_study: MakeStudy, tmp_path: P
         Path(folder, "table2.csv").read_text() for folder in (Path(study.root, "report"), tmp_path / "again")
     )
     assert pd.read_csv(io.StringIO(first)).equals(pd.read_csv(io.StringIO(second)))
-
-
-def test_the_gallery_keeps_to_its_size(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "_BUDGET_BYTES", 6000)
-    page = Page(Path(analyze(make_study().location)).read_text())
-    shown = page.values("data-name")
-    assert 0 < len(shown) < 12 and f"The {12 - len(shown)} images with the highest scores are left out" in page.text
-    assert "i03 b" in shown  # the one that was missed
 
 
 def test_neither_torch_nor_ray_is_imported() -> None:

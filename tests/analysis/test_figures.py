@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from eus_ray.analysis import figures, style
+from eus_ray.analysis import figures, image_figures, roc, roc_figure, roc_tables, style
 from eus_ray.analysis.outlines import MOST_POLYGONS, outline, svg_path
 
 
@@ -29,11 +29,11 @@ def epochs(models: tuple[str, ...], folds: int = 3, number: int = 4) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def example() -> figures.Example:
+def example() -> image_figures.Example:
     truth = np.zeros((20, 30), bool)
     truth[5:12, 6:15] = True
     found = {"unet": (outline(truth), 1.0), "daf_net": (outline(np.roll(truth, 3)), 0.8)}
-    return figures.Example("Best: a", np.full((20, 30), 90, np.uint8), outline(truth), found)
+    return image_figures.Example("Best", "a", np.full((20, 30), 90, np.uint8), outline(truth), found)
 
 
 def scores() -> pd.DataFrame:
@@ -41,10 +41,27 @@ def scores() -> pd.DataFrame:
     return pd.DataFrame({"model": np.repeat(["unet", "daf_net"], 40), "dsc": rng.random(80)})
 
 
+def curves(models: tuple[str, ...] = ("unet", "daf_net"), folds: int = 3) -> pd.DataFrame:
+    rocs = {}
+    for place, model in enumerate(models):
+        rocs[model] = []
+        for fold in range(folds):
+            rng = np.random.default_rng([place, fold])
+            counted = roc.FoldCounts(fold)
+            for patient in "ABC":
+                truth = rng.random((40, 40)) < 0.2
+                levels = np.clip(rng.normal(15_000 + 35_000 * truth, 9_000), 0, 65_535).astype(np.uint16)
+                counts = roc.count_levels(levels, truth)
+                counted.add(patient, counts, roc.roc(counts).tpr)
+            rocs[model].append(counted.finish())
+    return roc_tables.curves(rocs)
+
+
 DRAWINGS = {
     "learning": lambda: figures.learning_curves(epochs(("unet", "attention_unet", "daf_net", "other"))),
     "scores": lambda: figures.score_by_model(scores()),
-    "examples": lambda: figures.examples_strip([example(), example()], ["unet", "daf_net", "absent"]),
+    "roc": lambda: roc_figure.roc_curves(curves(), {"unet": "U-Net: 0.9", "daf_net": "DAF-Net: 0.8"}),
+    "examples": lambda: image_figures.examples_strip([example(), example()], ["unet", "daf_net", "absent"]),
 }
 
 
@@ -68,22 +85,70 @@ def test_the_callers_settings_neither_count_nor_change() -> None:
         assert dict(mpl.rcParams) == before
 
 
-def test_learning_curves_are_the_training_losses_fold_by_fold() -> None:
+def test_learning_curves_are_the_losses_fold_by_fold() -> None:
     figure = figures.learning_curves(epochs(("unet", "daf_net")))
     panels = visible(figure)
-    assert [panel.get_title(loc="left") for panel in panels] == ["U-Net", "DAF-Net"]
-    lines = panels[0].get_lines()
-    assert len(lines) == 3
-    assert lines[1].get_xdata().tolist() == [1, 2, 3, 4]
-    assert lines[1].get_ydata().tolist() == [2, 1, 2 / 3, 0.5]
+    assert [panel.get_title(loc="left") for panel in panels] == ["U-Net", "DAF-Net", "", ""]
+    assert [panel.get_ylabel() for panel in panels] == ["Training loss", "", "Validation loss", ""]
+    training, validation = panels[0].get_lines(), panels[2].get_lines()
+    assert len(training) == len(validation) == 3
+    assert training[1].get_xdata().tolist() == [1, 2, 3, 4]
+    assert training[1].get_ydata().tolist() == [2, 1, 2 / 3, 0.5]
+    assert validation[1].get_ydata().tolist() == pytest.approx([3, 2, 5 / 3, 1.5])
+    assert panels[0].get_ylim() == panels[2].get_ylim()  # side by side they can be compared
     # Told apart by colour, and by dashes where there is none.
-    assert len({line.get_color() for line in lines}) == len({str(line._dash_pattern) for line in lines}) == 3
+    assert len({line.get_color() for line in training}) == len({str(line._dash_pattern) for line in training}) == 3
+
+
+def test_tests_are_diamonds_at_the_epoch_that_counts() -> None:
+    trained = epochs(("unet", "daf_net"))
+    tests = [{"model": model, "fold": 1, "epoch": 2, "split": "test", "loss": 0.7} for model in ("unet", "daf_net")]
+    without = trained[(trained["model"] == "unet") | (trained["split"] == "train")]  # daf_net has no validation
+    unet, daf_net, unet_below, daf_net_below = visible(
+        figures.learning_curves(pd.concat([without, pd.DataFrame(tests)]))
+    )
+    diamonds = [
+        [(*line.get_xdata(), *line.get_ydata()) for line in panel.get_lines() if line.get_marker() == "D"]
+        for panel in (unet, daf_net, unet_below, daf_net_below)
+    ]
+    assert diamonds == [[], [(3, 0.7)], [(3, 0.7)], []]
+    assert [text.get_text() for text in daf_net_below.texts] == ["no validation images"]
 
 
 def test_learning_curves_of_one_model_one_fold_one_epoch() -> None:
-    (panel,) = visible(figures.learning_curves(epochs(("unet",), folds=1, number=1)))
-    (line,) = panel.get_lines()
-    assert line.get_marker() == "o"  # a line of one point would not show
+    panels = visible(figures.learning_curves(epochs(("unet",), folds=1, number=1)))
+    for panel in panels:
+        (line,) = panel.get_lines()
+        assert line.get_marker() == "o"  # a line of one point would not show
+
+
+def test_roc_curves_are_means_with_a_band_and_an_enlarged_corner() -> None:
+    points = curves()
+    image, fold = roc_figure.roc_curves(points, {"unet": "first", "daf_net": "second"}).axes
+    assert [axes.get_title(loc="left") for axes in (image, fold)] == ["Pixels of each image", "All pixels of a fold"]
+    for axes, pixels in ((image, "image"), (fold, "fold")):
+        mean = points[(points["model"] == "daf_net") & (points["pixels"] == pixels) & points["fold"].isna()]
+        chance, _, line = axes.get_lines()
+        assert list(chance.get_xdata()) == [0, 1] == list(chance.get_ydata())
+        assert line.get_xdata()[0] == line.get_ydata()[0] == 0  # all curves begin there
+        assert list(line.get_xdata())[1:] == mean["fpr"].tolist() and list(line.get_ydata())[1:] == mean["tpr"].tolist()
+        band = axes.collections[1].get_paths()[0].vertices
+        at_tenth = mean[mean["fpr"] == 0.1].iloc[0]
+        heights = band[np.isclose(band[:, 0], 0.1), 1]
+        low, high = (np.clip(at_tenth["tpr"] + side * at_tenth["sd"], 0, 1) for side in (-1, 1))
+        assert heights.min() == pytest.approx(low) and heights.max() == pytest.approx(high)
+        (corner,) = axes.child_axes
+        assert len(corner.get_lines()) == 2
+        right = corner.get_xlim()[1]
+        assert np.interp(right, mean["fpr"], mean["tpr"]) >= 0.9
+
+
+def test_roc_curves_of_one_fold_and_of_guesses() -> None:
+    (panel, _) = roc_figure.roc_curves(curves(("unet",), folds=1), {"unet": "U-Net"}).axes
+    assert not panel.collections  # no band
+    guesses = pd.DataFrame({"model": "unet", "pixels": "fold", "fold": pd.array([None] * 221, "Int64"), "fpr": roc.FPR})
+    (panel,) = roc_figure.roc_curves(guesses.assign(tpr=roc.FPR, sd=np.nan), {"unet": "U-Net"}).axes
+    assert not panel.child_axes  # no corner that all would pass
 
 
 def test_every_image_is_a_dot_and_boxes_are_tukeys() -> None:
@@ -92,12 +157,12 @@ def test_every_image_is_a_dot_and_boxes_are_tukeys() -> None:
     dots = next(line for line in panel.get_lines() if line.get_marker() == "o")
     assert sorted(dots.get_ydata().tolist()) == values[:-1]
     heights = sorted({round(float(y), 6) for line in panel.get_lines() if line is not dots for y in line.get_ydata()})
-    # Quartiles .525 and .775, IQR .25: whiskers at .5 (0 lies beyond .15) and .9; median .65.
-    assert heights == [0.5, 0.525, 0.65, 0.775, 0.9]
+    # Quartiles .525 and .775, IQR .25: whiskers at .5 (0 lies beyond .15) and .9; median .65; DSC 2/3 is IoU 0.5.
+    assert heights == [0.5, 0.525, 0.65, 0.666667, 0.775, 0.9]
 
 
 def test_examples_show_truth_and_every_model_beside_it() -> None:
-    figure = figures.examples_strip([example()], ["unet", "daf_net", "absent"])
+    figure = image_figures.examples_strip([example()], ["unet", "daf_net", "absent"])
     image, truth, unet, _, absent = visible(figure)
     assert [len(axes.get_lines()) for axes in (image, truth, unet, absent)] == [0, 1, 2, 1]
     assert unet.get_title(loc="left") == "U-Net 1.00" and absent.get_title(loc="left") == "absent \N{EN DASH}"

@@ -1,0 +1,269 @@
+"""The works that a report may cite, in print and as BibTeX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One work."""
+
+    authors: str
+    """As BibTeX has them: `Family, I. and Family, I.`, with `others` at the end where they are many."""
+    year: int
+    title: str
+    venue: str
+    """Journal or proceedings."""
+    volume: str = ""
+    number: str = ""
+    pages: str = ""
+    """Or the number of the article."""
+    doi: str = ""
+    arxiv: str = ""
+    entry: str = "article"
+    """BibTeX's kind."""
+
+    @property
+    def short(self) -> str:
+        """As cited in a text.
+
+        >>> [REFERENCES[key].short for key in ("holm", "nadeau", "tsamardinos")]
+        ['Holm, 1979', 'Nadeau and Bengio, 2003', 'Tsamardinos et al., 2018']
+        """
+        families = [author.split(",")[0] for author in self.authors.split(" and ")]
+        names = f"{families[0]} et al." if len(families) > 2 else " and ".join(families)
+        return f"{names}, {self.year}"
+
+    @property
+    def text(self) -> str:
+        """As in a list of references.
+
+        >>> print(REFERENCES["demsar"].text[:75])
+        Demšar J. Statistical Comparisons of Classifiers over Multiple Data Sets. J
+        """
+        names = ", ".join(map(_printed, self.authors.split(" and ")))
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        number = f"({self.number})" if self.number else ""
+        place = ":".join(filter(None, [self.volume + number, self.pages]))
+        found = f" doi:{self.doi}." if self.doi else f" arXiv:{self.arxiv}." if self.arxiv else ""
+        return f"{names}. {title} {self.venue} {self.year}{f'; {place}' if place else ''}.{found}"
+
+    def bibtex(self, key: str) -> str:
+        """As an entry for BibTeX or biber; the inner braces keep the capitals of the title."""
+        venue = {"article": "journal", "inproceedings": "booktitle"}.get(self.entry, "howpublished")
+        fields = {
+            "author": self.authors,
+            "title": f"{{{self.title}}}",
+            venue: self.venue,
+            "year": str(self.year),
+            "volume": self.volume,
+            "number": self.number.replace("–", "--"),
+            "pages": self.pages.replace("–", "--"),
+            "doi": self.doi,
+            "eprint": self.arxiv,
+            "archiveprefix": "arXiv" if self.arxiv else "",
+        }
+        lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+        return f"@{self.entry}{{{key}{self.year},\n{lines}\n}}"
+
+
+def _printed(author: str) -> str:
+    """`Nguon LS` of `Nguon, L. S.`."""
+    if author == "others":
+        return "et al"
+    family, initials = author.split(", ")
+    return f"{family} {initials.replace('. ', '').replace('.', '')}"
+
+
+REFERENCES = {
+    "seo": Reference(
+        "Seo, K. and Lim, J.-H. and Seo, J. and Nguon, L. S. and Yoon, H. and Park, J.-S. and Park, S.",
+        2022,
+        "Semantic Segmentation of Pancreatic Cancer in Endoscopic Ultrasound Images Using Deep Learning Approach",
+        "Cancers",
+        "14",
+        "20",
+        "5111",
+        "10.3390/cancers14205111",
+    ),
+    "ronneberger": Reference(
+        "Ronneberger, O. and Fischer, P. and Brox, T.",
+        2015,
+        "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+        "MICCAI 2015, Lecture Notes in Computer Science",
+        "9351",
+        pages="234–241",
+        doi="10.1007/978-3-319-24574-4_28",
+        entry="inproceedings",
+    ),
+    "oktay": Reference(
+        "Oktay, O. and Schlemper, J. and Le Folgoc, L. and Lee, M. and Heinrich, M. and Misawa, K. and others",
+        2018,
+        "Attention U-Net: Learning Where to Look for the Pancreas",
+        "Medical Imaging with Deep Learning",
+        arxiv="1804.03999",
+        entry="inproceedings",
+    ),
+    "wang": Reference(
+        "Wang, Y. and Deng, Z. and Hu, X. and Zhu, L. and Yang, X. and Xu, X. and Heng, P.-A. and Ni, D.",
+        2018,
+        "Deep Attentional Features for Prostate Segmentation in Ultrasound",
+        "MICCAI 2018, Lecture Notes in Computer Science",
+        "11073",
+        pages="523–530",
+        entry="inproceedings",
+    ),
+    "wightman": Reference(
+        "Wightman, R.", 2019, "PyTorch Image Models", "GitHub", doi="10.5281/zenodo.4414861", entry="misc"
+    ),
+    "moritz": Reference(
+        "Moritz, P. and Nishihara, R. and Wang, S. and Tumanov, A. and Liaw, R. and Liang, E. and others",
+        2018,
+        "Ray: A Distributed Framework for Emerging AI Applications",
+        "13th USENIX Symposium on Operating Systems Design and Implementation",
+        pages="561–577",
+        entry="inproceedings",
+    ),
+    "liaw": Reference(
+        "Liaw, R. and Liang, E. and Nishihara, R. and Moritz, P. and Gonzalez, J. E. and Stoica, I.",
+        2018,
+        "Tune: A Research Platform for Distributed Model Selection and Training",
+        "arXiv preprint",
+        arxiv="1807.05118",
+    ),
+    "akiba": Reference(
+        "Akiba, T. and Sano, S. and Yanase, T. and Ohta, T. and Koyama, M.",
+        2019,
+        "Optuna: A Next-generation Hyperparameter Optimization Framework",
+        "25th ACM SIGKDD International Conference on Knowledge Discovery and Data Mining",
+        pages="2623–2631",
+        doi="10.1145/3292500.3330701",
+        entry="inproceedings",
+    ),
+    "bergstra": Reference(
+        "Bergstra, J. and Bardenet, R. and Bengio, Y. and Kégl, B.",
+        2011,
+        "Algorithms for Hyper-Parameter Optimization",
+        "Advances in Neural Information Processing Systems",
+        "24",
+        pages="2546–2554",
+        entry="inproceedings",
+    ),
+    "li": Reference(
+        "Li, L. and Jamieson, K. and Rostamizadeh, A. and Gonina, E. and Ben-tzur, J. and Hardt, M. and others",
+        2020,
+        "A System for Massively Parallel Hyperparameter Tuning",
+        "Proceedings of Machine Learning and Systems",
+        "2",
+        arxiv="1810.05934",
+        entry="inproceedings",
+    ),
+    "paszke": Reference(
+        "Paszke, A. and Gross, S. and Massa, F. and Lerer, A. and Bradbury, J. and Chanan, G. and others",
+        2019,
+        "PyTorch: An Imperative Style, High-Performance Deep Learning Library",
+        "Advances in Neural Information Processing Systems",
+        "32",
+        pages="8024–8035",
+        entry="inproceedings",
+    ),
+    "tsamardinos": Reference(
+        "Tsamardinos, I. and Greasidou, E. and Borboudakis, G.",
+        2018,
+        "Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation",
+        "Machine Learning",
+        "107",
+        pages="1895–1922",
+        doi="10.1007/s10994-018-5714-4",
+    ),
+    "nadeau": Reference(
+        "Nadeau, C. and Bengio, Y.",
+        2003,
+        "Inference for the Generalization Error",
+        "Machine Learning",
+        "52",
+        "3",
+        "239–281",
+        "10.1023/A:1024068626366",
+    ),
+    "wilcoxon": Reference(
+        "Wilcoxon, F.", 1945, "Individual Comparisons by Ranking Methods", "Biometrics Bulletin", "1", "6", "80–83"
+    ),
+    "holm": Reference(
+        "Holm, S.",
+        1979,
+        "A Simple Sequentially Rejective Multiple Test Procedure",
+        "Scandinavian Journal of Statistics",
+        "6",
+        "2",
+        "65–70",
+    ),
+    "demsar": Reference(
+        "Demšar, J.",
+        2006,
+        "Statistical Comparisons of Classifiers over Multiple Data Sets",
+        "Journal of Machine Learning Research",
+        "7",
+        pages="1–30",
+    ),
+    "schuirmann": Reference(
+        "Schuirmann, D. J.",
+        1987,
+        "A comparison of the two one-sided tests procedure and the power approach for assessing the equivalence of "
+        "average bioavailability",
+        "Journal of Pharmacokinetics and Biopharmaceutics",
+        "15",
+        "6",
+        "657–680",
+    ),
+    "kruskal": Reference(
+        "Kruskal, W. H. and Wallis, W. A.",
+        1952,
+        "Use of Ranks in One-Criterion Variance Analysis",
+        "Journal of the American Statistical Association",
+        "47",
+        "260",
+        "583–621",
+    ),
+    "dunn": Reference(
+        "Dunn, O. J.", 1964, "Multiple Comparisons Using Rank Sums", "Technometrics", "6", "3", "241–252"
+    ),
+    "shapiro": Reference(
+        "Shapiro, S. S. and Wilk, M. B.",
+        1965,
+        "An Analysis of Variance Test for Normality (Complete Samples)",
+        "Biometrika",
+        "52",
+        "3–4",
+        "591–611",
+    ),
+}
+"""By the key that a text cites them by."""
+
+
+class Citations:
+    """Cites works in a text and remembers which, so that the list names those and no others."""
+
+    def __init__(self) -> None:
+        self._cited: set[str] = set()
+
+    def __call__(self, *keys: str) -> str:
+        """What stands in the brackets: `Holm, 1979; Demšar, 2006`. Raises `KeyError` for a work that is not known."""
+        self._cited.update(keys)
+        return "; ".join(REFERENCES[key].short for key in keys)
+
+    def named(self, key: str) -> str:
+        """Where the work is part of the sentence: `Seo et al. (2022)`."""
+        self._cited.add(key)
+        names, year = REFERENCES[key].short.rsplit(", ", 1)
+        return f"{names} ({year})"
+
+    @property
+    def texts(self) -> list[str]:
+        """The list of references, by first author."""
+        return sorted((REFERENCES[key].text for key in self._cited), key=str.casefold)
+
+    @property
+    def bibtex(self) -> str:
+        return "\n\n".join(REFERENCES[key].bibtex(key) for key in sorted(self._cited))

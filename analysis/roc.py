@@ -1,0 +1,205 @@
+"""ROC curves of pixels and the areas under them: of each image, of all pixels of a fold, and their mean over folds.
+
+Stored probabilities have 65,536 levels. How many pixels of the lesion, and how many others, have each level is all that
+a curve depends on, so curves and areas are exact, and a pass over the maps keeps counts instead of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+NUM_LEVELS = 65536
+FPR = np.concatenate([np.arange(40) / 4000, np.arange(10, 100) / 1000, np.arange(10, 101) / 100])
+"""False positive rates at which curves are given, `(G,)`: most pixels are no lesion, so the corner is what differs."""
+
+MOST_PATIENTS = 400
+"""A fold with more patients has no interval of its pooled area: each takes half a megabyte while his fold is read, and
+the pairs of so many take a second."""
+_BLOCK = 4096
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+# ---- one curve ----------------------------------------------------------------------------------
+
+
+class LevelCounts(NamedTuple):
+    """Pixels by level, `(K,)` each: the levels that occur, ascending, and how many pixels of either class have them."""
+
+    levels: npt.NDArray[np.uint16]
+    positive: npt.NDArray[np.int64]
+    """Pixels of the lesion."""
+    negative: npt.NDArray[np.int64]
+
+
+class Curve(NamedTuple):
+    """All corners of a ROC curve from (0, 0) to (1, 1), `(K + 1,)` each; a pixel at its threshold counts as lesion."""
+
+    fpr: Floats
+    tpr: Floats
+    threshold: Floats
+    """A level; inf at (0, 0)."""
+
+
+class Roc(NamedTuple):
+    """A curve at `FPR`, and its area; all NaN where there are pixels of one class only."""
+
+    auc: float
+    tpr: Floats
+    """`(G,)`: on the straight line between neighbouring corners, on a vertical line its upper end."""
+    threshold: Floats
+    """`(G,)`: the lowest probability threshold whose false positive rate is at most this; inf where none of them is."""
+
+
+def count_levels(levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> LevelCounts:
+    """The counts of a map of stored levels and its truth, both of one shape.
+
+    Raises `ValueError` for levels that are not uint16, a truth that is not boolean, and different shapes.
+    """
+    if levels.dtype != np.uint16 or truth.dtype != np.bool_ or levels.shape != truth.shape:
+        raise ValueError(
+            "levels must be uint16, truth boolean, of one shape, "
+            f"not {levels.dtype} {levels.shape} and {truth.dtype} {truth.shape}"
+        )
+    everywhere = np.bincount(levels.ravel(), minlength=NUM_LEVELS)
+    lesion = np.bincount(levels[truth], minlength=NUM_LEVELS)
+    return as_level_counts(lesion, everywhere - lesion)
+
+
+def as_level_counts(positive: Counts, negative: Counts) -> LevelCounts:
+    """From counts `(65536,)` by level."""
+    used = np.flatnonzero(positive + negative)
+    return LevelCounts(used.astype(np.uint16), positive[used], negative[used])
+
+
+def curve(counts: LevelCounts) -> Curve | None:
+    """Every corner of the curve, one a level that occurs; None where there are pixels of one class only.
+
+    As scikit-learn's `roc_curve(..., drop_intermediate=False)`.
+    """
+    num_positive, num_negative = int(counts.positive.sum()), int(counts.negative.sum())
+    if not num_positive or not num_negative:
+        return None
+    true, false = (np.concatenate([[0], np.cumsum(part[::-1])]) for part in (counts.positive, counts.negative))
+    threshold = np.concatenate([[np.inf], counts.levels[::-1].astype(np.float64)])
+    return Curve(false / num_negative, true / num_positive, threshold)
+
+
+def area(counts: LevelCounts) -> float:
+    """The area under the curve, as `metrics.auc` of the pixels; NaN where there are pixels of one class only."""
+    positive, negative = counts.positive, counts.negative
+    pairs = int(positive.sum()) * int(negative.sum())
+    if not pairs:
+        return float("nan")
+    if pairs >= 2**61:  # more than 64 bits hold: Python's own integers
+        positive, negative = positive.astype(object), negative.astype(object)
+    twice_below = 2 * np.cumsum(negative) - negative
+    return int((positive * twice_below).sum()) / (2 * pairs)
+
+
+def roc(counts: LevelCounts) -> Roc:
+    """The curve at `FPR` and its exact area."""
+    corners = curve(counts)
+    if corners is None:
+        unknown = np.full(len(FPR), np.nan)
+        return Roc(float("nan"), unknown, unknown)
+    fpr, tpr, threshold = corners
+    last = np.searchsorted(fpr, FPR, side="right") - 1  # the upper end of a vertical line
+    following = np.minimum(last + 1, len(fpr) - 1)
+    width = fpr[following] - fpr[last]
+    share = np.divide(FPR - fpr[last], width, out=np.zeros(len(FPR)), where=width > 0)
+    return Roc(area(counts), tpr[last] + share * (tpr[following] - tpr[last]), threshold[last] / (NUM_LEVELS - 1))
+
+
+# ---- the images of a fold -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRoc:
+    """What one model does on one fold."""
+
+    fold: int
+    num_images: int
+    num_undefined: int
+    """Images with one class only, which have no curve of their own."""
+    image_tpr: Floats
+    """The mean `(G,)` of the images' curves; NaN where none has one. Its area is the mean of their areas."""
+    pooled: Roc
+    """Of all pixels of all images together."""
+    patients: tuple[str, ...]
+    """The fold's patients, P of them, sorted."""
+    positives: Counts
+    """Pixels of each patient's lesions, `(P,)`."""
+    negatives: Counts
+    wins: Floats | None
+    """`(P, P)`: of all pairs of a lesion pixel of patient i and another pixel of patient j, in how many the former has
+    the higher level; equal levels count half. None beyond `MOST_PATIENTS`."""
+
+
+def pair_wins(counts: Sequence[npt.NDArray[np.integer]]) -> Floats:
+    """`FoldRoc.wins` from each patient's counts `(2, 65536)`, of lesions and of the rest, P patients.
+
+    Exact as long as no two patients have more than 2 ** 52 pairs of pixels.
+    """
+    wins, below = np.zeros((len(counts), len(counts))), np.zeros((len(counts), 1))
+    for start in range(0, NUM_LEVELS, _BLOCK):
+        lesion, others = np.stack([both[:, start : start + _BLOCK] for both in counts], axis=1).astype(np.float64)
+        up_to = below + np.cumsum(others, axis=1)
+        wins += lesion @ (up_to - others / 2).T
+        below = up_to[:, -1:]
+    return wins
+
+
+class FoldCounts:
+    """One model's images of one fold, added one by one; it holds counts of each patient, not pixels."""
+
+    def __init__(self, fold: int) -> None:
+        self.fold = fold
+        self._num_images = self._num_undefined = 0
+        self._image_tpr = np.zeros(len(FPR))
+        self._total = np.zeros((2, NUM_LEVELS), np.int64)
+        self._pixels: dict[str, Counts] = {}
+        # Counts (2, 65536) by patient, of lesions and of the rest; none once there are more than MOST_PATIENTS.
+        self._patients: dict[str, npt.NDArray[np.uint32]] | None = {}
+
+    def add(self, patient: str, counts: LevelCounts, tpr: Floats) -> None:
+        """One image of a patient, with its own curve at `FPR`."""
+        both = np.stack([counts.positive, counts.negative])
+        self._num_images += 1
+        if np.isnan(tpr[0]):
+            self._num_undefined += 1
+        else:
+            self._image_tpr += tpr
+        self._total[:, counts.levels] += both
+        self._pixels[patient] = self._pixels.get(patient, np.zeros(2, np.int64)) + both.sum(axis=1)
+        if len(self._pixels) > MOST_PATIENTS:
+            self._patients = None
+        if self._patients is not None:
+            mine = self._patients.setdefault(patient, np.zeros((2, NUM_LEVELS), np.uint32))
+            mine[:, counts.levels] += both.astype(np.uint32)
+
+    def finish(self) -> FoldRoc:
+        """What the images added so far, one at least, come to."""
+        patients = tuple(sorted(self._pixels))
+        positives, negatives = np.stack([self._pixels[patient] for patient in patients], axis=1)
+        wins = None
+        if self._patients is not None:
+            wins = pair_wins([self._patients[patient] for patient in patients])
+        defined = self._num_images - self._num_undefined
+        return FoldRoc(
+            fold=self.fold,
+            num_images=self._num_images,
+            num_undefined=self._num_undefined,
+            image_tpr=self._image_tpr / defined if defined else np.full(len(FPR), np.nan),
+            pooled=roc(as_level_counts(*self._total)),
+            patients=patients,
+            positives=positives,
+            negatives=negatives,
+            wins=wins,
+        )
