@@ -1,0 +1,126 @@
+"""Videos: frames in, and short clips out, with what OpenCV's wheel brings (its own FFmpeg, without H.264 encoders)."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from eus_ray.config import UserError
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once: else FFmpeg tells the terminal of all damage
+
+SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
+_USUAL_FPS = 25.0
+"""Where a file does not say how fast it is."""
+_CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
+"""What a clip is written as: MPEG-4 in MP4; without that encoder, motion JPEG in AVI, which is OpenCV's own."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file of which at least one frame can be decoded."""
+
+    path: Path
+    height: int
+    width: int
+    fps: float
+    num_frames: int
+    """As the file says; 0 where it does not."""
+
+
+class Frame(NamedTuple):
+    number: int
+    """From 0."""
+    time_s: float
+    gray: npt.NDArray[np.uint8]
+    """`(H, W)`, made gray as image files are."""
+
+
+def open_video(path: Path) -> Video:
+    """What a video is. Raises `UserError` where no frame of it can be decoded."""
+    with _opened(path) as capture:
+        there, picture = capture.read()
+        if not there:
+            raise UserError(
+                f"{path}: cannot be read as a video: it is damaged, or OpenCV cannot decode it; convert it, for "
+                "example with `ffmpeg -i VIDEO new.mp4`"
+            )
+        fps, announced = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return Video(
+            path=path,
+            height=picture.shape[0],
+            width=picture.shape[1],
+            fps=fps if 0 < fps <= 1000 else _USUAL_FPS,
+            num_frames=int(announced) if 0 < announced < 2**31 else 0,
+        )
+
+
+def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator[Frame]:
+    """The frames in their order, or those whose numbers are wanted; one in memory at a time.
+
+    Times are those of the file, where they rise; else they follow from the frames per second.
+    """
+    with _opened(video.path) as capture:
+        number, before_s = 0, -1e-6  # the first frame may be at 0
+        last = math.inf if wanted is None else max(wanted, default=-1)
+        while number <= last and capture.grab():
+            time_s = round(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
+            if not before_s < time_s < math.inf:
+                time_s = round(number / video.fps, 6)
+            before_s = time_s
+            if wanted is None or number in wanted:
+                there, picture = capture.retrieve()
+                if not there:
+                    return
+                yield Frame(number, time_s, _gray(np.asarray(picture, np.uint8)))
+            number += 1
+
+
+def _gray(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A colour frame `(H, W, 3)`, blue first, as the decoder of image files makes it gray."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).convert("L"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    capture = cv2.VideoCapture(str(path))
+    try:
+        yield capture
+    finally:
+        capture.release()
+        cv2.utils.logging.setLogLevel(level)
+
+
+def encode_clip(pictures: Iterable[npt.NDArray[np.uint8]], height: int, width: int, fps: float) -> tuple[str, bytes]:
+    """A clip of colour pictures `(height, width, 3)`, blue first: the suffix of its file, and its bytes.
+
+    Odd sides get one black row or column: the codecs take pairs of pixels. Raises `RuntimeError` where OpenCV can
+    write none of the codecs.
+    """
+    odd_row, odd_column = height % 2, width % 2
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, codec in _CODECS:
+            path = Path(folder) / f"clip{suffix}"
+            size = (width + odd_column, height + odd_row)
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
+            if not writer.isOpened():
+                continue
+            try:
+                for picture in pictures:
+                    writer.write(cv2.copyMakeBorder(picture, 0, odd_row, 0, odd_column, cv2.BORDER_CONSTANT))
+            finally:
+                writer.release()
+            return suffix, path.read_bytes()
+    raise RuntimeError("this build of OpenCV can write neither MPEG-4 nor motion JPEG")
