@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick bench bench-full lint clean
+.PHONY: demo test quick bench bench-full bench-search bench-statistics chaos chaos-full lint clean
 
 demo: $(READY)
 	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
@@ -26,6 +26,18 @@ bench: $(READY)
 
 bench-full: $(READY)
 	$(BIN)/python -m tests.benchmarks --full
+
+bench-search: $(READY)
+	$(BIN)/python -m tests.benchmarks search --full
+
+bench-statistics: $(READY)
+	$(BIN)/python -m tests.benchmarks statistics --full
+
+chaos: $(READY)
+	$(BIN)/python -m tests.benchmarks.chaos --faults 20
+
+chaos-full: $(READY)
+	$(BIN)/python -m tests.benchmarks.chaos --faults 50
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; set PYTHON=..."; exit 1; }

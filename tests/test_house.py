@@ -24,30 +24,50 @@ ALLOWED = {
     "study_file": set(),
     "scores": set(),
     "store": set(),
-    "data": {"store"},
+    "table": set(),
+    "columns": {"table"},
+    "decoding": set(),
+    "data": {"store", "table", "columns", "decoding"},
     "models": set(),
     "losses": set(),
     "optim": set(),
-    "fold": {"models", "losses", "data", "optim", "scores"},
-    "ray_session": set(),
+    "checkpoint": set(),
+    "team": set(),
+    "fold": {"models", "losses", "data", "optim", "scores", "checkpoint", "team"},
+    "machines": set(),
+    "probe": {"data", "fold", "machines"},
+    "ray_session": {"machines"},
+    "claim": {"store"},
     "prepare": {"data", "store"},
-    "cross_validation": {"fold", "data", "scores", "store"},
-    "trial": {"cross_validation", "store"},
-    "trials": {"store"},
-    "planner": {"trial", "ray_session"},
+    "cross_validation": {"fold", "data", "scores", "store", "team"},
+    "trial": {"cross_validation", "machines", "store"},
+    "loggers": {"store"},
+    "trials": {"loggers", "store"},
+    "status": {"claim", "store", "trials"},
+    "planner": {"trial", "machines"},
     "campaign": {"trial", "cross_validation", "ray_session"},
     "racing": {"scores"},
     "replay": {"racing", "scores", "store"},
     "space": set(),
     "space_file": {"space"},
     "sampling": {"space"},
-    "runs": {"campaign", "planner", "trials", "cross_validation", "prepare", "ray_session", "data", "store"},
+    "runs": {"campaign", "claim", "loggers", "machines", "planner", "probe", "trials", "cross_validation", "prepare"}
+    | {"ray_session", "data", "store"},
     "model_search": {"campaign", "cross_validation", "racing", "sampling", "scores", "space", "store", "trials"},
     "search": {"model_search", "runs", "planner", "campaign", "prepare", "ray_session", "racing", "space", "data"}
     | {"store", "trials"},
     "progress": set(),
     "search_progress": {"progress", "model_search"},
-    "analysis": {"store", "scores"},
+    "analysis": {"store", "scores", "table", "columns", "decoding"},
+    "video": set(),
+    "overlays": {"analysis"},
+    "sources": {"analysis", "columns", "data", "table", "video"},
+    "ensemble": {"analysis", "fold", "models", "scores", "store", "trials"},
+    "predict": {"analysis", "data", "decoding", "ensemble", "overlays", "scores", "sources", "store", "video"},
+    "predict_progress": {"progress"},
+    "launch_checks": {"models", "space_file", "store"},
+    "recipes": {"launch_checks"},
+    "launch": {"launch_checks", "recipes"},
 }
 """What each room may import besides `config` and `study_file`; `cli`, `commands` and `demo` may import all."""
 ANYTHING = {"cli", "commands", "demo"}
@@ -76,7 +96,7 @@ def imports(path: Path) -> set[str]:
 
 def sources() -> list[Path]:
     files = sorted(PACKAGE.glob("*.py"))
-    for room in ("data", "models", "analysis"):
+    for room in ("data", "models", "analysis", "cli", "store"):
         files += sorted((PACKAGE / room).rglob("*.py"))
     return [path for path in files if path.name != "__init__.py" or path.parent != PACKAGE]
 

@@ -1,4 +1,8 @@
-"""Side-by-side figures: `make bench` (minutes) and `make bench-full` (up to an hour).
+"""Side-by-side figures: `python -m tests.benchmarks [GROUP…] [--full]`.
+
+speed (`make bench`, at most 15 minutes; `make bench-full`, at most an hour): folds, metrics, one cross-validation.
+search (`make bench-search`): stopping rules replayed, searches without a signal, the overhead of a trial.
+statistics (`make bench-statistics`): how often two equal models are told apart.
 
 Every ratio compares whole commands or functions run one after the other in this very run.
 """
@@ -7,18 +11,35 @@ from __future__ import annotations
 
 import argparse
 
-from tests.benchmarks import cross_validation, folds, no_signal, racing, trials
+from tests.benchmarks import cross_validation, false_positives, folds, metrics, no_signal, racing, trials
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="15 epochs and U-Net too; all simulated searches")
-    full = parser.parse_args().full
+def speed(full: bool) -> None:
     folds.run()
+    metrics.run(full)
+    cross_validation.run(full)
+
+
+def search(full: bool) -> None:
     racing.run(600 if full else 60)
     no_signal.run(200 if full else 20)
     trials.run()
-    cross_validation.run(full)
+
+
+def statistics(full: bool) -> None:
+    false_positives.run(1000 if full else 100)
+
+
+GROUPS = {"speed": speed, "search": search, "statistics": statistics}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help="speed, search, statistics")
+    parser.add_argument("--full", action="store_true", help="15 epochs and U-Net too; all simulated studies")
+    chosen = parser.parse_args()
+    for group in chosen.groups or ["speed"]:
+        GROUPS[group](chosen.full)
 
 
 if __name__ == "__main__":

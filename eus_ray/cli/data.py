@@ -1,0 +1,136 @@
+"""`data phantom`, `data check`, `data import` and `folds`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from eus_ray.cli.parsing import Parser, absolute, command, listed, print_table, refuse_existing, relative, write_csv
+from eus_ray.config import UserError
+
+
+def add(commands: Any) -> None:
+    """The commands that make, check and divide data."""
+    data = commands.add_parser("data", help="make, check or import a data set")
+    below = data.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
+    phantom = command(
+        below,
+        "phantom",
+        _phantom,
+        "synthetic EUS images with masks and clinical columns",
+        "eus-ray data phantom P --patients 150 --images 330 --seed 0",
+    )
+    phantom.add_argument("folder", metavar="DIR")
+    phantom.add_argument("--patients", type=int, default=150, help="(default: %(default)s)")
+    phantom.add_argument("--images", type=int, default=330, help="(default: %(default)s)")
+    phantom.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    phantom.add_argument(
+        "--video", type=int, default=0, metavar="N", help="sequences in which the cancer comes into view"
+    )
+    phantom.add_argument("--cancer-free", type=int, default=0, metavar="N", help="additional frames without cancer")
+    phantom.add_argument("--size", type=int, default=256, help="side of the images in pixels (default: %(default)s)")
+    check = command(
+        below,
+        "check",
+        _check,
+        "everything wrong with a data set at once, and its Table 1",
+        "eus-ray data check P/manifest.csv",
+    )
+    check.add_argument("manifest", metavar="MANIFEST")
+    import_ = command(
+        below,
+        "import",
+        _import,
+        "a known layout of folders becomes a manifest",
+        "eus-ray data import busi Dataset_BUSI_with_GT BUSI",
+    )
+    import_.add_argument("format", choices=("pairs", "nnunet", "busbra", "busi"))
+    import_.add_argument("source", metavar="SRC")
+    import_.add_argument("folder", metavar="DIR", help="a new folder that will hold copies and manifest.csv")
+    import_.add_argument(
+        "--pseudonymise",
+        metavar="KEY_FILE",
+        help="keyed hashes in place of patients' and images' names; a key file that is not there is made",
+    )
+
+    folds = command(
+        commands,
+        "folds",
+        _folds,
+        "assign whole patients to folds, evenly",
+        "eus-ray folds P/manifest.csv --count 5 --stratify t_stage,location --out folds.csv",
+    )
+    folds.add_argument("manifest", metavar="MANIFEST")
+    folds.add_argument("--count", type=int, default=5, help="number of folds (default: %(default)s)")
+    folds.add_argument("--stratify", type=listed, default=[], metavar="A,B", help="columns, or lesion_size")
+    folds.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    folds.add_argument("--out", required=True, metavar="FILE", help="a new CSV: image, patient_id, fold")
+
+
+def _phantom(args: argparse.Namespace) -> int:
+    from eus_ray.data.phantom import make_phantom
+
+    manifest = make_phantom(
+        absolute(args.folder),
+        patients=args.patients,
+        images=args.images,
+        seed=args.seed,
+        videos=args.video,
+        cancer_free=args.cancer_free,
+        size=args.size,
+    )
+    print(f"synthetic EUS: {args.images} images of {args.patients} patients in {manifest}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from eus_ray.analysis.tables import table1
+    from eus_ray.data.manifest import read_manifest
+
+    manifest = read_manifest(absolute(args.manifest))
+    frame = manifest.frame
+    empty = int((frame["lesion_share"] == 0).sum())
+    print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, nothing wrong")
+    print(f"images without a lesion: {empty}; near-duplicates within a patient: {manifest.near_duplicates_within}")
+    for warning in manifest.warnings:
+        print(f"warning: {warning}")
+    print_table(table1(frame), "Table 1. Patients")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from eus_ray.data.importers import import_dataset
+    from eus_ray.data.pseudonyms import Pseudonyms, read_key
+
+    pseudonyms = None
+    if args.pseudonymise is not None:
+        key_file = absolute(args.pseudonymise)
+        if key_file.is_relative_to(absolute(args.folder)):
+            raise UserError(f"{key_file}: lies in the folder that is shared; keep the key elsewhere")
+        pseudonyms = Pseudonyms(read_key(key_file))
+    imported = import_dataset(args.format, absolute(args.source), absolute(args.folder), pseudonyms)
+    print(f"imported into {imported.manifest}")
+    for note in imported.notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _folds(args: argparse.Namespace) -> int:
+    from eus_ray.data.folds import assign_folds, balance
+    from eus_ray.data.manifest import read_manifest
+
+    out = absolute(args.out)
+    manifest = read_manifest(absolute(args.manifest))
+    plan = assign_folds(manifest.frame, args.count, args.seed, args.stratify)
+    refuse_existing(out)
+    assigned = manifest.frame[["image_id", "patient_id"]].assign(fold=plan.fold)
+    assigned.insert(0, "image", [relative(path, manifest.path.parent) for path in manifest.frame["image"]])
+    write_csv(assigned[["image", "patient_id", "fold"]], out)
+    print_table(balance(manifest.frame, plan.fold, args.stratify), "Folds")
+    if plan.given:
+        print("taken from the manifest's fold column")
+    else:
+        proven = "proven the best possible" if plan.gap == 0 else f"at most {plan.gap:.0%} from the best possible"
+        print(f"balance: {proven}")
+    print(f"written to {out}")
+    return 0

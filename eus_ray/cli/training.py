@@ -1,0 +1,195 @@
+"""`demo`, `cv`, `tune`, `plan`, `launch`, `status` and `replay`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table
+from eus_ray.config import UserError
+from eus_ray.launch import add_launch_parser
+from eus_ray.study_file import PRESETS, load_study
+
+if TYPE_CHECKING:
+    from eus_ray.runs import Outcome
+
+
+_SHOWN = 12
+"""Trials in the table of `status`; the others are counted."""
+
+
+def add_demo(commands: Any) -> None:
+    """The first thing to try."""
+    demo = command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
+    demo.add_argument("--out", default="eus-ray-demo", help="a new folder (default: %(default)s)")
+
+
+def add(commands: Any) -> None:
+    """The commands that train."""
+    cv = command(
+        commands,
+        "cv",
+        _cv,
+        "cross-validate one or more architectures",
+        "eus-ray cv study.toml --out STUDY --models unet,daf_net --set optim.lr=1e-4",
+    )
+    _study_arguments(cv)
+
+    tune = command(
+        commands,
+        "tune",
+        _tune,
+        "search settings on the whole cross-validation, then train the best",
+        "eus-ray tune study.toml --out STUDY --models daf_net --trials 50",
+    )
+    _study_arguments(tune)
+    tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each architecture (search.trials)")
+    tune.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="begin with the best settings of a study")
+
+    plan = command(
+        commands,
+        "plan",
+        _plan,
+        "how folds and trials would lie on the machines, and for how long",
+        "eus-ray plan study.toml --nodes 2 --gpus 4 --cpus 32",
+    )
+    _settings_arguments(plan)
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: %(default)s)")
+    plan.add_argument("--gpus", type=float, metavar="N", help="GPUs of each machine (default: those of this one)")
+    plan.add_argument("--cpus", type=float, metavar="N", help="cores of each machine (default: those of this one)")
+    plan.add_argument("--address", metavar="HOST:PORT", help="take the machines of this Ray cluster instead")
+
+    add_launch_parser(commands)
+
+    status = command(
+        commands, "status", _status, "how a study is getting on, while it runs or afterwards", "eus-ray status STUDY"
+    )
+    status.add_argument("folder", metavar="STUDY", help="a study folder, a path or a URI")
+
+    replay = command(
+        commands,
+        "replay",
+        _replay,
+        "what each stopping rule would have chosen and spent",
+        "eus-ray replay STUDY --rule racing:0.05 --rule asha:3 --rule none",
+    )
+    replay.add_argument(
+        "source", metavar="STUDY_OR_TABLE", help="a study folder, or a table with the columns of scores"
+    )
+    replay.add_argument("--rule", action="append", required=True, metavar="NAME:ARG", help="may be repeated")
+    replay.add_argument("--slots", type=int, default=1, metavar="N", help="trials at once (default: %(default)s)")
+
+
+def _settings_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY.toml", nargs="?", help="may be left out where --set names the manifest")
+    parser.add_argument("--models", type=listed, metavar="A,B", help="these architectures only")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    _settings_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the study folder, a path or a URI")
+    parser.add_argument("--resume", action="store_true", help="go on with models that the folder holds already")
+    parser.add_argument("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from eus_ray.demo import run_demo
+
+    print(f"report: {run_demo(absolute(args.out))}")
+    return 0
+
+
+def _cv(args: argparse.Namespace) -> int:
+    from eus_ray.commands import run_cv
+
+    study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
+    out = place(args.out)
+    outcome = run_cv(study, out, resume=args.resume, address=args.address)
+    if outcome.interrupted:
+        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
+        return INTERRUPTED
+    print(f"results in {out}; next: eus-ray analyze {out}")
+    return _unfinished(outcome)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from eus_ray.commands import run_tune
+
+    trials = [] if args.trials is None else [f"search.trials={args.trials}"]
+    study = load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
+    out, start_from = place(args.out), None if args.start_from is None else place(args.start_from)
+    outcome, lines = run_tune(study, out, resume=args.resume, address=args.address, start_from=start_from)
+    if outcome.interrupted:
+        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
+        return INTERRUPTED
+    for line in lines:
+        print(line)
+    print(f"results in {out}; next: eus-ray analyze {out}")
+    return _unfinished(outcome)
+
+
+def _unfinished(outcome: Outcome) -> int:
+    """1, and a line, where some architecture did not come to its end."""
+    unfinished = [model for model, state in outcome.states.items() if state != "complete"]
+    if unfinished:
+        print(f"eus-ray: not complete: {', '.join(unfinished)}; the reasons stand above", file=sys.stderr)
+    return int(bool(unfinished))
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from eus_ray.commands import plans
+
+    study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
+    if args.address is not None and not (args.gpus is args.cpus is None and args.nodes == 1):
+        raise UserError("--address takes the cluster's machines; leave --nodes, --gpus and --cpus out")
+    for title, plan in plans(study, args.nodes, args.cpus, args.gpus, args.address):
+        print(f"{title}: {plan.text}")
+        if plan.seconds is not None:
+            print(f"  about {duration(plan.seconds)}{', less what racing saves' if title == 'tune' else ''}")
+        for warning in plan.warnings:
+            print(f"  note: {warning}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from eus_ray.status import in_words, read_status
+    from eus_ray.store import Store
+
+    status = read_status(Store(place(args.folder)))
+    print(f"{status.location}: {f'run by {status.owner}' if status.owner else 'no run writes here now'}")
+    for line in in_words(status):
+        print(line)
+    shown = status.worth_showing(_SHOWN)
+    if shown:
+        rows = [
+            {
+                "model": trial.model,
+                "trial": trial.trial,
+                "kind": trial.kind,
+                "state": trial.state,
+                "folds": trial.folds_done,
+                "fold-epochs": f"{trial.fold_epochs}/{trial.of}",
+                "DSC": "" if trial.judged_dsc is None else f"{trial.judged_dsc:.3f} ({trial.judged})",
+                "left": "" if trial.left_s is None else f"about {duration(trial.left_s)}",
+                "why": trial.reason,
+            }
+            for trial in shown
+        ]
+        print_table(pd.DataFrame(rows), f"Trials ({len(shown)} of {len(status.trials)})")
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from eus_ray.replay import run_replay
+
+    table = run_replay(place(args.source), args.rule, args.slots)
+    print_table(table, f"Stopping rules, replayed with {args.slots} at a time", digits=3)
+    for note in table.attrs["notes"]:
+        print(f"note: {note}")
+    print("fold_epochs: share of those of all trials to their end; lost: value against stopping nothing")
+    return 0
