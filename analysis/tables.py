@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from eus_ray.analysis import averages
+from eus_ray.analysis.categories import MOST_LEVELS, is_category, known_values, level_order, level_text
 from eus_ray.analysis.images import clinical_columns
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, UNITS, column_label, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
 from eus_ray.analysis.metrics import DISTANCES
 
 TABLE2_METRICS = ("dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc")
 """In the paper's order, with AUC last."""
-
-_SEXES = {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1}
-_MOST_LEVELS = 12
-_FEW_CODES = 6
-"""Whole numbers with at most so many values are codes (a stage, a grade), not measurements."""
 
 
 # ---- Table 1 ------------------------------------------------------------------------------------
@@ -44,16 +39,8 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] | None:
-    values = images[column]
-    if values.dtype == object:
-        values = values.map(lambda value: None if pd.isna(value) or str(value).strip() == "" else str(value))
-    elif pd.api.types.is_string_dtype(values):
-        values = values.where(values.str.strip() != "")
-    if (
-        pd.api.types.is_numeric_dtype(values)
-        and not pd.api.types.is_bool_dtype(values)
-        and not _is_code(values, images)
-    ):
+    values = known_values(images[column])
+    if not is_category(values, images["patient_id"]):
         each = values.astype(float).groupby(images["patient_id"]).mean()
         known = each.dropna()
         text = f"{known.mean():.1f} ({known.min():.4g}{DASH}{known.max():.4g})" if len(known) else DASH
@@ -63,33 +50,15 @@ def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] |
         unit = "images" if (by_patient.nunique() > 1).any() else "patients"
         each = values if unit == "images" else by_patient.first()
         counts = each.dropna().value_counts()
-        if len(counts) == len(images) > _MOST_LEVELS:
+        if len(counts) == len(images) > MOST_LEVELS:
             return None
-        levels = sorted(counts.index, key=_rank)
-        listed = len(levels) <= _MOST_LEVELS
-        name = (
-            f"{column_label(column)} ({', '.join(map(_level, levels))})" if listed and levels else column_label(column)
-        )
+        levels = sorted(counts.index, key=level_order)
+        listed = len(levels) <= MOST_LEVELS
+        name = column_label(column)
+        if listed and levels:
+            name += f" ({', '.join(map(level_text, levels))})"
         text = "/".join(str(counts[level]) for level in levels) if listed else f"{len(levels)} different"
     return {"characteristic": name, "value": text or DASH, "unit": unit, "missing": int(each.isna().sum())}
-
-
-def _is_code(values: pd.Series, images: pd.DataFrame) -> bool:
-    known = values.dropna()
-    few = known.nunique() <= min(_FEW_CODES, images["patient_id"].nunique() // 2)
-    measured = str(values.name).split("_")[-1].lower() in {*UNITS, "age", "size"}
-    return bool(few and not measured and (known % 1 == 0).all())
-
-
-def _level(level: object) -> str:
-    return f"{level:g}" if isinstance(level, float) else str(level)
-
-
-def _rank(level: object) -> tuple[object, ...]:
-    """Male before female as in the paper; else T2 before T10."""
-    text = _level(level)
-    parts = re.split(r"(\d+)", text.lower())
-    return (_SEXES.get(text.lower(), 2), [(int(part), "") if part.isdigit() else (0, part) for part in parts])
 
 
 # ---- Table 2 ------------------------------------------------------------------------------------

@@ -225,6 +225,15 @@ class EvaluateSettings(Settings):
     """Pixels on which metrics are taken: the training grid (the paper), or each image's own."""
 
 
+class AnalysisSettings(Settings):
+    """The smallest differences between models that matter: what is smaller counts as none."""
+
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
+    """Of ratios such as DSC."""
+    distance_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    """Of distances, in their unit: px, or mm where spacing is known."""
+
+
 class LogSettings(Settings):
     """What the driver tells other programs, besides the study folder's own logs."""
 
@@ -249,6 +258,7 @@ class Study(Settings):
     search: SearchSettings = SearchSettings()
     run: RunSettings = RunSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
     log: LogSettings = LogSettings()
     only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
     """`[only.unet]` holds dotted names that apply to that architecture alone."""

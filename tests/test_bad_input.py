@@ -62,6 +62,8 @@ OUT_OF_RANGE = {
     "train.precision": ("float64",),
     "train.clip_norm": ("-1",),
     "train.accumulate": ("0",),
+    "analysis.margin": ("0", "-0.02", "nan"),
+    "analysis.distance_margin": ("0", "inf"),
     "run.workers": ("0", "many"),
     "run.gpus_per_fold": ("-1", "1.5"),
     "run.threads_per_fold": ("0",),

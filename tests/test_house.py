@@ -136,6 +136,9 @@ def test_files_stay_short() -> None:
         ("eus_ray.cli", "torch ray timm pandas pyarrow scipy cv2"),
         ("eus_ray.analysis.analyze", "torch ray timm"),
         ("eus_ray.scores", "torch ray pandas"),
+        ("eus_ray.analysis.statistics", "torch ray matplotlib scipy.stats statsmodels"),
+        ("eus_ray.analysis.audit", "torch ray timm cv2"),
+        ("eus_ray.predict", "torch ray timm matplotlib"),
         ("eus_ray.fold", "ray"),
         ("eus_ray.data.manifest", "torch ray"),
     ],
@@ -193,7 +196,11 @@ def test_a_wheel_from_the_sdist_runs_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "demo", "data phantom", "data check", "data import", "folds", "cv", "tune", "replay", "analyze"]
+    "command",
+    [
+        *("", "demo", "data phantom", "data check", "data import", "folds", "plan", "cv", "tune", "launch", "status"),
+        *("replay", "predict", "analyze", "evaluate", "audit"),
+    ],
 )
 def test_each_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
