@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -21,11 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eus_ray.auth_token import DEFAULT, is_private, make_token
 from eus_ray.config import UserError
 from eus_ray.study_file import PRESETS
-
-TOKEN = Path("~/.ray/auth_token")
-"""Where Ray looks for its token unless RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH says otherwise."""
 
 
 def add_launch_parser(commands: Any) -> None:
@@ -103,7 +99,7 @@ def _autoscaler(targets: Any) -> None:
         "--mount", action="append", default=[], metavar="REMOTE=LOCAL",
         help="copy a file or folder, such as the data set, to every machine; may be repeated",
     )  # fmt: skip
-    cloud.add_argument("--token", default=str(TOKEN), metavar="FILE", help="Ray's token (default: %(default)s)")
+    cloud.add_argument("--token", default=str(DEFAULT), metavar="FILE", help="Ray's token (default: %(default)s)")
     _setup(cloud, "default: nothing, the machines or the image have it")
     _port_range(cloud)
 
@@ -185,7 +181,10 @@ def run_launch(args: argparse.Namespace) -> int:
         raise UserError(*lines)
     programs = [_program(command[0]) for command in recipe.submit] if args.submit else []
     if args.submit and args.target == "autoscaler":
-        _ensure_token(Path(args.token).expanduser())
+        token = Path(args.token).expanduser()
+        make_token(token)
+        if not is_private(token):
+            raise UserError(f"{token}: others may read this token; chmod 600 {token}")
     if path is not None:
         with path.open("x", encoding="utf-8") as file:
             file.write(recipe.text)
@@ -272,14 +271,3 @@ def _start_here(script: Path) -> None:
 def heed_sigint() -> None:
     """What a shell starts in the background ignores SIGINT, and so would all below it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _ensure_token(path: Path) -> None:
-    """Make Ray's token where there is none, for its owner's eyes only. Raises `UserError` where others may read it."""
-    if path.exists():
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UserError(f"{path}: others may read this token; chmod 600 {path}")
-        return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eus_ray.auth_token import guard_own_token
 from eus_ray.config import UserError
 from eus_ray.machines import Machines, of_cluster
 
@@ -25,7 +26,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default, 2 s, is waited for at each end of a run
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # nodes of a cluster may have to start first
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",  # for room; then it is asked for anew, by what nodes there are then
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: folds finish their epoch and are saved
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else every trial's scores go to CSV, JSON and TensorBoard too
 }
@@ -123,6 +124,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) ->
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     if address is None:
+        guard_own_token()
         ray.init(
             num_cpus=num_cpus,
             include_dashboard=True,  # without it Ray Train cannot clean up after a stopped trial

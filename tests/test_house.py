@@ -36,7 +36,8 @@ ALLOWED = {
     "fold": {"models", "losses", "data", "optim", "scores", "checkpoint", "team"},
     "machines": set(),
     "probe": {"data", "fold", "machines"},
-    "ray_session": {"machines"},
+    "auth_token": set(),
+    "ray_session": {"auth_token", "machines"},
     "claim": {"store"},
     "prepare": {"data", "store"},
     "cross_validation": {"fold", "data", "scores", "store", "team"},
@@ -67,7 +68,7 @@ ALLOWED = {
     "predict_progress": {"progress"},
     "launch_checks": {"models", "space_file", "store"},
     "recipes": {"launch_checks"},
-    "launch": {"launch_checks", "recipes"},
+    "launch": {"auth_token", "launch_checks", "recipes"},
 }
 """What each room may import besides `config` and `study_file`; `cli`, `commands` and `demo` may import all."""
 ANYTHING = {"cli", "commands", "demo"}

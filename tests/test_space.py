@@ -274,7 +274,11 @@ def test_some_fields_may_not_be_searched(refused: Callable[..., list[str]], name
         (chosen("loss.bce_weight", "[1, 1.0]"), "3 loss.bce_weight", "choices: 1.0 is there twice"),
         (chosen("optim.optimizer", '["sgd", "adam"]'), "3 optim.optimizer", "choices: optim.optimizer: 'adam' is not"),
         (chosen("optim.milestones", "[[9, 2]]"), "3 optim.milestones", "choices: optim.milestones: epochs must rise"),
-        (chosen("augment.scales", "[[1.0, nan]]"), "3 augment.scales", "choices: augment.scales: entry 2: input should be"),
+        (
+            chosen("augment.scales", "[[1.0, nan]]"),
+            "3 augment.scales",
+            "choices: augment.scales: entry 2: input should be",
+        ),
         (LR + MOMENTUM.replace("optimizer", "optimiser"), "9 optim.momentum", "when: optim.optimiser: no such field; "),
         (MOMENTUM + OPTIMIZER, "5 optim.momentum", "when: optim.optimizer does not stand before it; move [search."),
         (MOMENTUM.replace("optimizer", "momentum"), "5 optim.momentum", "when: optim.momentum does not stand before"),

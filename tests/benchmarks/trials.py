@@ -88,7 +88,7 @@ def go(cluster: Session, folder: Path, trials: int, workers: int, stop_early: bo
         arrays=None,
     )
     nothing.store.write_json("run.json", {"token": ""})
-    cpus = min(1.0, cluster.cpus / workers)
+    cpus = min(1.0, cluster.machines.cpus / workers)
     run_campaign(campaign, {"unet": nothing}, Workers(workers, workers, cpus, 0), 1, trials, cluster)
     return campaign
 
@@ -103,7 +103,7 @@ def seconds_each(cluster: Session, folder: Path, trials: int, workers: int) -> f
 
 def defaults_each(cluster: Session, trials: int) -> float:
     """The same with what Ray's documentation shows: a trainer inside a function trainable."""
-    scaling = ScalingConfig(num_workers=5, resources_per_worker={"CPU": min(1.0, cluster.cpus / 5)})
+    scaling = ScalingConfig(num_workers=5, resources_per_worker={"CPU": min(1.0, cluster.machines.cpus / 5)})
     storage = str(cluster.scratch / "defaults")
 
     def fit(config: dict[str, Any]) -> None:

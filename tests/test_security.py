@@ -1,0 +1,139 @@
+"""Who may talk to the cluster that a run starts on a workstation: tried with real connections."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from eus_ray.auth_token import guard_own_token
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+DRIVER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
+print("cpus", int(ray.cluster_resources()["CPU"]))
+"""
+JOB = """
+import sys, time
+from ray.job_submission import JobSubmissionClient
+client = JobSubmissionClient(sys.argv[1])
+job = client.submit_job(entrypoint="echo a job ran")
+end = time.monotonic() + 60
+while not client.get_job_status(job).is_terminal() and time.monotonic() < end:
+    time.sleep(0.5)
+print(client.get_job_logs(job))
+"""
+
+
+@pytest.fixture(scope="module")
+def addresses(ray_session: object) -> tuple[str, str]:
+    """Of the GCS, which drivers join, and of the dashboard."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return context.gcs_address, f"http://{ray._private.worker._global_node.address_info['webui_url']}"
+
+
+def stranger(code: str, address: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` as someone who has neither the token's file nor this process's environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, address],
+        env={**clean, "HOME": str(home), "RAY_gcs_rpc_server_reconnect_timeout_s": "5", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def own_token() -> str:
+    from ray._raylet import AuthenticationTokenLoader
+
+    return AuthenticationTokenLoader.instance().get_raw_token()
+
+
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_a_driver_without_the_token_is_refused(addresses: tuple[str, str], tmp_path: Path, mode: str) -> None:
+    wrong = {"RAY_AUTH_TOKEN": "0" * 64} if mode == "token" else {}
+    answer = stranger(DRIVER, addresses[0], tmp_path, RAY_AUTH_MODE=mode, **wrong)
+    assert answer.returncode != 0
+    assert "cpus" not in answer.stdout
+
+
+def test_a_driver_with_the_token_is_let_in(addresses: tuple[str, str], tmp_path: Path) -> None:
+    answer = stranger(DRIVER, addresses[0], tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=own_token())
+    assert answer.stdout.startswith("cpus"), answer.stderr
+
+
+def test_a_job_without_the_token_is_refused(addresses: tuple[str, str], tmp_path: Path) -> None:
+    answer = stranger(JOB, addresses[1], tmp_path, RAY_AUTH_MODE="disabled")
+    assert answer.returncode != 0
+    assert "a job ran" not in answer.stdout
+    assert "401" in answer.stderr or "nauth" in answer.stderr, answer.stderr
+
+
+def test_a_job_with_the_token_runs(addresses: tuple[str, str], tmp_path: Path) -> None:
+    answer = stranger(JOB, addresses[1], tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=own_token())
+    assert "a job ran" in answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize("path", ["/api/jobs/", "/nodes?view=summary", "/api/v0/actors"])
+def test_the_dashboard_asks_for_the_token(addresses: tuple[str, str], path: str) -> None:
+    def status(**headers: str) -> int:
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(addresses[1] + path, headers=headers), timeout=30
+            ) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert status() in (401, 403)
+    assert status(Authorization=f"Bearer {'0' * 64}") in (401, 403)
+    assert status(Authorization=f"Bearer {own_token()}") == 200
+
+
+def test_the_dashboard_listens_on_the_loopback_alone(addresses: tuple[str, str]) -> None:
+    port = int(addresses[1].rsplit(":", 1)[1])
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+    others = {
+        address.address
+        for addresses_ in psutil.net_if_addrs().values()
+        for address in addresses_
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    }
+    for other in others:
+        with pytest.raises(OSError), socket.create_connection((other, port), timeout=5):
+            pass
+
+
+def test_the_tokens_file_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "deep/token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    guard_own_token()
+    token = file.read_text()
+    assert re.fullmatch(r"[0-9a-f]{64}", token)
+    assert file.stat().st_mode & 0o077 == 0
+    assert list(file.parent.iterdir()) == [file]
+    file.chmod(0o644)  # as Ray makes it
+    guard_own_token()
+    assert file.stat().st_mode & 0o077 == 0
+    assert file.read_text() == token
