@@ -1,7 +1,7 @@
 """Side-by-side figures: `python -m tests.benchmarks [GROUP…] [--full]`.
 
 speed (`make bench`, at most 15 minutes; `make bench-full`, at most an hour): folds, metrics, one cross-validation.
-search (`make bench-search`): stopping rules replayed, searches without a signal, the overhead of a trial.
+search (`make bench-search`): stopping rules replayed, searches without a signal, what a trial costs, a long search.
 statistics (`make bench-statistics`): how often two equal models are told apart.
 
 Every ratio compares whole commands or functions run one after the other in this very run.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.benchmarks import cross_validation, false_positives, folds, metrics, no_signal, racing, trials
+from tests.benchmarks import cross_validation, false_positives, folds, long_search, metrics, no_signal, racing, trials
 
 
 def speed(full: bool) -> None:
@@ -24,6 +24,7 @@ def search(full: bool) -> None:
     racing.run(600 if full else 60)
     no_signal.run(200 if full else 20)
     trials.run()
+    long_search.run(1000 if full else 50)
 
 
 def statistics(full: bool) -> None:
