@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick bench bench-full bench-search bench-statistics chaos chaos-full lint clean
 
@@ -11,10 +12,10 @@ demo: $(READY)
 	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
 
 test: lint
-	$(BIN)/pytest --durations=10
+	$(BIN)/pytest $(TOGETHER) --durations=10
 
 quick: $(READY)
-	$(BIN)/pytest -m "not ray and not slow"
+	$(BIN)/pytest $(TOGETHER) -m "not ray and not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

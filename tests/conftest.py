@@ -12,6 +12,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a Ray session or a file's fixtures runs in one process; the longest, those with Ray, begin first."""
+    for item in items:
+        shares_session = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray_session" if shares_session else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 @pytest.fixture(scope="session")
 def busbra() -> Path:
     """The folder of real breast ultrasound; it is no part of the project."""
