@@ -37,6 +37,21 @@ class Superseded(Exception):
     """Another run holds the study folder now; this one must not write any more."""
 
 
+def _machine_is_leaving() -> bool:
+    """Whether the cluster has announced that this worker's machine will be taken away, as a spot machine is.
+
+    Ray's own question to it, `ray.train.get_preemption_info`, waits until all workers ask it equally often, and folds
+    end at different times.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    try:
+        info = get_train_context().preemption_context.preemption_info
+    except RuntimeError:  # in the trial's own process: no group, nobody who watches
+        return False
+    return info is not None and ray.train.get_context().get_world_rank() in info.preempted_ranks
+
+
 @dataclass(frozen=True)
 class CrossValidation:
     """One cross-validation, as it travels to its workers: settings, folds and where things are.
@@ -179,7 +194,8 @@ class FoldOnDisk:
                 failed = f"out of memory in {where}; a smaller train.batch_size or network may help"
                 return {**self._cell(epoch, wall, began), "failed": failed}
             interval_s = self._run.study.run.checkpoint_interval_s
-            if self.leads and (self._fold.finished or time.monotonic() - self._saved >= interval_s):
+            due = time.monotonic() - self._saved >= interval_s
+            if self.leads and (self._fold.finished or due or _machine_is_leaving()):
                 self.save()
         return self._cell(epoch, wall, began)
 

@@ -122,18 +122,18 @@ def _process_lives(pid: int) -> bool:
 
 def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     if address is None:
         guard_own_token()
-        ray.init(
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that waits for notices of a cloud
+        ray.init(  # its processes inherit this one's environment
             num_cpus=num_cpus,
             include_dashboard=True,  # without it Ray Train cannot clean up after a stopped trial
             dashboard_host="127.0.0.1",
             _temp_dir=str(folder),
-            runtime_env=environment,
             **quiet,
         )
         return
+    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     try:
         ray.init(address=address, runtime_env=environment, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:

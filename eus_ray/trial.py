@@ -98,7 +98,7 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     """A cross-validation by several workers, from wherever its fold files are to its end."""
     run = chosen(runs, config)
     elastic = workers.least < workers.count
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = FoldsTrainer(
         train_folds,
         train_loop_config={"run": run, "gpus": workers.gpus, "team_size": workers.team_size},
         scaling_config=ScalingConfig(
@@ -138,6 +138,14 @@ def finish(run: CrossValidation) -> None:
     if folds_done(run.store, run.model, run.trial) == run.num_folds:
         tables = ("epochs", "scores") if run.kind == "trial" else tuple(PARTS)
         run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds, tables)
+
+
+class FoldsTrainer(ray.train.torch.TorchTrainer):
+    """Ray's trainer less what only Ray Data needs: a process that every group of workers would wait for."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()
+        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
 
 
 class FoldsToTune(TuneReportCallback):

@@ -37,9 +37,7 @@ def reference(phantom: Path) -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize(
-    ("workers", "order"), [(1, "abreast"), (1, "by_fold"), (2, "abreast"), (2, "by_fold"), (5, "abreast")]
-)
+@pytest.mark.parametrize(("workers", "order"), [(1, "abreast"), (1, "by_fold"), (2, "by_fold"), (5, "abreast")])
 def test_any_number_of_workers_and_either_order_give_the_serial_tables(
     phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, workers: int, order: str
 ) -> None:

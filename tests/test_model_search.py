@@ -236,6 +236,7 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
     assert rows["value"].tolist() == pytest.approx([0.9, 0.51, 0.52, 0.53])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("search.scheduler=asha", "search.asha_grace=1"), ("search.protocol=paper",)])
 def test_a_search_that_is_killed_again_and_again_ends_the_same(
     phantom: Path, tmp_path: Path, options: tuple[str, ...]
@@ -279,6 +280,7 @@ def test_no_trial_begins_again_from_its_first_epoch(
     assert len(set(again)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["racing", "asha"])
 def test_a_folds_test_patients_decide_nothing(phantom: Path, tmp_path: Path, scheduler: str) -> None:
     """Fold 1 sees other masks of its test patients: nothing changes but its own test scores."""

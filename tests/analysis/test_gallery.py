@@ -19,6 +19,8 @@ from tests.analysis.browsing import Opened, manifest_of_thirty, write_thirty
 from tests.analysis.conftest import MODELS, PROVENANCE, disc, write_study
 from tests.analysis.test_analyze import Page
 
+pytestmark = pytest.mark.slow
+
 MakeStudy = Callable[..., Store]
 
 

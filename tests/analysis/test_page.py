@@ -17,7 +17,7 @@ from tests.analysis.browsing import EVIL, EVIL_IMAGE, PALE, STRUCTURE, WIDE, Ope
 from tests.analysis.conftest import MODELS
 
 MakeStudy = Callable[..., Store]
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.slow]
 
 A4_PIXELS = 687
 """What a page with 14 mm margins is wide, at 96 pixels an inch."""

@@ -24,6 +24,8 @@ from tests.analysis.conftest import leave_out_figures
 from tests.analysis.search_example import example_search, trial_row, write_search
 from tests.analysis.test_analyze import Page
 
+pytestmark = pytest.mark.slow
+
 MakeStudy = Callable[..., Store]
 Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]
 
