@@ -37,19 +37,18 @@ class Superseded(Exception):
     """Another run holds the study folder now; this one must not write any more."""
 
 
-def _machine_is_leaving() -> bool:
-    """Whether the cluster has announced that this worker's machine will be taken away, as a spot machine is.
+def _machine_will_leave() -> bool:
+    """Whether the cluster has announced that a machine of this group will be taken away, as a spot machine is.
 
-    Ray's own question to it, `ray.train.get_preemption_info`, waits until all workers ask it equally often, and folds
-    end at different times.
+    Then Ray starts the whole group anew. Its own question, `ray.train.get_preemption_info`, waits until all workers ask
+    it equally often, and folds end at different times.
     """
     from ray.train.v2._internal.execution.context import get_train_context
 
     try:
-        info = get_train_context().preemption_context.preemption_info
+        return get_train_context().preemption_context.preemption_info is not None
     except RuntimeError:  # in the trial's own process: no group, nobody who watches
         return False
-    return info is not None and ray.train.get_context().get_world_rank() in info.preempted_ranks
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ class FoldOnDisk:
                 return {**self._cell(epoch, wall, began), "failed": failed}
             interval_s = self._run.study.run.checkpoint_interval_s
             due = time.monotonic() - self._saved >= interval_s
-            if self.leads and (self._fold.finished or due or _machine_is_leaving()):
+            if self.leads and (self._fold.finished or due or _machine_will_leave()):
                 self.save()
         return self._cell(epoch, wall, began)
 

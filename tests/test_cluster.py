@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import assert_same, light_study, serial, tables
+from tests.helpers import LIGHT, assert_same, light_study, serial, tables
 from tests.processes import marked, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
 CLUSTER = """
 import sys, time
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 cluster = Cluster()
 node = dict(num_cpus=2, object_store_memory=100_000_000)
 cluster.add_node(**node, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=0)
@@ -29,6 +31,10 @@ print(cluster.address, flush=True)
 for line in sys.stdin:
     if line.strip() == "kill":
         cluster.remove_node(others.pop(), allow_graceful=False)
+    if line.strip() == "announce":  # as a cloud does that wants its machine back
+        deadline_ms = int(1000 * time.time()) + 8000
+        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        assert GcsClient(address=cluster.address).drain_node(others[-1].node_id, reason, "", deadline_ms)[0]
     if line.strip() == "add":
         others.append(cluster.add_node(**node))
     print("done", flush=True)
@@ -44,6 +50,7 @@ class Nodes:
             **os.environ,
             "EUS_RAY_TEST": mark,
             "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+            "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_initial_delay_ms": "500",
             "RAY_health_check_timeout_ms": "1000",
@@ -79,31 +86,57 @@ def nodes() -> Iterator[Nodes]:
     cluster.close()
 
 
+class Run:
+    """A cross-validation on the nodes: five workers, and as many as are left when a node goes."""
+
+    def __init__(self, phantom: Path, folder: Path, nodes: Nodes, *options: str) -> None:
+        changed = ("run.workers=5", "run.min_workers=2", "data.image_size=64", "model.width=8", *options)
+        self.study, self.folder = light_study(phantom, *changed), folder
+        self.log = folder / "logs/unet_trial-0.log"
+        command: list[Any] = [sys.executable, "-m", "eus_ray.cli", "cv", "--out", folder, "--address", nodes.address]
+        sets = [part for value in (f"data.manifest={phantom}", *LIGHT, *changed) for part in ("--set", value)]
+        self.process = subprocess.Popen(
+            [*command, "--models", "unet", *sets], env=nodes.environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+
+    def epochs(self, of: str = "") -> int:
+        """Fold-epochs that were trained so far; `of` narrows them."""
+        return self.log.read_text().count(f"{of}: loss ") if self.log.exists() else 0
+
+    def wait_for(self, epochs: int) -> None:
+        wait_until(lambda: self.epochs() >= epochs or self.process.poll() is not None, seconds=200)
+        assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
+
+    def ends_undisturbed(self) -> None:
+        _, errors = self.process.communicate(timeout=400)
+        assert self.process.returncode == 0, errors
+        assert_same(tables(self.folder), serial(self.study, "unet"))
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_node_that_dies_takes_nothing_along(phantom: Path, tmp_path: Path, nodes: Nodes) -> None:
-    """Five workers on three nodes; one node dies in mid-run, so that four go on; a new node comes."""
-    options = ("run.workers=5", "run.min_workers=2", "train.epochs=8", "data.image_size=64", "model.width=8")
-    study = light_study(phantom, *options)
-    folder = tmp_path / "study"
-    command: list[Any] = [sys.executable, "-m", "eus_ray.cli", "cv", "--out", folder, "--address", nodes.address]
-    sets = [f"data.manifest={phantom}", "data.image_size=64", "model.width=8", "train.batch_size=4"]
-    sets += ["run.checkpoint_interval_s=0", *options[:3], "model.encoder=resnet10t", "model.decoder_width=8"]
-    command += ["--models", "unet", *(part for value in sets for part in ("--set", value))]
-    run = subprocess.Popen(command, env=nodes.environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    log = folder / "logs/unet_trial-0.log"
-
-    def epochs() -> int:
-        return log.read_text().count(": loss ") if log.exists() else 0
-
-    wait_until(lambda: epochs() >= 5 or run.poll() is not None, seconds=200)
-    assert run.poll() is None, run.stderr and run.stderr.read()
+    """One of three nodes dies in mid-run, so that fewer workers go on; a new node comes."""
+    run = Run(phantom, tmp_path / "study", nodes, "train.epochs=8")
+    run.wait_for(5)
     nodes.do("kill")
-    before = epochs()
+    before = run.epochs()
     assert before < 40, "it was meant to die in mid-run"
-    wait_until(lambda: epochs() > before + 5 or run.poll() is not None, seconds=200)
+    run.wait_for(before + 5)
     nodes.do("add")
-    _, errors = run.communicate(timeout=400)
-    assert run.returncode == 0, errors
-    assert "lost worker" in log.read_text()
-    assert_same(tables(folder), serial(study, "unet"))
+    run.ends_undisturbed()
+    assert "lost worker" in run.log.read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_was_trained_is_saved_when_a_machine_is_announced_to_go(
+    phantom: Path, tmp_path: Path, nodes: Nodes
+) -> None:
+    """Checkpoints are far apart: without the notice every fold would begin again."""
+    run = Run(phantom, tmp_path / "study", nodes, "train.epochs=16", "run.checkpoint_interval_s=100000")
+    run.wait_for(5)
+    assert not list(run.folder.glob("checkpoints/**/*.safetensors"))
+    nodes.do("announce")
+    run.ends_undisturbed()
+    assert [run.epochs(f"fold {fold} epoch 0") for fold in range(5)] == [1] * 5

@@ -32,6 +32,8 @@ from eus_ray.trial import finish
 from eus_ray.trials import Trials
 from tests.helpers import light_study
 
+pytestmark = pytest.mark.slow
+
 SPACE = """
 [search."optim.lr"]
 kind = "log_float"
@@ -236,7 +238,6 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
     assert rows["value"].tolist() == pytest.approx([0.9, 0.51, 0.52, 0.53])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("search.scheduler=asha", "search.asha_grace=1"), ("search.protocol=paper",)])
 def test_a_search_that_is_killed_again_and_again_ends_the_same(
     phantom: Path, tmp_path: Path, options: tuple[str, ...]
@@ -280,7 +281,6 @@ def test_no_trial_begins_again_from_its_first_epoch(
     assert len(set(again)) <= 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["racing", "asha"])
 def test_a_folds_test_patients_decide_nothing(phantom: Path, tmp_path: Path, scheduler: str) -> None:
     """Fold 1 sees other masks of its test patients: nothing changes but its own test scores."""
