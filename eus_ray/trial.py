@@ -144,7 +144,7 @@ class FoldsTrainer(ray.train.torch.TorchTrainer):
     """Ray's trainer less what only Ray Data needs: a process that every group of workers would wait for."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
         return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
 
 
