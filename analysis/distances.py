@@ -193,7 +193,14 @@ def _by_transform(
 ) -> npt.NDArray[np.float64]:
     """Distances from `points` to the nearest of `targets`; their squares in pixels are integers."""
     away = (~targets).view(np.uint8)
-    near = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[points].astype(np.float64)
+    ipp = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(
+        False
+    )  # OpenCV with one thread takes IPP's roots, which are up to nine units in the last place off
+    try:
+        near = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[points].astype(np.float64)
+    finally:
+        cv2.ipp.setUseIPP(ipp)
     return np.sqrt(np.rint(near * near)) * spacing
 
 

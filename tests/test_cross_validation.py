@@ -240,7 +240,9 @@ def test_the_object_store_has_one_copy_of_the_arrays() -> None:
     from ray._private.internal_api import memory_summary
 
     def used_mib() -> float:
-        (used,) = re.findall(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+        (used,) = re.findall(
+            r"Plasma memory usage (\d+) MiB", memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
+        )
         return float(used)
 
     @ray.remote(num_cpus=0.1)

@@ -27,8 +27,15 @@ JOB = """
 import sys, time
 from ray.job_submission import JobSubmissionClient
 client = JobSubmissionClient(sys.argv[1])
-job = client.submit_job(entrypoint="echo a job ran")
 end = time.monotonic() + 60
+while True:
+    try:
+        job = client.submit_job(entrypoint="echo a job ran")
+        break
+    except RuntimeError as error:
+        if "No available agent" not in str(error) or time.monotonic() > end:  # it has just started
+            raise
+        time.sleep(1)
 while not client.get_job_status(job).is_terminal() and time.monotonic() < end:
     time.sleep(0.5)
 print(client.get_job_logs(job))
