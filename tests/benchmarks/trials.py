@@ -32,7 +32,7 @@ from eus_ray.trial import Workers
 class Nothing(CrossValidation):
     """A cross-validation whose folds report a few epochs and train none."""
 
-    def steps(self, rank: int, world_size: int, gpus: float) -> Iterator[list[dict[str, Any]]]:
+    def steps(self, rank: int, world_size: int, gpus: float, team_size: int = 1) -> Iterator[list[dict[str, Any]]]:
         for epoch in range(3):
             yield [{"fold": rank, "epoch": epoch, "scores": np.full(150, 0.5)}]
 
@@ -131,7 +131,7 @@ def left_behind() -> str:
         groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
         actors = list_actors(ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")])
         if (not groups and not actors) or time.monotonic() > until:
-            return f"{len(groups)} placement groups and {len(actors)} actors"
+            return f"{len(groups)} placement groups and the actors {sorted(actor.class_name for actor in actors)}"
         time.sleep(0.5)
 
 
