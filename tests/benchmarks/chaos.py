@@ -70,9 +70,10 @@ def _kill(*names: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
         victims = [process for process in marked(mark) if any(name in name_of(process) for name in names)]
         if not victims:
             return "nobody there"
+        victim = name_of(victims[0]).split(" ")[0].rsplit("/", 1)[-1]
         with contextlib.suppress(psutil.Error):
             victims[0].kill()
-        return name_of(victims[0]).split()[0].rsplit("/", 1)[-1]
+        return victim
 
     return strike
 
