@@ -179,7 +179,7 @@ def run(faults: int, seed: int = 0) -> bool:
             print("disk full: left out, a small volume can be mounted by root only")
         for number in range(faults):
             fault, subject = order[number % len(order)], subjects[int(random.integers(len(subjects)))]
-            after = int(random.integers(subject.epochs))
+            after = int(random.integers(1, subject.epochs))
             print(f"{number + 1:3}/{faults} {subject.name:14} {fault.name:36}", end=" ", flush=True)
             started = time.monotonic()
             problem, said = _strike(subject, fault, after, volume, expected[subject.name])
