@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyarrow.fs import FileType
-
 from eus_ray import store as layout
 from eus_ray.analysis.results import Results, read_study, read_table
 from eus_ray.analysis.score_table import SUFFIXES
-from eus_ray.config import UserError
 from eus_ray.store import Store
 
 REPORT = "report.html"
@@ -28,13 +25,15 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
     folder = Store(text)
     if text.lower().endswith(SUFFIXES) and not folder.exists(layout.STUDY):
         parent, _, name = folder.location.rpartition("/")
-        target = _empty(Store(out if out is not None else f"{parent}/{name.rsplit('.', 1)[0]}_report"))
+        target = Store(out if out is not None else f"{parent}/{name.rsplit('.', 1)[0]}_report")
+        target.check_unused()
         prefix, results = "", read_table(Store(parent), name)
     else:
         if out is None or Store(out).root == folder.path("report"):
             target, prefix = folder, "report/"
         else:
-            target, prefix = _empty(Store(out)), ""
+            target, prefix = Store(out), ""
+            target.check_unused()
         results = read_study(folder)
     files = report_files(results)
     target.write_frame(prefix + IMAGES, results.images)
@@ -56,11 +55,3 @@ def report_files(results: Results) -> dict[str, bytes]:
     for section in sections:
         files |= section.files
     return files | {REPORT: report_html(results, sections).encode()}
-
-
-def _empty(target: Store) -> Store:
-    if target.fs.get_file_info(target.root).type == FileType.File:
-        raise UserError(f"{target.location}: is a file; --out must name a folder")
-    if target.names():
-        raise UserError(f"{target.location}: has files already; name a new folder with --out, or empty this one")
-    return target

@@ -113,11 +113,10 @@ def plans(
         machines = Machines((node,) * nodes)
         alike = bool(node.gpus) == bool(here.gpus)
         probe = max((measure(study.for_model(arch)) for arch in study.models), key=_step_s) if alike else None
-    validated = 1 / study.search.inner_folds if study.search.protocol == "nested" else 0.0
     trials = study.search.trials * len(study.models)
     return [
         ("cv", plan_fixed(study, machines, len(study.models), probe, load_of(dataset))),
-        ("tune", plan_search(study, machines, trials, probe, load_of(dataset, validated))),
+        ("tune", plan_search(study, machines, trials, probe, load_of(dataset, searching=True))),
     ]
 
 

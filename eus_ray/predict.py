@@ -123,10 +123,10 @@ def _checked(
         sources = find_sources(places)
     except UserError as error:
         lines += error.lines
-    if "://" not in target.location and Path(target.root).is_file():
-        lines.append(f"{target.location}: is a file; --out must name a folder")
-    elif target.names():
-        lines.append(f"{target.location}: has files already; name a new folder with --out, or empty this one")
+    try:
+        target.check_unused()
+    except UserError as error:
+        lines += error.lines
     if trained is None or sources is None or lines:
         raise UserError(*lines)
     return trained, sources, target

@@ -181,9 +181,10 @@ def probe_of(study: Study, session: Session) -> Probe | None:
     return max(probes, key=lambda probe: probe.device_bytes)
 
 
-def load_of(dataset: Dataset, validated: float = 0.0) -> Load:
-    """Mean numbers of images; `validated` is the share of a fold's training images that its epochs are judged by."""
-    images, folds = len(dataset.frame), dataset.study.folds.count
+def load_of(dataset: Dataset, searching: bool = False) -> Load:
+    """Mean numbers of images; a nested search judges a fold's epochs by a share of its training images."""
+    images, folds, search = len(dataset.frame), dataset.study.folds.count, dataset.study.search
+    validated = 1 / search.inner_folds if searching and search.protocol == "nested" else 0.0
     training = images * (folds - 1) / folds
     return Load(round(training * (1 - validated)), round(training * validated))
 

@@ -101,8 +101,8 @@ def tune(
             listener.cells(model, trial, [], line)
         campaign = _Searches(run, [_search(run, model, start) for model, start in begin.items()], listener)
         if most := campaign.most():
-            validated = 1 / study.search.inner_folds if study.search.protocol == "nested" else 0.0
-            plan = plan_search(study, session.machines, most, probe_of(study, session), load_of(dataset, validated))
+            load = load_of(dataset, searching=True)
+            plan = plan_search(study, session.machines, most, probe_of(study, session), load)
             tell(listener, plan)
             run_campaign(campaign, campaign.runs, plan.workers, plan.at_once, most, session)
         winners = [task for search in campaign.searches if (task := search.winner()) is not None]

@@ -79,6 +79,13 @@ class Store:
         names = (info.path[len(self.root) + 1 :] for info in files)
         return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("."))
 
+    def check_unused(self) -> None:
+        """Raise `UserError` unless this is a folder, or the place for one, without any file, as results need it."""
+        if self.fs.get_file_info(self.root).type == pafs.FileType.File:
+            raise UserError(f"{self.location}: is a file; --out must name a folder")
+        if self.names():
+            raise UserError(f"{self.location}: has files already; name a new folder with --out, or empty this one")
+
     def read_bytes(self, name: str) -> bytes:
         with self.fs.open_input_stream(self.path(name)) as stream:
             return stream.read()
