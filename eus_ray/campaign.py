@@ -61,7 +61,7 @@ def run_campaign(
             scheduler=_Decide(),
             num_samples=most,
             max_concurrent_trials=at_once,
-            reuse_actors=workers.count == 1,
+            reuse_actors=True,
             trial_dirname_creator=_folder_name,
         ),
         run_config=tune.RunConfig(
@@ -69,7 +69,7 @@ def run_campaign(
             storage_path=str(session.scratch),
             verbose=0,
             callbacks=[_Ends()],
-            failure_config=tune.FailureConfig(max_failures=most_failures if workers.count == 1 else 0),
+            failure_config=tune.FailureConfig(max_failures=most_failures),
         ),
     )
     try:
@@ -129,7 +129,7 @@ class _Decide(FIFOScheduler):
 
 class _Ends(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self._ended(trial, "")
+        self._ended(trial, trial.last_result.get("broke", ""))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         path = Path(trial.error_file) if trial.error_file else None

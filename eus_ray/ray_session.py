@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default, 2 s, is waited for at each end of a run
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",  # for room; then it is asked for anew, by what nodes there are then
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # for the workers of a stopped trial to leave
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: folds finish their epoch and are saved
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else every trial's scores go to CSV, JSON and TensorBoard too
 }

@@ -1,29 +1,30 @@
 """A Tune trial: one cross-validation, with a group of workers or in the trial's own process.
 
-With several workers, Ray Train starts a worker group, and `FoldsToTune` sees all workers' reports and
-hands their sum to Tune. With one, Ray Train's local mode runs the folds in the trial's own process, a
-step at a time: no controller and no second placement group, and the next trial reuses the process.
-The folds do not know which it is.
+With several workers, Ray Train starts a worker group and controls it from the trial's process; `FoldsToTune`
+sees all workers' reports and hands their sum to Tune. With one, Ray Train's local mode runs the folds in the
+trial's own process, a step at a time: no second placement group. The folds do not know which it is.
+The next trial reuses the trial's process. A process that only waits for workers loads no PyTorch.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.train.torch
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.train import FailureConfig, Result, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, train_folds
 from eus_ray.machines import kind_resource
+from eus_ray.process_group import ProcessGroup
 from eus_ray.store import PARTS
-
-_A_WEEK_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class OneProcess(tune.Trainable):
             cells = next(self._steps, None)
 
         if not (self._steps is None and self._run.store.stop_is_wanted(self._run.token)):
-            ray.train.torch.TorchTrainer(train, scaling_config=ScalingConfig(num_workers=0)).fit()
+            FoldsTrainer(train, scaling_config=ScalingConfig(num_workers=0)).fit()
         if cells:
             return {"cells": cells, "note": "", "done": False}
         finish(self._run)
@@ -95,7 +96,10 @@ class OneProcess(tune.Trainable):
 
 
 def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], workers: Workers, scratch: Path) -> None:
-    """A cross-validation by several workers, from wherever its fold files are to its end."""
+    """A cross-validation by several workers, from wherever its fold files are to its end.
+
+    Where a worker dies Ray Train starts the group anew; where this process dies, as with its node, Tune does.
+    """
     run = chosen(runs, config)
     elastic = workers.least < workers.count
     trainer = FoldsTrainer(
@@ -106,7 +110,7 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
             use_gpu=workers.gpus > 0,
             resources_per_worker=workers.resources,
         ),
-        torch_config=ray.train.torch.TorchConfig(backend=_backend(workers), timeout_s=_A_WEEK_S),
+        backend_config=ProcessGroup(_backend(workers)),
         run_config=RunConfig(
             name=f"{run.model}-{run.trial}-{run.token[:8]}",
             storage_path=str(scratch / "train"),
@@ -114,8 +118,12 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
             failure_config=FailureConfig(max_failures=run.study.run.max_failures),
         ),
     )
-    if not run.store.stop_is_wanted(run.token):
-        trainer.fit()
+    try:
+        if not run.store.stop_is_wanted(run.token):
+            trainer.fit()
+    except TrainingFailedError as error:  # again and again: Tune need not try too
+        tune.report({"cells": [], "note": "", "broke": str(error)})
+        return
     finish(run)
 
 
@@ -140,27 +148,39 @@ def finish(run: CrossValidation) -> None:
         run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds, tables)
 
 
-class FoldsTrainer(ray.train.torch.TorchTrainer):
-    """Ray's trainer less what only Ray Data needs: a process that every group of workers would wait for."""
+class FoldsTrainer(DataParallelTrainer):
+    """Ray's trainer with fewer processes for a group of workers to wait for.
 
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
-
-
-class FoldsToTune(TuneReportCallback):
-    """Adds up what all workers report, and tells Tune about the cross-validation as a whole.
-
-    Ray's own callback forwards rank 0 alone.
+    Without what only Ray Data needs, and with the controller in the trial's process, not in one of its own that would
+    send the reports back through a third.
     """
 
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()
+        self._cleaner = next(each for each in callbacks if isinstance(each, PlacementGroupCleanerCallback))
+        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Result:
+        controller = TrainController(**parts)
+        try:
+            asyncio.run(controller.run())
+        finally:  # where Tune stops the trial, its report raises SystemExit, and the next trial gets this process
+            if not controller.get_state().is_terminal():
+                if (group := controller.get_worker_group()) is not None:
+                    group.abort()
+                self._cleaner.before_controller_abort()
+        return controller.get_result()
+
+
+class FoldsToTune(UserCallback):
+    """Adds up what all workers report, and tells Tune about the cross-validation as a whole."""
+
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        cells = [cell for worker in metrics for cell in worker["cells"]]
-        super().after_report(run_context, [{"cells": cells, "note": ""}], None)
+        tune.report({"cells": [cell for worker in metrics for cell in worker["cells"]], "note": ""})
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         lost = "; ".join(f"worker {rank}: {_last_line(error)}" for rank, error in worker_exceptions.items())
-        super().after_report(run_context, [{"cells": [], "note": f"lost {lost}"}], None)
+        tune.report({"cells": [], "note": f"lost {lost}"})
 
 
 def _last_line(error: Exception) -> str:
