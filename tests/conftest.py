@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes of tests share the 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before those who read the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a Ray session or a file's fixtures runs in one process; the longest, those with Ray, begin first."""
     for item in items:
@@ -42,8 +44,16 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[object]:
-    """One local Ray cluster for all tests that need it; commands run in this process join it."""
+    """One local Ray cluster for all tests that need it; commands run in this process join it.
+
+    Its agent, which takes jobs, listens on a port of its own: where the usual one is taken, as by another test's
+    cluster, Ray goes on without.
+    """
+    import ray._private.parameter as parameter
+
     from eus_ray.ray_session import session
 
-    with session(num_cpus=2) as cluster:
-        yield cluster
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(parameter, "RayParams", partial(parameter.RayParams, dashboard_agent_listen_port=0))
+        with session(num_cpus=2) as cluster:
+            yield cluster
