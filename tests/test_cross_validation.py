@@ -149,8 +149,11 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize(("workers", "process_name"), [(1, "ResourceTrainable"), (2, "RayTrainWorker")])
-def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(
+@pytest.mark.parametrize(
+    ("workers", "process_name"),
+    [(1, "ResourceTrainable"), (2, "RayTrainWorker"), (2, "ImplicitFunc")],  # the last controls the group
+)
+def test_a_killed_process_is_replaced_and_the_tables_are_the_same(
     phantom: Path, tmp_path: Path, workers: int, process_name: str
 ) -> None:
     options = (f"run.workers={workers}", "train.epochs=8", "data.image_size=64", "model.width=8")
@@ -172,53 +175,48 @@ def test_a_killed_worker_is_replaced_and_the_tables_are_the_same(
     assert killed
     assert outcome.states == {"unet": "complete"}
     assert_same(tables(folder), expected)
-    if workers > 1:
+    if process_name == "RayTrainWorker":
         assert "lost worker" in (folder / "logs/unet_trial-0.log").read_text()
     groups = ray.util.placement_group_table
     wait_until(lambda: all(group["state"] == "REMOVED" for group in groups().values()), groups)
 
 
-@pytest.fixture(scope="module")
-def slow_study(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, pd.DataFrame]]:
-    """A study file whose run is long enough to be interrupted, and its tables when it is not."""
-    study = light_study(phantom, "run.workers=2", "train.epochs=10", "data.image_size=64", "model.width=8")
-    path = tmp_path_factory.mktemp("slow") / "study.toml"
-    path.write_text(study_toml(study))
-    return path, serial(study, "unet")
-
-
-@pytest.mark.parametrize("what", ["driver", "everything", "interrupt"])
-def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(
-    slow_study: tuple[Path, dict[str, pd.DataFrame]], tmp_path: Path, what: str
-) -> None:
-    study_file, expected = slow_study
-    folder, scratch = tmp_path / "study", tmp_path / "scratch"
+@pytest.mark.slow
+def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(phantom: Path, tmp_path: Path) -> None:
+    """Ctrl-C, then kill -9 of the driver, then of all its processes, each in mid-run and followed by `--resume`."""
+    study = light_study(phantom, "run.workers=2", "train.epochs=24", "data.image_size=64", "model.width=8")
+    study_file, folder, scratch = tmp_path / "study.toml", tmp_path / "study", tmp_path / "scratch"
+    study_file.write_text(study_toml(study))
     scratch.mkdir()
     command = [sys.executable, "-m", "eus_ray.cli", "cv", str(study_file), "--out", str(folder)]
     mark = uuid.uuid4().hex
     # Ray's agents look for their lost server for a minute before they leave; not so long here
     patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
     environment = {**os.environ, **patience, "TMPDIR": str(scratch), "EUS_RAY_TEST": mark}
-    run = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
-    wait_until(lambda: epochs_done(folder) >= 2 or run.poll() is not None)
-    assert run.poll() is None, run.stderr and run.stderr.read()
-    if what == "interrupt":
-        run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=120) == 130
-    else:
-        for victim in [psutil.Process(run.pid)] if what == "driver" else marked(mark):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-        run.wait(timeout=30)
-    done = epochs_done(folder)
-    assert 0 < done < 50, "it was meant to be stopped in mid-run"
-    resumed = subprocess.Popen([*command, "--resume"], env=environment, stderr=subprocess.PIPE, text=True)
-    _, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
-    assert_same(tables(folder), expected)
+    pids = []
+    for what in ("interrupt", "driver", "everything"):
+        before = epochs_done(folder)
+        run = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+        wait_until(lambda run=run, before=before: epochs_done(folder) >= before + 2 or run.poll() is not None)
+        assert run.poll() is None, run.stderr and run.stderr.read()
+        if what == "interrupt":
+            run.send_signal(signal.SIGINT)
+            assert run.wait(timeout=120) == 130
+            command.append("--resume")
+        else:
+            for victim in [psutil.Process(run.pid)] if what == "driver" else marked(mark):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            run.wait(timeout=30)
+        assert before < epochs_done(folder) < 5 * 24, "it was meant to be stopped in mid-run"
+        pids.append(run.pid)
+    last = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    _, errors = last.communicate(timeout=300)
+    assert last.returncode == 0, errors
+    assert_same(tables(folder), serial(study, "unet"))
     wait_until(lambda: not marked(mark), lambda: [name_of(process) for process in marked(mark)])
     assert list(scratch.iterdir()) == []
-    for pid in (run.pid, resumed.pid):  # the test's own path is too long for Ray's sockets
+    for pid in (*pids, last.pid):  # the test's own path is too long for Ray's sockets
         assert not list(Path("/tmp").glob(f"eus-{pid}-*"))
     assert not list(folder.rglob(".*"))
 

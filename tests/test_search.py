@@ -102,7 +102,7 @@ def test_a_search_begins_with_the_best_of_another(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    path = str(study_file(phantom, tmp_path, "search.scheduler=none"))
+    path = str(study_file(phantom, tmp_path, "search.scheduler=none", "run.workers=1"))
     assert main(["tune", path, "--out", str(first)]) == 0
     rows = read_trials(Store(first)).query("kind == 'trial'")
     assert main(["tune", path, "--out", str(second), "--from", str(first), "--trials", "2"]) == 0
@@ -121,7 +121,8 @@ Search = tuple[Path, dict[str, pd.DataFrame], pd.DataFrame]
 def unbroken(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Search:
     """A study file of a search long enough to be killed, and its tables when it is not."""
     folder = tmp_path_factory.mktemp("unbroken")
-    path = study_file(phantom, folder, "search.concurrent=1", "train.epochs=6", "data.image_size=64", "search.trials=5")
+    options = ("search.concurrent=1", "search.trials=5", "run.workers=1", "train.epochs=6", "data.image_size=64")
+    path = study_file(phantom, folder, *options)
     subprocess.run([sys.executable, "-m", "eus_ray.cli", "tune", str(path), "--out", str(folder / "study")], check=True)
     return path, tables(folder / "study"), read_trials(Store(folder / "study"))
 

@@ -50,7 +50,7 @@ class DAFModule(nn.Module):
         self.merge = FeatureConv(2 * width, width, kernel_size=1)
 
     def forward(self, slf: Tensor, mlf: Tensor) -> Tensor:
-        attention = self.weigh(torch.cat([slf, mlf], dim=1)).softmax(dim=1)
+        attention = _softmax_over_channels(self.weigh(torch.cat([slf, mlf], dim=1)))
         return self.merge(torch.cat([attention * mlf, slf], dim=1))
 
 
@@ -93,6 +93,13 @@ class DAFNet(SegmentationNetwork):
         si = torch.cat([head(af) for head, af in zip(self.si_heads, afs, strict=True)], dim=1)
         slf = torch.cat([head(x) for head, x in zip(self.slf_heads, slfs, strict=True)], dim=1)
         return Outputs(si=_resize(si, image.shape[-2:]), slf=_resize(slf, image.shape[-2:]))
+
+
+def _softmax_over_channels(x: Tensor) -> Tensor:
+    """Softmax of `(N, C, H, W)` over C. PyTorch's own leaves `channels_last`, and all that follows would be copied."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).softmax(dim=-1).permute(0, 3, 1, 2)
+    return x.softmax(dim=1)
 
 
 def _resize(x: Tensor, size: torch.Size) -> Tensor:

@@ -31,7 +31,7 @@ schedule = "one_cycle"
 epochs = {epochs}
 batch_size = 16
 [run]
-workers = 5
+workers = 3
 """
 
 

@@ -106,3 +106,18 @@ def test_uniform_stays_finite_at_the_papers_size() -> None:
 def test_odd_sizes_of_the_last_level_and_any_decoder_width(decoder_width: int) -> None:
     model = build_model(SMALL.model_copy(update={"decoder_width": decoder_width}), seed=0)
     assert predict(model, images(1, 112, 80)).si.shape == (1, 4, 112, 80)
+
+
+def test_channels_last_gives_the_same_numbers_and_lasts() -> None:
+    """A layer that left the memory format would have all that follows copied."""
+    slf, mlf = torch.randn(2, 2, 8, 16, 16).unbind()
+    module = DAFModule(8).eval()
+    expected = module(slf, mlf)
+    last = torch.channels_last
+    seen = []
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=last)))
+    attended = module.to(memory_format=last)(slf.contiguous(memory_format=last), mlf.contiguous(memory_format=last))
+    torch.testing.assert_close(attended, expected)
+    assert seen == [True] * 4
