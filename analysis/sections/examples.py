@@ -44,12 +44,10 @@ def build(results: Results) -> Section | None:
         + ", ".join(f"{model_label(model)} {scores[model, image_id]:.2f}" for model in results.models)
         for image_id, name in chosen.items()
     )
-    body = render(
-        "figure.html",
-        src=photo_uri(drawn["figures/examples.png"]),
-        alt=f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
-        caption="Images from the highest to the lowest DSC, averaged over the models, of those that show a lesion, "
+    picture = {
+        "src": photo_uri(drawn["figures/examples.png"]),
+        "alt": f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
+        "caption": "Images from the highest to the lowest DSC, averaged over the models, of those that show a lesion, "
         "chosen by their rank alone. White: truth; numbers: DSC.",
-        wide=True,
-    )
-    return Section(40, "examples", "Examples", body, drawn)
+    }
+    return Section(40, "examples", "Examples", render("picture.html", picture=picture), drawn)

@@ -28,11 +28,12 @@ def build(results: Results) -> Section | None:
             for model, mine in curves.groupby("model", sort=False)
         )
     ]
-    body = render(
-        "figure.html",
-        src=data_uri(drawn["figures/learning_curves.svg"], "image/svg+xml"),
-        alt=f"Loss by epoch, one line a fold. Mean training loss over folds, first to last epoch. {'; '.join(words)}.",
-        caption="Loss of each fold by epoch, in training"
+    picture = {
+        "src": data_uri(drawn["figures/learning_curves.svg"], "image/svg+xml"),
+        "alt": "Loss by epoch, one line a fold. Mean training loss over folds, first to last epoch. "
+        + "; ".join(words)
+        + ".",
+        "caption": "Loss of each fold by epoch, in training"
         + (" and on the validation images" if "validation" in splits else "")
         + (
             "; diamonds: loss on the fold’s test images, with the weights that were tested. Training losses are of "
@@ -42,6 +43,5 @@ def build(results: Results) -> Section | None:
         )
         + " A loss that adds up more outputs is larger: compare shapes, not heights, between models."
         + (" Of a nested estimate, each fold’s line is of the setting that it chose." if nested else ""),
-        wide=True,
-    )
-    return Section(30, "learning", "Learning curves", body, drawn)
+    }
+    return Section(30, "learning", "Learning curves", render("picture.html", picture=picture), drawn)
