@@ -321,9 +321,9 @@ class Fold:
                     value = torch.empty_like(parameter).copy_(value)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        scaler = {name: value.item() for name, value in below("scaler/", tensors).items()}
-        if scaler:
-            self.scaler.load_state_dict({**scaler, "_growth_tracker": int(scaler["_growth_tracker"])})
+        if scaler := {name: value.item() for name, value in below("scaler/", tensors).items()}:
+            whole = {name: int(scaler[name]) for name in ("growth_interval", "_growth_tracker")}
+            self.scaler.load_state_dict({**scaler, **whole})
         self.epoch = int(metadata["epoch"])
         self.best_epoch, self.best_value = int(metadata["best_epoch"]), float(metadata["best_value"])
         if "rows" in tensors:

@@ -6,10 +6,12 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +280,9 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     environment |= {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     ports = Ports(23000, 23199)
     options = ["--head", f"--port={ports.first}", "--num-cpus=2", *ports.head, *ports.every_node, "--block"]
+    # a job joins the cluster that this folder names: in Ray's usual one any other that starts writes its address
+    temporary = tempfile.mkdtemp(prefix="eus-test-", dir="/tmp")  # short: Ray puts sockets in it
+    options.append(f"--temp-dir={temporary}")
     with (tmp_path / "ray.log").open("w") as log:
         process = subprocess.Popen(
             [str(programs / "ray"), "start", *options], env=environment, stdout=log, stderr=log, start_new_session=True
@@ -287,6 +292,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     finally:
         process.terminate()
         process.wait(60)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @pytest.mark.ray
