@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eus_ray.config import Study, UserError
@@ -14,6 +15,8 @@ _MEMORY_SHARE = 0.9
 _CONTEXT_BYTES = 1 << 30
 """What a process takes of a GPU before it computes anything."""
 _MOST_LOADERS = 8
+_WORTH_IT = 1.15
+"""Folds share a GPU where they are done so many times as soon: each is one more process to start."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def plan_fixed(
 
     Raises `UserError` where what the study asks for is more than the machines have.
     """
-    workers, room, warnings = _workers(study, machines, study.folds.count, probe)
+    workers, room, warnings = _workers(study, machines, study.folds.count, 1, probe)
     at_once = max(1, min(room, count))
     side = "" if count == 1 else f", {at_once} of {count} architectures at a time"
     text = f"{_describe(study, workers)}, {study.run.order_of('abreast')}{side}"
@@ -60,7 +63,7 @@ def plan_search(
 
     Raises `UserError` where what the study asks for is more than the machines have.
     """
-    workers, room, warnings = _workers(study, machines, 1, probe)
+    workers, room, warnings = _workers(study, machines, 1, trials, probe)
     wanted = room if study.search.concurrent == "auto" else study.search.concurrent
     at_once = max(1, min(room, wanted, trials))
     text = f"{_describe(study, workers)}, {at_once} trial{'s' * (at_once > 1)} at once"
@@ -75,31 +78,36 @@ def plan_search(
     return Plan(workers, at_once, text, tuple(warnings), seconds)
 
 
-def _workers(study: Study, machines: Machines, wanted: int, probe: Probe | None) -> tuple[Workers, int, list[str]]:
+def _workers(
+    study: Study, machines: Machines, wanted: int, side_by_side: int, probe: Probe | None
+) -> tuple[Workers, int, list[str]]:
     """The workers of a cross-validation that trains `wanted` folds at once unless the study says how many, how many
-    such cross-validations there is room for, and what a person should know."""
+    such cross-validations there is room for, up to `side_by_side`, and what a person should know."""
     run, folds = study.run, study.folds.count
     if machines.cpus <= 0:
         raise UserError(
             "the cluster has no CPU for workers; start it with some (ray start --num-cpus), or join another"
         )
     warnings: list[str] = []
-    gpus = _gpus_of_a_fold(study, machines, wanted, probe, warnings)
+    gpus = _gpus_of_a_fold(study, machines, wanted * side_by_side, probe, warnings)
     machines, kind = _one_kind(study, machines, gpus, wanted, warnings)
     team = max(1, round(gpus)) if gpus > 1 else 1
     each = 1.0 if team > 1 else gpus
-    most = machines.room(_ANY_CPU, each) // team if gpus else int(machines.cpus / run.threads_per_fold)
+    cores = machines.cpus / run.threads_per_fold
+    most = machines.room(_ANY_CPU, each) // team if gpus else int(cores)
     places = min(run.workers if run.workers != "auto" else max(1, min(wanted, most)), folds)
     if gpus and places > most:
         raise UserError(
             f"run.workers is {places} with {gpus:g} GPUs a fold, and the cluster has {machines.gpus:g} GPUs; "
             "lower run.workers or run.gpus_per_fold"
         )
-    if run.workers == "auto" and 1 < places < folds and folds % places:
+    if run.workers == "auto" and 1 < places < folds and folds % places and (places == most or gpus >= 1):
         rounds = -(-folds // places)
+        better = _places(wanted, wanted, places, lambda active: active / cores) if not gpus else places
+        cure = f"; run.workers = {better} would share the cores and end sooner" if better > places else ""
         warnings.append(
             f"{folds} folds on {places} workers take {rounds} rounds, and the last one leaves "
-            f"{places * rounds - folds} of them idle"
+            f"{places * rounds - folds} of them idle{cure}"
         )
     count = places * team
     # more workers than cores share them: each then asks Ray for a part of one
@@ -124,17 +132,47 @@ def _gpus_of_a_fold(study: Study, machines: Machines, wanted: int, probe: Probe 
         return 0.0
     if probe is None or not probe.of_bytes or machines.gpus >= wanted:
         return 1.0
+    devices, busy = int(machines.gpus), max(probe.busy, 0.01)
     by_memory = int(_MEMORY_SHARE * probe.of_bytes / (probe.device_bytes + _CONTEXT_BYTES))
-    by_time = int(1 / max(probe.busy, 0.01))
-    packed = max(1, min(by_memory, by_time, -(-wanted // int(machines.gpus))))
+    at_once = _places(wanted, devices * max(1, by_memory), devices, lambda active: -(-active // devices) * busy)
+    packed = -(-at_once // devices)
     if packed == 1:
         why = (
-            f"a fold fills {probe.busy:.0%} of a GPU's time"
-            if by_time <= by_memory
-            else f"a fold takes {probe.device_bytes >> 20} MiB of {probe.of_bytes >> 20}"
+            f"a fold takes {probe.device_bytes >> 20} MiB of {probe.of_bytes >> 20}"
+            if by_memory < 2
+            else f"a fold fills {probe.busy:.0%} of a GPU's time"
         )
-        warnings.append(f"several folds a GPU would lose time: {why}")
+        warnings.append(f"several folds a GPU would gain little: {why}")
     return math.floor(1000 / packed) / 1000
+
+
+def _places(folds: int, most: int, apart: int, crowding: Callable[[int], float]) -> int:
+    """How many of `folds` to train at once, up to `most`: soonest done, and the fewest that are.
+
+    `apart` of them have a core or a GPU each. As many it stays where more would hardly be sooner.
+    """
+    counts = range(1, min(folds, most) + 1)
+    duration = {places: epoch_of_folds(folds, places, crowding) for places in counts}
+    best, plain = min(duration.values()), max(1, min(apart, len(duration)))
+    if duration[plain] <= _WORTH_IT * best:
+        return plain
+    return next(places for places in counts if duration[places] <= 1.05 * best)
+
+
+def epoch_of_folds(folds: int, places: int, crowding: Callable[[int], float]) -> float:
+    """How long `folds` folds take for an epoch, one alone taking 1, when `places` are trained at once.
+
+    They are dealt out evenly, and all active ones slow down alike: to `crowding(active)` times, where that is over 1.
+
+    >>> epoch_of_folds(5, 2, lambda active: active / 2), epoch_of_folds(5, 3, lambda active: active / 2)
+    (3.0, 2.5)
+    """
+    loads = [len(range(place, folds, places)) for place in range(places)]
+    duration, done = 0.0, 0
+    for load in sorted(set(loads)):
+        duration += (load - done) * max(1.0, crowding(sum(other >= load for other in loads)))
+        done = load
+    return duration
 
 
 def _packing_warnings(asked: float, probe: Probe) -> list[str]:
@@ -198,12 +236,15 @@ def _seconds(
     batch, epochs = study.train.batch_size, study.train.stop_after or study.train.epochs
     steps = math.ceil(load.training_images / (batch * workers.team_size))
     epoch_s = steps * probe.step_s + math.ceil(load.scored_images / batch) * probe.score_s
-    if workers.gpus:
-        crowding = max(1.0, probe.busy / workers.gpus) if workers.gpus < 1 else 1.0
-    else:
-        crowding = max(1.0, workers.places * at_once * study.run.threads_per_fold / machines.cpus)
-    rounds = math.ceil(study.folds.count / workers.places) * math.ceil(count / at_once)
-    return rounds * epochs * epoch_s * crowding
+
+    def crowding(active: int) -> float:
+        if not workers.gpus:
+            return active * at_once * study.run.threads_per_fold / machines.cpus
+        on_one = min(int(1 / workers.gpus), -(-active * at_once // max(1, int(machines.gpus))))
+        return on_one * probe.busy if workers.gpus < 1 else 1.0
+
+    epoch_of_all = epoch_of_folds(study.folds.count, workers.places, crowding) * math.ceil(count / at_once)
+    return epoch_of_all * epochs * epoch_s
 
 
 def _describe(study: Study, workers: Workers) -> str:

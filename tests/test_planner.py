@@ -114,14 +114,36 @@ def test_memory_limits_how_many_folds_share_a_gpu() -> None:
     assert "leaves 1 of them idle" in plan.warnings[0]
 
 
+def test_folds_share_a_gpu_where_they_are_done_sooner() -> None:
+    """One that fills 60 % of it: alone 5 epochs; 2 at once 2 x 1.2 + 1; 3 at once 1.8 + 1.2 = 3.0, as all 5 at once."""
+    assert plan_fixed(study(), cluster(16, 1), 1, probe(busy=0.6)).workers.count == 3
+    settings, load = study("train.epochs=10", "train.batch_size=16"), Load(100, 20)
+    plan = plan_fixed(settings, cluster(16, 1), 1, probe(busy=0.6), load)
+    assert plan.seconds == pytest.approx(3.0 * 10 * 3.9)
+    search = plan_search(settings, cluster(16, 1), 20, probe(busy=0.3, gib=1), load)
+    assert (search.workers.count, search.workers.gpus, search.at_once) == (1, 0.25, 4)
+    assert search.seconds == pytest.approx(5 * 5 * 10 * 3.9 * 1.2), "5 folds, 5 rounds of 4 trials, a fifth too many"
+
+
 def test_packing_that_loses_is_said() -> None:
-    alone = plan_fixed(study(), cluster(16, 1), 1, probe(busy=0.8))
+    alone = plan_fixed(study(), cluster(16, 1), 1, probe(busy=0.9))
     assert alone.workers.gpus == 1
-    assert alone.warnings == ("several folds a GPU would lose time: a fold fills 80% of a GPU's time",)
+    assert alone.warnings == ("several folds a GPU would gain little: a fold fills 90% of a GPU's time",)
+    large = plan_fixed(study(), cluster(16, 1), 1, probe(busy=0.3, gib=40))
+    assert large.workers.gpus == 1
+    assert "a fold takes 40960 MiB of 81920" in large.warnings[0]
     forced = plan_fixed(study("run.gpus_per_fold=0.25"), cluster(16, 1), 1, probe(busy=0.8, gib=30))
     assert forced.workers.gpus == 0.25
     assert "4 folds a GPU may not fit: each takes about 31744 MiB of 81920" in forced.warnings
     assert any("will take turns: one alone fills 80% of its time" in line for line in forced.warnings)
+
+
+def test_workers_that_idle_are_said_and_how_many_would_not() -> None:
+    (line,) = plan_fixed(study(), cluster(2), 1).warnings
+    assert "5 folds on 2 workers take 3 rounds, and the last one leaves 1 of them idle; run.workers = 3" in line
+    (line,) = plan_fixed(study(), cluster(24, 3), 1).warnings
+    assert "5 folds on 3 workers take 2 rounds, and the last one leaves 1 of them idle" in line
+    assert "run.workers" not in line, "a fold fills its GPU"
 
 
 def test_folds_that_wait_for_each_other_take_gpus_of_one_kind() -> None:
