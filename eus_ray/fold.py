@@ -20,7 +20,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from eus_ray.batches import Batches, Pair
 from eus_ray.checkpoint import below, pack, unpack
 from eus_ray.config import Study, flat
 from eus_ray.data.arrays import to_original_grid
@@ -112,6 +113,8 @@ class Fold:
         self.precision = precision_for(study.train.precision, device)
         self.optimizer = optimizer_for(study.optim, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        # on a CPU, threads that load would only take turns with the arithmetic
+        self._loaders = None if device.type == "cpu" else ThreadPoolExecutor(_given_cpus())
         self._local = threading.local()
         if state is not None:
             self._load_state(state)
@@ -132,18 +135,22 @@ class Fold:
         groups = [batches[first : first + train.accumulate] for first in range(0, len(batches), train.accumulate)]
         first_rate = learning_rate(self.study.optim, self.epoch, 0, len(groups), train.epochs)
         total_loss, total_dsc = torch.zeros(2, dtype=torch.float64, device=self.device)
+        shares, counts_of_shares = self.team.shares(batches) if self.team else (batches, list(map(len, batches)))
+        loaded = Batches(shares, self._augmented, self._loaders)
+        turns = zip(loaded, counts_of_shares, strict=True)
         self.model.train()
-        loaded = self._load(batches)
         for step, group in enumerate(groups):
             rate = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
             for options in self.optimizer.param_groups:
                 options["lr"] = rate
             self.optimizer.zero_grad(set_to_none=True)
             images_in_step = sum(map(len, group))
-            for place, (image, truth, counted) in enumerate(itertools.islice(loaded, len(group)), start=1):
+            for place, (pairs, counted) in enumerate(itertools.islice(turns, len(group)), start=1):
+                image, truth = self._to_device(pairs)
                 with self._exchange(last=place == len(group)):
                     outputs = forward(self._forward, image, self.precision)
                     loss = segmentation_loss(outputs, truth, self.study.loss)
+                    loaded.ahead()
                     # the mean over the images of the step, however they are cut into batches and shares;
                     # a team's gradients are averaged, and their sum is wanted
                     weight = counted / images_in_step * (self.team.size if self.team else 1)
@@ -172,34 +179,16 @@ class Fold:
             return nullcontext()
         return self._forward.no_sync()
 
-    def _load(self, whole: list[Index]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-        """Augmented batches: images `(B, 1, S, S)` in [0, 1] and truths, on the device, and how many images count.
-
-        On a GPU, threads prepare the next batches while it computes; on a CPU they would only take turns with the
-        arithmetic. Which thread prepares an image changes nothing in it.
-        """
-        batches, counted = self.team.shares(whole) if self.team else (whole, [len(batch) for batch in whole])
-        if self.device.type == "cpu":
-            for rows, number in zip(batches, counted, strict=True):
-                yield *self._to_device([self._augmented(int(row)) for row in rows]), number
-            return
-        with ThreadPoolExecutor(_given_cpus()) as pool:
-            ahead = [[pool.submit(self._augmented, int(row)) for row in rows] for rows in batches[:2]]
-            for number in range(len(batches)):
-                if number + 2 < len(batches):
-                    ahead.append([pool.submit(self._augmented, int(row)) for row in batches[number + 2]])
-                yield *self._to_device([future.result() for future in ahead.pop(0)]), counted[number]
-
-    def _augmented(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    def _augmented(self, row: int) -> Pair:
+        """Image and mask for this epoch. Which thread prepares them changes nothing in them."""
         if not hasattr(self._local, "augment"):
             self._local.augment = Augmenter(self.study.augment)  # one a thread: it holds a generator
         seed = self._seed("augment", self.epoch, self.data.image_ids[row])
         image, mask = self._local.augment(self.data.images[row], self.data.masks[row], seed)
         return image, mask
 
-    def _to_device(
-        self, pairs: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _to_device(self, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images `(B, 1, S, S)` in [0, 1] and truths of that shape."""
         image = as_input(np.stack([image for image, _ in pairs]), self.device, self.study.train.channels_last)
         truth = torch.from_numpy(np.stack([mask for _, mask in pairs])[:, None])
         if self.device.type == "cuda":

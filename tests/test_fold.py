@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -280,3 +281,13 @@ def test_seeds_depend_on_every_part_and_settings_on_every_field() -> None:
     assert settings_digest(study(arch="attention_unet")) != base
     for unrelated in ("run.workers=3", "run.order=by_fold", "data.manifest=elsewhere.csv", "data.duplicates=warn"):
         assert settings_digest(study(unrelated)) == base
+
+
+def test_threads_that_load_change_no_number() -> None:
+    settings, data = study("train.epochs=3"), fold_data()
+    alone, threaded = Fold(settings, data, CPU), Fold(settings, data, CPU)
+    with ThreadPoolExecutor(3) as threaded._loaders:
+        for _ in range(3):
+            one, other = alone.train_epoch(), threaded.train_epoch()
+            assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert alone.state() == threaded.state()
