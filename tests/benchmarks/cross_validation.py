@@ -31,8 +31,11 @@ schedule = "one_cycle"
 epochs = {epochs}
 batch_size = 16
 [run]
-workers = 3
+workers = 1
+threads_per_fold = 2
 """
+"""The loop's two threads too: three workers that share two cores take each other's caches, 25 s of a core a fold and
+epoch where one with two threads takes 24, and a group of workers takes 15 s longer to start."""
 
 
 def run(full: bool) -> None:
