@@ -23,6 +23,8 @@ _PRUNED, _BELIEVED = "#8593a0", "#a34700"
 _FAR = 2.0
 """Values so many quartile distances below the lower quartile are drawn at the foot, so that the others part."""
 _LONGEST = 14
+_TITLE_FITS = 21
+"""Characters of a panel's title that have room at full size."""
 _RING: dict[str, Any] = {"mfc": "none", "mec": style.INK, "ms": 8.5, "mew": 0.9}
 """Around the dot of a trial that has a name."""
 
@@ -128,7 +130,7 @@ def slices(search: Search, colour: str) -> Figure:
             if chosen:
                 here = (search.trials["trial"] == chosen["trial"]).to_numpy()
                 axes.plot(places[here], [chosen["value"]], "o", **_RING)
-            axes.set_title(dimension.name, fontsize=7.5)
+            axes.set_title(dimension.name, fontsize=min(7.5, 7.5 * _TITLE_FITS / len(dimension.name)))
         for axes in panels.flat[len(drawn) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:

@@ -93,12 +93,14 @@ def fair_value(standing: Standing, best: Standing | None) -> float:
     """What a trial's criterion would be if its other folds were as they are for the best complete trial.
 
     The criterion of its finished folds, plus what the best trial's criterion over all folds is above the
-    one over these folds. Where no fold is finished, those count that have a score. Without a best trial:
-    its own criterion; without any score: NaN.
+    one over these folds, and within [0, 1] as all criteria are. Where no fold is finished, those count that
+    have a score. Without a best trial: its own criterion; without any score: NaN.
     """
     folds = standing.finished if standing.finished.any() else ~np.isnan(standing.scores).all(axis=1)
     value = criterion(standing.scores[folds])
-    return value if best is None else value + criterion(best.scores) - criterion(best.scores[folds])
+    if best is None:
+        return value
+    return float(np.clip(value + criterion(best.scores) - criterion(best.scores[folds]), 0.0, 1.0))
 
 
 class Never:

@@ -240,6 +240,14 @@ def test_an_easy_first_fold_is_no_merit() -> None:
     assert fair_value(best, best) == pytest.approx(0.7)
 
 
+def test_a_fair_value_is_one_that_a_criterion_can_have() -> None:
+    """.1 in a fold that is easy by .2 would be -.1 over both."""
+    best = standing([0.9, 0.9], [0.5, 0.5])
+    assert fair_value(standing([0.1, 0.1], [0.0, 0.0], finished=1), best) == 0.0
+    hard = standing([0.3, 0.3], [0.9, 0.9])
+    assert fair_value(standing([0.9, 0.9], [0.0, 0.0], finished=1), hard) == 1.0
+
+
 def test_a_trial_without_a_finished_fold_is_worth_its_scores_so_far() -> None:
     so_far = Standing(np.array([3, 3]), np.array([False, False]), np.array([[0.4], [0.2]]))
     assert fair_value(so_far, None) == pytest.approx(0.3)
