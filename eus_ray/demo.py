@@ -15,7 +15,7 @@ from eus_ray.ray_session import session
 from eus_ray.runs import Outcome
 from eus_ray.study_file import load_study
 
-PATIENTS, IMAGES, SIZE = 36, 80, 80
+PATIENTS, IMAGES, SIZE = 40, 80, 80
 
 STUDY = f"""\
 # Light networks on small images: minutes on a laptop. `--preset paper` has the paper's own settings.
