@@ -71,8 +71,10 @@ class TensorBoard:
 
         if (key, fold) not in self._writers:
             folder = self._folder / key[0] / f"trial-{key[1]}" / f"fold-{fold}"
-            # epochs that were trained again after an interruption take the place of those from before
-            self._writers[key, fold] = SummaryWriter(str(folder), purge_step=epoch)
+            # epochs that were trained again after an interruption take the place of those from before; the file's own
+            # name has whole seconds only, and within one a second file would take the place of the first
+            suffix = f".{time.time_ns()}"
+            self._writers[key, fold] = SummaryWriter(str(folder), purge_step=epoch, filename_suffix=suffix)
         return self._writers[key, fold]
 
     def state(self, key: Key, row: Mapping[str, Any]) -> None:
