@@ -101,7 +101,7 @@ def _workers(
             f"run.workers is {places} with {gpus:g} GPUs a fold, and the cluster has {machines.gpus:g} GPUs; "
             "lower run.workers or run.gpus_per_fold"
         )
-    if run.workers == "auto" and 1 < places < folds and folds % places and (places == most or gpus >= 1):
+    if run.workers == "auto" and 1 < places < folds and folds % places:
         rounds = -(-folds // places)
         better = _places(wanted, wanted, places, lambda active: active / cores) if not gpus else places
         cure = f"; run.workers = {better} would share the cores and end sooner" if better > places else ""
