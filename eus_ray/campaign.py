@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from eus_ray.cross_validation import CrossValidation
 from eus_ray.ray_session import Session
-from eus_ray.trial import Workers, trainable
+from eus_ray.trial import Workers, free, group_name, trainable
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def run_campaign(
 ) -> None:
     """Run a campaign of at most `most` trials to its end, `at_once` of them side by side."""
     _CURRENT.campaign, _CURRENT.fault = campaign, None
+    _CURRENT.token = next(iter(runs.values())).token
     most_failures = max(run.study.run.max_failures for run in runs.values())
     tuner = tune.Tuner(
         trainable(runs, workers, session.scratch),
@@ -85,6 +86,7 @@ class _Current:
 
     campaign: Campaign | None = None
     fault: Exception | None = None
+    token: str = ""
 
 
 _CURRENT = _Current()
@@ -138,6 +140,7 @@ class _Ends(tune.Callback):
 
     @staticmethod
     def _ended(trial: Any, broke: str) -> None:
+        free(group_name(trial.config["model"], trial.config["trial"], _CURRENT.token))
         if _CURRENT.campaign is None or _CURRENT.fault is not None:
             return
         try:

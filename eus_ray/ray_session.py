@@ -128,7 +128,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) ->
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that waits for notices of a cloud
         ray.init(  # its processes inherit this one's environment
             num_cpus=num_cpus,
-            include_dashboard=True,  # without it Ray Train cannot clean up after a stopped trial
+            include_dashboard=True,  # to watch, and to take jobs
             dashboard_host="127.0.0.1",
             _temp_dir=str(folder),
             **quiet,

@@ -17,9 +17,11 @@ from typing import Any
 
 from ray import tune
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
+from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util import get_placement_group, placement_group, remove_placement_group
 
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done, train_folds
 from eus_ray.machines import kind_resource
@@ -112,12 +114,13 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
         ),
         backend_config=ProcessGroup(_backend(workers)),
         run_config=RunConfig(
-            name=f"{run.model}-{run.trial}-{run.token[:8]}",
+            name=group_name(run.model, run.trial, run.token),
             storage_path=str(scratch / "train"),
             callbacks=[FoldsToTune()],  # type: ignore[list-item]
             failure_config=FailureConfig(max_failures=run.study.run.max_failures),
         ),
     )
+    free(group_name(run.model, run.trial, run.token))  # where a killed process of this trial left it
     try:
         if not run.store.stop_is_wanted(run.token):
             trainer.fit()
@@ -131,6 +134,19 @@ def _backend(workers: Workers) -> str:
     """gloo, because folds exchange nothing and NCCL refuses two workers on one GPU; NCCL beside it where the GPUs of
     a team exchange gradients."""
     return "cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"
+
+
+def group_name(model: str, trial: int, token: str) -> str:
+    """The name of the machines' shares that a trial's workers hold: `token` tells the runs of a cluster apart."""
+    return f"{model}-{trial}-{token[:8]}"
+
+
+def free(name: str) -> None:
+    """Give back what the workers of a trial still hold, and end them; nothing where they hold nothing."""
+    try:
+        remove_placement_group(get_placement_group(name))
+    except ValueError:  # Ray knows none of that name
+        return
 
 
 def chosen(runs: dict[str, CrossValidation], config: dict[str, Any]) -> CrossValidation:
@@ -151,25 +167,42 @@ def finish(run: CrossValidation) -> None:
 class FoldsTrainer(DataParallelTrainer):
     """Ray's trainer with fewer processes for a group of workers to wait for.
 
-    Without what only Ray Data needs, and with the controller in the trial's process, not in one of its own that would
-    send the reports back through a third.
+    Without what only Ray Data needs, with the controller in the trial's process, not in one of its own that would
+    send the reports back through a third, and without the process that frees the workers' shares after a killed
+    controller: it misses a controller that is killed while its workers start, and never ends where another Ray cluster
+    runs on the machine. The shares have a name instead (`group_name`), by which `free` finds them.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
-        self._cleaner = next(each for each in callbacks if isinstance(each, PlacementGroupCleanerCallback))
-        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
+        unwanted = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        return [callback for callback in callbacks if type(callback).__name__ not in unwanted]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Result:
-        controller = TrainController(**parts)
+        controller = FoldsController(**parts)
         try:
             asyncio.run(controller.run())
         finally:  # where Tune stops the trial, its report raises SystemExit, and the next trial gets this process
-            if not controller.get_state().is_terminal():
-                if (group := controller.get_worker_group()) is not None:
-                    group.abort()
-                self._cleaner.before_controller_abort()
+            if not controller.get_state().is_terminal() and (group := controller.get_worker_group()) is not None:
+                group.abort()
         return controller.get_result()
+
+
+class NamedWorkerGroup(WorkerGroup):
+    """Ray's group of workers, whose placement group has the run's name."""
+
+    def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> DefaultPlacementGroupHandle:
+        group = placement_group(
+            bundles=[worker_group_context.resources_per_worker] * worker_group_context.num_workers,
+            strategy=worker_group_context.placement_strategy,
+            bundle_label_selector=worker_group_context.label_selector,
+            name=self._train_run_context.run_config.name,
+        )
+        return DefaultPlacementGroupHandle(group)
+
+
+class FoldsController(TrainController):
+    worker_group_cls = NamedWorkerGroup
 
 
 class FoldsToTune(UserCallback):

@@ -150,19 +150,25 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
 
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
-    ("workers", "process_name"),
-    [(1, "ResourceTrainable"), (2, "RayTrainWorker"), (2, "ImplicitFunc")],  # the last controls the group
+    ("workers", "process_name", "epochs"),
+    [(1, "ResourceTrainable", 2), (2, "RayTrainWorker", 2), (2, "ImplicitFunc", 2), (2, "ImplicitFunc", 0)],
 )
 def test_a_killed_process_is_replaced_and_the_tables_are_the_same(
-    phantom: Path, tmp_path: Path, workers: int, process_name: str
+    phantom: Path, tmp_path: Path, workers: int, process_name: str, epochs: int
 ) -> None:
+    """An ImplicitFunc controls a group of workers: it is killed in mid-run, and while its workers start."""
     options = (f"run.workers={workers}", "train.epochs=8", "data.image_size=64", "model.width=8")
     expected = serial(light_study(phantom, *options), "unet")
     folder = tmp_path / "study"
     killed: list[int] = []
 
+    def workers_have_room() -> bool:
+        """Whether the workers hold their share of the machine, which is before they have started."""
+        groups = ray.util.placement_group_table().values()
+        return workers == 1 or any(group["name"] and group["state"] == "CREATED" for group in groups)
+
     def kill() -> None:
-        wait_until(lambda: epochs_done(folder) >= 2)
+        wait_until(lambda: epochs_done(folder) >= epochs and workers_have_room())
         mine = psutil.Process().children(recursive=True)
         worker = next(process for process in mine if process_name in name_of(process))
         worker.kill()
