@@ -66,7 +66,7 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
                 _name_levels(axes, division.levels, patients, columns)
         for axes in panels.flat[len(aligned.metrics) :]:
             axes.set_visible(False)
-        figure.supxlabel(f"{division.label} (patients)", fontsize=8, y=0.0, va="bottom")
+        figure.supxlabel(f"{division.label} (patients)", fontsize=8)
         handles = [
             Patch(facecolor="white", edgecolor=style.model_colour(k), label=model_label(model), hatch=_hatch(k))
             for k, model in enumerate(aligned.models)

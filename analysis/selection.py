@@ -257,7 +257,8 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
             _statement(
                 "As found",
                 naive,
-                f"Validation score of {best(naive)}. Do not report it: it was chosen for being high, and is "
+                f"Validation score of {best(naive)}. Do not report it: "
+                f"{'it' if number > 1 else 'its epoch'} was chosen for being high, and it is "
                 f"{abs(difference):.3f} {'above' if difference > 0 else 'below'} the nested estimate.",
             ),
             _statement(

@@ -101,7 +101,8 @@ def _workers(
             f"run.workers is {places} with {gpus:g} GPUs a fold, and the cluster has {machines.gpus:g} GPUs; "
             "lower run.workers or run.gpus_per_fold"
         )
-    if run.workers == "auto" and 1 < places < folds and folds % places:
+    packed = run.gpus_per_fold == "auto" and 0 < gpus < 1  # then that was weighed, and is the soonest
+    if run.workers == "auto" and 1 < places < folds and folds % places and not packed:
         rounds = -(-folds // places)
         better = _places(wanted, wanted, places, lambda active: active / cores) if not gpus else places
         cure = f"; run.workers = {better} would share the cores and end sooner" if better > places else ""

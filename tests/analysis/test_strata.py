@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 
@@ -260,6 +261,18 @@ def test_a_panel_a_metric_and_a_box_a_level_and_model() -> None:
     # the diagonal, 100, lies far above whiskers below 20: triangles at the top
     top = hd.get_ylim()[1]
     assert top <= 25 and any(line.get_marker() == "^" and set(line.get_ydata()) == {top} for line in hd.lines)
+
+
+@pytest.mark.parametrize("name", ["T1", "a scanner with a very long name indeed"])
+def test_the_columns_name_is_below_the_levels(name: str) -> None:
+    rows = cohort().assign(auc=0.9)
+    rows["t_stage"] = rows["t_stage"].replace({"T1": name})
+    figure = boxes_by_level(align(rows, ["dsc", "hd", "auc"]), division(rows, "t_stage"))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    lowest = min(text.get_window_extent(renderer).y0 for axes in figure.axes for text in axes.get_xticklabels())
+    below = next(text for text in figure.texts if text.get_text() == "T-stage (patients)").get_window_extent(renderer)
+    assert 0 <= below.y0 and below.y1 <= lowest
 
 
 def test_long_names_of_levels_stand_and_are_cut() -> None:

@@ -1,6 +1,7 @@
 """Random faults during `cv` and `tune`: each run, resumed where it did not help itself, must end as an undisturbed one.
 
 python -m tests.benchmarks.chaos --faults 20 --seed 0
+python -m tests.benchmarks.chaos --kills 10 --seed 0    (all of them in one search)
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ choices = [4, 8]
 """
 _PATIENCE_S = 240
 _VOLUME_MIB = 96
+_PHANTOM = {"patients": 10, "images": 18, "seed": 3, "cancer_free": 2, "size": 64}
 _RESULTS = ("checkpoints", "epochs", "scores", "predictions")
 
 
@@ -119,9 +121,7 @@ def _damage(how: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
     def strike(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
         """Everything is killed, and the newest file of results is not what was written."""
         _kill_everything(mark, driver, folder)
-        files = [
-            path for name in ("checkpoints", "epochs", "scores", "predictions") for path in folder.glob(f"{name}/**/*")
-        ]
+        files = [path for name in _RESULTS for path in folder.glob(f"{name}/**/*")]
         files = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
         if not files:
             return "no file yet"
@@ -171,7 +171,7 @@ def run(faults: int, seed: int = 0) -> bool:
     well = 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, _volume(Path(name)) as (volume, is_small):
-        manifest = make_phantom(volume / "phantom", patients=10, images=18, seed=3, cancer_free=2, size=64)
+        manifest = make_phantom(volume / "phantom", **_PHANTOM)
         subjects = _subjects(manifest, volume)
         expected = {subject.name: _undisturbed(subject, volume) for subject in subjects}
         order = [fault for fault in FAULTS if is_small or fault.strike is not _fill_the_disk]
@@ -190,7 +190,39 @@ def run(faults: int, seed: int = 0) -> bool:
     return well == faults
 
 
-def _subjects(manifest: Path, volume: Path) -> list[Subject]:
+def kill_one_search(kills: int, seed: int = 0) -> bool:
+    """`kill -9` so many times at random moments of one search, each followed by `--resume`; whether it ended well."""
+    random = np.random.default_rng(seed)
+    enders = [fault for fault in FAULTS if fault.strike in (_kill_driver, _kill_everything) or "GCS" in fault.name]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        volume = Path(name)
+        search = _subjects(make_phantom(volume / "phantom", **_PHANTOM), volume, trials=10)[-1]
+        expected = _undisturbed(search, volume)
+        epochs = _logged(volume / f"undisturbed {search.name}")
+        folder, mark = volume / "study", uuid.uuid4().hex
+        before = set(Path(tempfile.gettempdir()).glob("eus-*"))
+        environment = {**os.environ, "EUS_RAY_TEST": mark, "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+        command = _command(search, folder)
+        for after in sorted(random.choice(np.arange(1, epochs), kills, replace=False)):
+            fault = enders[int(random.integers(len(enders)))]
+            driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+            _wait(lambda driver=driver, after=after: _logged(folder) >= after or driver.poll() is not None)  # type: ignore[misc]
+            assert driver.poll() is None, "the search ended by itself"
+            time.sleep(random.uniform(0, 1))  # anywhere in the epoch that follows
+            fault.strike(mark, driver, folder)
+            code, hung = _end(driver, mark)
+            print(f"{fault.name:24} after {_logged(folder):3} of {epochs} epochs: exit code {code}{' HUNG' * hung}")
+            command = [*_command(search, folder), "--resume"]
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+        again = _logged(folder) - epochs
+        problem = _differences(folder, mark, before, expected)
+        if again > kills:
+            problem += f"; {again} epochs were trained twice"
+        print(f"{kills} kills, {again} epochs trained twice: {problem or 'ended as if nothing had been'}")
+        return not problem
+
+
+def _subjects(manifest: Path, volume: Path, trials: int = 4) -> list[Subject]:
     space = volume / "space.toml"
     space.write_text(SPACE)
     light = ["--models", "unet", *_set(f"data.manifest={manifest}", *LIGHT, "folds.count=2", "data.image_size=64")]
@@ -199,7 +231,7 @@ def _subjects(manifest: Path, volume: Path) -> list[Subject]:
     return [
         Subject("cv, 1 worker", ("cv", *light, *long, *_set("run.workers=1")), 16),
         Subject("cv, 2 workers", ("cv", *light, *long, *_set("run.workers=2")), 16),
-        Subject("tune", ("tune", *light, *short, "--trials", "4"), 24),
+        Subject("tune", ("tune", *light, *short, "--trials", str(trials)), 6 * trials),
     ]
 
 
@@ -309,6 +341,8 @@ def _volume(folder: Path) -> Iterator[tuple[Path, bool]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=0, help="of one search, instead")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    sys.exit(0 if run(chosen.faults, chosen.seed) else 1)
+    well = kill_one_search(chosen.kills, chosen.seed) if chosen.kills else run(chosen.faults, chosen.seed)
+    sys.exit(0 if well else 1)
