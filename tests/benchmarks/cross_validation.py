@@ -1,26 +1,16 @@
-"""One cross-validation by eus-ray beside the plain serial loop: whole commands, wall time and test DSC.
-
-The two take turns of a minute, one frozen while the other runs: a shared machine is slower in some minutes than
-in others, by more than they differ.
-"""
+"""One cross-validation by eus-ray beside the plain serial loop: whole commands, wall time and test DSC."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
-
 from eus_ray.store import Store
-from tests.benchmarks.data import ROOT, busbra, phantom
+from tests.benchmarks.data import busbra, phantom
+from tests.benchmarks.turns import TURN_S, Command, in_turns
 
-_TURN_S = 60.0
 STUDY = """\
 models = ["{model}"]
 [data]
@@ -79,53 +69,6 @@ def cv(study: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "eus_ray.cli", "cv", str(study), "--out", str(out)]
 
 
-class Command:
-    """A command that is frozen but in its turns, with all processes that it starts."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self._arguments = arguments
-        self._process: subprocess.Popen[str] | None = None
-        self.seconds, self.said = 0.0, ""
-        """The length of its turns together, and what it printed."""
-
-    def turn(self) -> bool:
-        """Run for a while; whether it goes on."""
-        started = time.perf_counter()
-        if self._process is None:
-            self._process = subprocess.Popen(self._arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        else:
-            self._signal(signal.SIGCONT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.said, _ = self._process.communicate(timeout=_TURN_S)
-        ended = self._process.returncode is not None
-        if not ended:
-            self._signal(signal.SIGSTOP)
-        self.seconds += time.perf_counter() - started
-        assert not ended or self._process.returncode == 0, self._arguments
-        return not ended
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None
-        driver = psutil.Process(self._process.pid)
-        for process in (driver, *driver.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-
-
-def in_turns(*commands: Command) -> None:
-    """Run commands to their ends, a turn of one after a turn of another."""
-    going = list(commands)
-    try:
-        while going:
-            going = [command for command in going if command.turn()]
-    finally:
-        for command in going:
-            command.kill()
-
-
 def dsc(study: Path) -> float:
     """Mean over folds of the mean test DSC."""
     epochs = Store(study).read_parts("epochs").to_pandas()
@@ -137,4 +80,4 @@ def seconds_of_epochs(study: Path) -> float:
     of the others."""
     epochs = Store(study).read_parts("epochs").to_pandas()
     seconds = epochs.loc[epochs["split"] == "train", "seconds"]
-    return float(seconds[seconds < _TURN_S].mean() * len(seconds))
+    return float(seconds[seconds < TURN_S].mean() * len(seconds))

@@ -23,8 +23,8 @@ from eus_ray.config import Study
 from eus_ray.store import Store
 from eus_ray.study_file import load_study, study_toml
 from eus_ray.trials import LoggedEpoch, read_log
-from tests.benchmarks.cross_validation import timed
 from tests.benchmarks.data import phantom
+from tests.benchmarks.turns import Command, in_turns
 
 IMAGES = 330
 _WAYS = {
@@ -58,22 +58,22 @@ def _plain(folder: Path, study: Study) -> None:
     path = folder / "plain.toml"
     path.write_text(study_toml(study))
     with _Memory() as memory:
-        seconds, said = timed([sys.executable, "-m", "tests.benchmarks.plain_loop", str(path)])
-    speed = re.search(r"([\d.]+) images/s", said)
+        in_turns(loop := Command([sys.executable, "-m", "tests.benchmarks.plain_loop", str(path)]))
+    speed = re.search(r"([\d.]+) images/s", loop.said)
     assert speed is not None
-    _print(study, "plain PyTorch loop", float(speed[1]), memory.most_mib, seconds, "")
+    _print(study, "plain PyTorch loop", float(speed[1]), memory.most_mib, loop.seconds, "")
 
 
 def _ours(folder: Path, study: Study, way: str, options: tuple[str, ...]) -> None:
     path, out = folder / "study.toml", folder / f"{study.train.precision}-{way.replace(' ', '-')}"
     path.write_text(study_toml(study))
     sets = [part for option in options for part in ("--set", option)]
-    command = [sys.executable, "-m", "eus_ray.cli", "cv", str(path), "--out", str(out), *sets]
+    command = Command([sys.executable, "-m", "eus_ray.cli", "cv", str(path), "--out", str(out), *sets])
     with _Memory() as memory:
-        seconds, said = timed(command)
-    plan = next((line for line in said.splitlines() if " folds on " in line), "")
+        in_turns(command)
+    plan = next((line for line in command.said.splitlines() if " folds on " in line), "")
     speed = images_a_second(read_log(Store(out), "daf_net", 0), IMAGES * (1 - 1 / study.folds.count))
-    _print(study, way, speed, memory.most_mib, seconds, plan if not options else "")
+    _print(study, way, speed, memory.most_mib, command.seconds, plan if not options else "")
 
 
 def _print(study: Study, way: str, speed: float, mib: int, seconds: float, plan: str) -> None:
