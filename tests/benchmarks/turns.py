@@ -47,10 +47,11 @@ class Command:
 
     def _signal(self, number: int) -> None:
         assert self._process is not None
-        driver = psutil.Process(self._process.pid)
-        for process in (driver, *driver.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            driver = psutil.Process(self._process.pid)
+            for process in (*driver.children(recursive=True), driver):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
 
 def in_turns(*commands: Command) -> None:
