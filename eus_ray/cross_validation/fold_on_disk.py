@@ -137,7 +137,8 @@ class FoldOnDisk:
         current, before = self._checkpoints()
         if self._run.store.exists(current):
             self._run.store.move(current, before)
-        self._run.store.write_bytes(current, self._fold.state(self._record))
+        # a power cut that takes an unfinished fold's newest checkpoint leaves the one before
+        self._run.store.write_bytes(current, self._fold.state(self._record), durable=self._fold.finished)
         if self._fold.finished:
             self._run.store.delete(before)
         self._saved = time.monotonic()

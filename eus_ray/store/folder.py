@@ -90,8 +90,12 @@ class Store:
         with self.fs.open_input_stream(self.path(name)) as stream:
             return stream.read()
 
-    def write_bytes(self, name: str, data: bytes | memoryview) -> None:
-        """Replace a file as a whole. Raises `UserError` where there is no room or no permission."""
+    def write_bytes(self, name: str, data: bytes | memoryview, *, durable: bool = True) -> None:
+        """Replace a file as a whole. Raises `UserError` where there is no room or no permission.
+
+        durable: whether it survives a power cut from here on, which takes longer than to write it; else from when the
+        system writes by itself, some half a minute later.
+        """
         path = self.path(name)
         try:
             if not self.is_local:
@@ -104,8 +108,9 @@ class Store:
             try:
                 with Path(aside).open("wb") as file:
                     file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 Path(aside).replace(path)
             except BaseException:
                 Path(aside).unlink(missing_ok=True)
