@@ -272,7 +272,7 @@ def test_the_columns_name_is_below_the_levels(name: str) -> None:
     figure.draw_without_rendering()
     lowest = min(text.get_window_extent(renderer).y0 for axes in figure.axes for text in axes.get_xticklabels())
     below = next(text for text in figure.texts if text.get_text() == "T-stage (patients)").get_window_extent(renderer)
-    assert 0 <= below.y0 and below.y1 <= lowest
+    assert below.y0 >= 0 and below.y1 <= lowest
 
 
 def test_long_names_of_levels_stand_and_are_cut() -> None:
