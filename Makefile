@@ -49,8 +49,7 @@ $(READY): pyproject.toml constraints.txt
 
 # what only a benchmark compares with; it says so of one that cannot be had here
 $(BESIDE): $(READY)
-	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	@touch $@
+	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]' && touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -103,6 +103,7 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
     Where a worker dies Ray Train starts the group anew; where this process dies, as with its node, Tune does.
     """
     run = chosen(runs, config)
+    name = group_name(run.model, run.trial, run.token)
     elastic = workers.least < workers.count
     trainer = FoldsTrainer(
         train_folds,
@@ -114,13 +115,13 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
         ),
         backend_config=ProcessGroup(_backend(workers)),
         run_config=RunConfig(
-            name=group_name(run.model, run.trial, run.token),
+            name=name,
             storage_path=str(scratch / "train"),
             callbacks=[FoldsToTune()],  # type: ignore[list-item]
             failure_config=FailureConfig(max_failures=run.study.run.max_failures),
         ),
     )
-    free(group_name(run.model, run.trial, run.token))  # where a killed process of this trial left it
+    free(name)  # where a killed process of this trial left it
     try:
         if not run.store.stop_is_wanted(run.token):
             trainer.fit()
@@ -202,6 +203,8 @@ class NamedWorkerGroup(WorkerGroup):
 
 
 class FoldsController(TrainController):
+    """Ray's controller, of such a group."""
+
     worker_group_cls = NamedWorkerGroup
 
 

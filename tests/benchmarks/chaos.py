@@ -86,11 +86,7 @@ def _kill_driver(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> st
 
 
 def _kill_everything(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
-    victims = marked(mark)
-    for victim in victims:
-        with contextlib.suppress(psutil.Error):
-            victim.kill()
-    return f"{len(victims)} processes"
+    return f"{_kill_marked(mark)} processes"
 
 
 def _interrupt(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
@@ -201,26 +197,29 @@ def kill_one_search(kills: int, seed: int = 0) -> bool:
         epochs = _logged(volume / f"undisturbed {search.name}")
         folder, mark = volume / "study", uuid.uuid4().hex
         before = set(Path(tempfile.gettempdir()).glob("eus-*"))
-        environment = {**os.environ, "EUS_RAY_TEST": mark, "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+        environment = _environment(mark)
         command = _command(search, folder)
-        for after in sorted(random.choice(np.arange(1, epochs), kills, replace=False)):
-            fault = enders[int(random.integers(len(enders)))]
-            driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-            _wait(lambda driver=driver, after=after: _logged(folder) >= after or driver.poll() is not None)  # type: ignore[misc]
-            assert driver.poll() is None, "the search ended by itself"
-            time.sleep(random.uniform(0, 1))  # anywhere in the epoch that follows
-            fault.strike(mark, driver, folder)
-            code, hung = _end(driver, mark)
-            assert code != 0 and not hung, f"{fault.name}: exit code {code}"
-            print(f"{fault.name:24} after {_logged(folder):3} of {epochs} epochs", flush=True)
-            command = [*_command(search, folder), "--resume"]
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
-        again = _logged(folder) - epochs
-        problem = _differences(folder, mark, before, expected)
-        if again > kills:
-            problem += f"; {again} epochs were trained twice"
-        print(f"{kills} kills, {again} epochs trained twice: {problem or 'ended as if nothing had been'}")
-        return not problem
+        try:
+            for after in sorted(random.choice(np.arange(1, epochs), kills, replace=False)):
+                fault = enders[int(random.integers(len(enders)))]
+                driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+                _wait(lambda driver=driver, after=after: _logged(folder) >= after or driver.poll() is not None)  # type: ignore[misc]
+                assert driver.poll() is None, "the search ended by itself"
+                time.sleep(random.uniform(0, 1))  # anywhere in the epoch that follows
+                fault.strike(mark, driver, folder)
+                code, hung = _end(driver, mark)
+                assert code != 0 and not hung, f"{fault.name}: exit code {code}"
+                print(f"{fault.name:24} after {_logged(folder):3} of {epochs} epochs", flush=True)
+                command = [*_command(search, folder), "--resume"]
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+            again = _logged(folder) - epochs
+            problem = _differences(folder, mark, before, expected)
+            if again > kills:
+                problem += f"; {again} epochs were trained twice"
+            print(f"{kills} kills, {again} epochs trained twice: {problem or 'ended as if nothing had been'}")
+            return not problem
+        finally:
+            _kill_marked(mark)
 
 
 def _subjects(manifest: Path, volume: Path, *options: str, trials: int = 4) -> list[Subject]:
@@ -261,7 +260,7 @@ def _strike(
     """What went wrong in the end, empty where nothing did; and what the fault says of itself."""
     folder, mark = volume / "study", uuid.uuid4().hex
     before = set(Path(tempfile.gettempdir()).glob("eus-*"))
-    environment = {**os.environ, "EUS_RAY_TEST": mark, "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    environment = _environment(mark)
     command, quiet = _command(subject, folder), {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
         driver = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)  # type: ignore[call-overload]
@@ -279,10 +278,22 @@ def _strike(
             return f"exit code {code} after three times --resume", said
         return _differences(folder, mark, before, expected), said
     finally:
-        for process in marked(mark):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill_marked(mark)
         subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def _environment(mark: str) -> dict[str, str]:
+    """What a disturbed run is started with; its processes are found by the mark."""
+    return {**os.environ, "EUS_RAY_TEST": mark, "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+
+
+def _kill_marked(mark: str) -> int:
+    """Kill all processes of a run; how many there were."""
+    victims = marked(mark)
+    for victim in victims:
+        with contextlib.suppress(psutil.Error):
+            victim.kill()
+    return len(victims)
 
 
 def _end(driver: subprocess.Popen[bytes], mark: str) -> tuple[int, bool]:
@@ -291,9 +302,7 @@ def _end(driver: subprocess.Popen[bytes], mark: str) -> tuple[int, bool]:
         driver.communicate(timeout=_PATIENCE_S)
         return driver.returncode, False
     except subprocess.TimeoutExpired:
-        for process in marked(mark):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill_marked(mark)
         driver.communicate()
         return driver.returncode, True
 
