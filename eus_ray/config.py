@@ -167,7 +167,8 @@ class RunSettings(Settings):
     order: Literal["auto", "abreast", "by_fold"] = "auto"
     """Of folds and epochs. `auto`: abreast, and by fold in a search that judges finished folds."""
     checkpoint_interval_s: NonNegative = 60.0
-    """Each fold is saved after an epoch when so many seconds have gone by since it last was."""
+    """Each fold is saved after an epoch when it has trained for so many seconds since it last was; what a killed
+    process loses of it is at most that and an epoch."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """How often a cross-validation starts again from its fold files after a worker or node died."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,8 @@ import torch
 
 from eus_ray.claim import Claim
 from eus_ray.config import UserError
-from eus_ray.cross_validation import CrossValidation
+from eus_ray.cross_validation import CrossValidation, fold_on_disk
+from eus_ray.cross_validation.fold_on_disk import FoldOnDisk
 from eus_ray.prepare import check_data
 from eus_ray.store import (
     PARTS,
@@ -56,9 +60,9 @@ def damage(store: Store, name: str, how: Callable[[bytes], bytes]) -> None:
     path.write_bytes(how(path.read_bytes()))
 
 
-def train(manifest: Path, folder: Path, stop_at: int | None = None) -> list[str]:
+def train(manifest: Path, folder: Path, stop_at: int | None = None, *overrides: str) -> list[str]:
     """A cross-validation of two folds, in this process; stopped after so many steps, or to its end. Its notes."""
-    study = light_study(manifest, "folds.count=2", f"train.epochs={EPOCHS}")
+    study = light_study(manifest, "folds.count=2", f"train.epochs={EPOCHS}", *overrides)
     dataset = check_data(study)
     arrays = dataset.arrays()
     store = Store(folder)
@@ -90,6 +94,24 @@ def undisturbed(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = tmp_path_factory.mktemp("undisturbed")
     assert train(phantom, folder) == []
     return tables(folder)
+
+
+def test_a_fold_is_saved_by_the_time_that_it_was_trained_itself(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(fold_on_disk, "time", SimpleNamespace(time=time.time, perf_counter=lambda: next(clock)))
+    saves: list[tuple[int, int]] = []
+    save = FoldOnDisk.save
+
+    def noted(fold: FoldOnDisk) -> None:
+        saves.append((fold.number, fold.epoch))
+        save(fold)
+
+    monkeypatch.setattr(FoldOnDisk, "save", noted)
+    # an epoch takes 10 s by this clock, and between two epochs of a fold go by 30 s of the other and the report
+    train(phantom, tmp_path, None, "train.epochs=8", "run.checkpoint_interval_s=25")
+    assert saves == [(0, 3), (1, 3), (0, 6), (1, 6), (0, 8), (1, 8)]
 
 
 @pytest.mark.parametrize("how", [cut, flip, lambda data: b""], ids=["cut", "flipped", "empty"])

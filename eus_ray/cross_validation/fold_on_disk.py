@@ -41,7 +41,7 @@ class FoldOnDisk:
 
     def __init__(self, run: CrossValidation, data: FoldData, device: torch.device, team: Team | None = None) -> None:
         self._run, self._record, self._team = run, Record(), team
-        self._saved = time.monotonic()
+        self._unsaved_s = 0.0
         self.number = data.fold
         self.note = ""
         self._fold = self._load(data, device)
@@ -81,8 +81,8 @@ class FoldOnDisk:
                 where = f"fold {self.number}, epoch {epoch}"
                 failed = f"out of memory in {where}; a smaller train.batch_size or network may help"
                 return {**self._cell(epoch, wall, began), "failed": failed}
-            interval_s = self._run.study.run.checkpoint_interval_s
-            due = time.monotonic() - self._saved >= interval_s
+            self._unsaved_s += time.perf_counter() - began
+            due = self._unsaved_s >= self._run.study.run.checkpoint_interval_s
             if self.leads and (self._fold.finished or due or _machine_will_leave()):
                 self.save()
         return self._cell(epoch, wall, began)
@@ -141,7 +141,7 @@ class FoldOnDisk:
         self._run.store.write_bytes(current, self._fold.state(self._record), durable=self._fold.finished)
         if self._fold.finished:
             self._run.store.delete(before)
-        self._saved = time.monotonic()
+        self._unsaved_s = 0.0
 
     def _checkpoints(self) -> tuple[str, str]:
         key = self._run.model, self._run.trial, self.number
