@@ -14,9 +14,10 @@ from matplotlib.path import Path
 
 from eus_ray.analysis import style
 from eus_ray.analysis.aligned import Aligned, Floats
+from eus_ray.analysis.averages import FEWEST_PATIENTS
 from eus_ray.analysis.labels import METRIC_LABELS, model_label
 from eus_ray.analysis.metrics import DISTANCES
-from eus_ray.analysis.strata import FEWEST_PATIENTS, Division
+from eus_ray.analysis.strata import Division
 
 _MOST_BOXES_BESIDE = 16
 """In a panel a third of the page wide; with more a panel has the whole width."""

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from eus_ray import store as layout
 from eus_ray.analysis.aligned import Aligned
+from eus_ray.analysis.averages import FEWEST_PATIENTS
 from eus_ray.analysis.pairs import Comparison
 from eus_ray.analysis.statistics import (
     Friedman,
@@ -28,7 +29,7 @@ from eus_ray.analysis.statistics import (
     patient_bootstrap,
     shapiro_wilk,
 )
-from eus_ray.analysis.strata import FEWEST_PATIENTS, LevelTest, Stratum
+from eus_ray.analysis.strata import LevelTest, Stratum
 
 SCHEMA = pa.schema(
     [

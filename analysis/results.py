@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from eus_ray import store as layout
+from eus_ray.analysis import averages
 from eus_ray.analysis.cases import Case, gray_images, read_cases
 from eus_ray.analysis.images import read_study_images, reported_folds, unfinished
 from eus_ray.analysis.metrics import DISTANCES, METRICS, OVERLAPS
@@ -88,6 +89,19 @@ class Results:
 
     def kind(self, model: str) -> str:
         return str(self.headline.loc[self.headline["model"] == model, "kind"].iloc[0])
+
+    @cached_property
+    def interval_note(self) -> str:
+        """What is to be known of the intervals of means of fold means where patients are few, else nothing."""
+        tested = [] if self.headline.empty else [mine for _, mine in self.headline.groupby("model")]
+        numbers = [averages.patients_in_folds(mine["patient_id"], mine["fold"]) for mine in tested]
+        if any(number.min() == 1 for number in numbers):
+            return "A model that was tested on a single patient of a fold has no interval."
+        if any(number.sum() < averages.FEWEST_PATIENTS for number in numbers):
+            return f"With fewer than {averages.FEWEST_PATIENTS} patients intervals are too short."
+        if any(number.min() < averages.FEWEST_IN_A_FOLD for number in numbers):
+            return f"With fewer than {averages.FEWEST_IN_A_FOLD} patients in a fold intervals are too short."
+        return ""
 
     @cached_property
     def settings(self) -> dict[str, Any]:

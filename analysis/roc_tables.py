@@ -83,8 +83,9 @@ def areas(
     model may be missing. `pixels` says what was ranked together: `image`, the pixels of each image, whose areas are
     averaged over images and then over folds as in table 2; `fold`, all pixels of a fold, whose areas are averaged over
     folds. A row with a `fold` has that fold's area; the row without one has the mean over folds and its 95 % interval
-    (patients drawn again within folds). In a row with `minus` the areas are differences, `model` less `minus`, on the
-    images, or folds, that both have, and both are drawn alike. What is not defined is NaN.
+    (patients drawn again within folds; none where a fold has one alone). In a row with `minus` the areas are
+    differences, `model` less `minus`, on the images, or folds, that both have, and both are drawn alike. What is not
+    defined is NaN.
     """
     models = list(dict.fromkeys(images["model"]))
     by_model = {model: images[images["model"] == model].set_index("image_id") for model in models}
@@ -96,7 +97,7 @@ def areas(
     for model in models:
         mine, folds = by_model[model], by_fold[model]
         rows += _of_images((model, ""), mine["auc"], mine, draws, seed)
-        rows += _of_folds((model, ""), {fold: folds[fold].pooled.auc for fold in folds}, drawn[model])
+        rows += _of_folds((model, ""), folds, {fold: folds[fold].pooled.auc for fold in folds}, drawn[model])
     for pair in itertools.combinations(models, 2):
         first, second = (by_model[model] for model in pair)
         both = first.index.intersection(second.index, sort=False)
@@ -106,6 +107,7 @@ def areas(
         same = [fold for fold in one if fold in other and one[fold].patients == other[fold].patients]
         rows += _of_folds(
             pair,
+            one,
             {fold: one[fold].pooled.auc - other[fold].pooled.auc for fold in same},
             {fold: drawn[pair[0]][fold] - drawn[pair[1]][fold] for fold in same},
         )
@@ -118,22 +120,27 @@ def _of_images(names: tuple[str, str], values: pd.Series, images: pd.DataFrame, 
     column, folds = values.to_numpy(np.float64)[:, None], images["fold"].to_numpy()
     means = averages.fold_means(column, folds)[:, 0]
     drawn = averages.bootstrap(column, images["patient_id"], folds, draws, seed)
-    return _rows(names, "image", dict(zip(np.unique(folds).tolist(), means.tolist(), strict=True)), drawn)
+    enough = averages.has_interval(images["patient_id"], folds)
+    return _rows(names, "image", dict(zip(np.unique(folds).tolist(), means.tolist(), strict=True)), drawn, enough)
 
 
-def _of_folds(names: tuple[str, str], by_fold: Mapping[int, float], drawn: Mapping[int, Floats]) -> list[Row]:
+def _of_folds(
+    names: tuple[str, str], folds: Mapping[int, FoldRoc], by_fold: Mapping[int, float], drawn: Mapping[int, Floats]
+) -> list[Row]:
     if not by_fold:
         return []
+    patients = [(patient, fold) for fold in by_fold for patient in folds[fold].patients]
     together = np.stack([drawn[fold] for fold in by_fold], axis=1)[:, :, None]
     lacking = np.isnan(together).all(axis=(0, 2)) & ~np.isnan(list(by_fold.values()))
     means = averages.mean_of_fold_means(together)
-    return _rows(names, "fold", by_fold, np.full_like(means, np.nan) if lacking.any() else means)
+    enough = not lacking.any() and averages.has_interval(*zip(*patients, strict=True))
+    return _rows(names, "fold", by_fold, means, enough)
 
 
-def _rows(names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats) -> list[Row]:
-    """The mean over folds with its interval from draws `(draws, 1)`, then each fold."""
+def _rows(names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats, enough: bool) -> list[Row]:
+    """The mean over folds with its interval from draws `(draws, 1)` if they are enough, then each fold."""
     unknown = float("nan")
     mean = averages.mean_of_fold_means(np.array(list(by_fold.values()))[:, None])
-    low, high = averages.interval(drawn)
+    low, high = averages.interval(drawn if enough else np.full_like(drawn, np.nan))
     each = [(*names, pixels, float(fold), value, unknown, unknown) for fold, value in by_fold.items()]
     return [(*names, pixels, unknown, float(mean[0]), float(low[0]), float(high[0])), *each]

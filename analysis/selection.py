@@ -133,10 +133,14 @@ def estimates(
 
 
 def _with_interval(values: Floats, judged: Judged, draws: int) -> dict[str, Any]:
-    """The criterion of one value a patient `(P,)`, and its interval with patients drawn within their folds."""
+    """The criterion of one value a patient `(P,)`, and its interval with patients drawn within their folds.
+
+    NaN limits where a fold has a single patient.
+    """
     drawn = averages.bootstrap(values[:, None], judged.patients, judged.folds, draws)
     value = averages.mean_of_fold_means(averages.fold_means(values[:, None], judged.folds))
-    return {"value": float(value[0])} | _limits(drawn[:, 0])
+    enough = averages.has_interval(judged.patients, judged.folds)
+    return {"value": float(value[0])} | _limits(drawn[:, 0] if enough else np.full(draws, np.nan))
 
 
 def _limits(drawn: Floats) -> dict[str, Any]:
@@ -300,6 +304,8 @@ def _statement(label: str, row: Mapping[Any, Any], meaning: str, believe: bool =
 
 
 def _gain(row: Mapping[Any, Any]) -> Statement:
+    if pd.isna(row["low"]):
+        return Statement("Gain over them", f"{row['value']:+.3f}", "", "Too few patients to judge by.")
     if row["low"] == row["high"] == 0:
         meaning = "None: the study's own settings were chosen."
     elif row["low"] > 0:

@@ -11,15 +11,13 @@ import pandas as pd
 
 from eus_ray.analysis import averages
 from eus_ray.analysis.aligned import Aligned, Floats
+from eus_ray.analysis.averages import FEWEST_PATIENTS
 from eus_ray.analysis.categories import MOST_LEVELS, is_category, known_values, level_order, level_text
 from eus_ray.analysis.images import clinical_columns
 from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.metrics import COUNTS
 from eus_ray.analysis.statistics import Pair, Test, cliffs_delta, dunn, holm, kruskal_wallis
 
-FEWEST_PATIENTS = 10
-"""With fewer a mean gets no interval and is marked. A percentile interval of n normal values covers what Student's t
-with n - 1 degrees of freedom has within ±1.96 √((n - 1)/n): instead of 95 %, 90 % at 10 patients, 85 % at 5."""
 MOST_DIVISIONS = 12
 MOST_PAIRED_LEVELS = 8
 """Of more levels (28 pairs) no pairs are compared: Holm's adjustment would leave nothing to find."""

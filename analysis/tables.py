@@ -73,10 +73,11 @@ def table2(
     """The paper's Table 2 with its uncertainty: one row a model, in the order of `images`.
 
     images: one row a model and image with `model`, `fold`, `patient_id`, `diagonal` and metrics (see `images.py`), one
-    kind a model. Columns: `model`, the mean of the fold means of each of `metrics`, then for each of them
-    `_low`, `_high` (95 % percentile interval; patients resampled within folds), `_sd` (over fold means, ddof 1; NaN for
-    one fold), and for distances `_not_finite` (images) and `_finite` (the mean of fold means of the others). Infinite
-    distances enter the mean as the image's diagonal; an undefined AUC is left out. A metric that `images` lacks is NaN.
+    kind a model. Columns: `model`, the mean of the fold means of each of `metrics`, then for each of them `_low`,
+    `_high` (95 % percentile interval; patients resampled within folds; NaN where a fold has one alone), `_sd` (over
+    fold means, ddof 1; NaN for one fold), and for distances `_not_finite` (images) and `_finite` (the mean of fold
+    means of the others). Infinite distances enter the mean as the image's diagonal; an undefined AUC is left out. A
+    metric that `images` lacks is NaN.
     Raises `ValueError` where a model has several rows for one image.
     """
     if images.duplicated(["model", "image_id"]).any():
@@ -88,6 +89,8 @@ def table2(
         values = averages.at_diagonal(mine)[present].to_numpy(np.float64)
         means = averages.fold_means(values, mine["fold"])
         low, high = averages.interval(averages.bootstrap(values, mine["patient_id"], mine["fold"], draws, seed))
+        if not averages.has_interval(mine["patient_id"], mine["fold"]):
+            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
         headline = dict(zip(present, averages.mean_of_fold_means(means), strict=True))
         infinite = mine[finite_only].to_numpy(np.float64)
         finite = np.where(np.isinf(infinite), np.nan, infinite)
@@ -175,7 +178,7 @@ def table1_latex(table: pd.DataFrame) -> str:
 
 
 def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
-    """Table 2 for a manuscript: each model's means, the best in bold, and beneath them the intervals."""
+    """Table 2 for a manuscript: each model's means, the best in bold, and beneath them the intervals that there are."""
     metrics = shown_metrics(table)
     best = {name: best_printed(table, name) for name in metrics}
     lines = []
@@ -184,14 +187,16 @@ def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
         for name in metrics:
             text = printed(name, row[name])
             means.append(rf"\textbf{{{text}}}" if text == best[name] else escape_latex(text))
-            low, high = (escape_latex(printed(name, row[f"{name}_{end}"])) for end in ("low", "high"))
-            limits.append(rf"{{\scriptsize {low}--{high}}}")
-        lines += [[escape_latex(model_label(row["model"])), *means], ["", *limits]]
+            low, high = (printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
+            limits.append("" if low == DASH else rf"{{\scriptsize {low}--{high}}}")
+        lines.append([escape_latex(model_label(row["model"])), *means])
+        if any(limits):
+            lines.append(["", *limits])
     heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and is_distance(name) else ''}" for name in metrics]
-    caption = (
-        "Segmentation performance: mean of the fold means and its 95\\,\\% interval (patients resampled within folds). "
-        "Best mean in bold." + (f" {escape_latex(note)}" if note else "")
-    )
+    with_interval = len(lines) > len(table)
+    interval = " and its 95\\,\\% interval (patients resampled within folds)" if with_interval else ""
+    caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold."
+    caption += f" {escape_latex(note)}" if note else ""
     return _booktabs(caption, "tab:performance", "l" + "c" * len(metrics), ["Model", *heads], lines)
 
 

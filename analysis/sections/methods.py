@@ -52,6 +52,7 @@ def build(results: Results) -> Section | None:
         kinds=set(results.images["kind"]),
         original_grid=results.settings.get("evaluate", {}).get("grid") == "original",
         measured=not results.headline.empty,
+        interval_note=results.interval_note,
         unit=_UNITS.get(results.unit, results.unit),
         pooled=bool(results.rocs),
         draws=DRAWS,

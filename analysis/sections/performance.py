@@ -40,6 +40,7 @@ def build(results: Results) -> Section | None:
         behind=behind_the_means(results.headline),
         chart=chart,
         draws=averages.DRAWS,
+        interval_note=results.interval_note,
         num_folds=results.headline["fold"].nunique(),
         partial=bool(results.unfinished),
         undefined_auc="auc" in results.headline and bool(results.headline["auc"].isna().any()),

@@ -50,6 +50,7 @@ def build(results: Results) -> Section | None:
         differences=[_row(table, first, second, folds) for first, second in pairs.itertuples(index=False)],
         undefined=undefined,
         one_class="fold " + ", ".join(map(str, one_class)) if one_class else "",
+        interval_note=results.interval_note,
         no_interval=any(fold.wins is None for mine in rocs.values() for fold in mine),
         most_patients=MOST_PATIENTS,
         draws=averages.DRAWS,

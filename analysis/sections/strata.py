@@ -9,11 +9,12 @@ import numpy as np
 
 from eus_ray.analysis import averages, box_figures, claims, style, tables
 from eus_ray.analysis.aligned import Aligned, align
+from eus_ray.analysis.averages import FEWEST_PATIENTS
 from eus_ray.analysis.claims import p_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.page import data_uri, render
 from eus_ray.analysis.results import Results, Section
-from eus_ray.analysis.strata import FEWEST_PATIENTS, Division, LevelTest, Stratum, divide, level_tests, stratum_means
+from eus_ray.analysis.strata import Division, LevelTest, Stratum, divide, level_tests, stratum_means
 
 MOST_FIGURES = 4
 """Divisions that are drawn: clinical categories first."""

@@ -266,6 +266,27 @@ def test_a_table_of_scores(tmp_path: Path) -> None:
         analyze(tmp_path / "scores.csv")
 
 
+@pytest.mark.parametrize(
+    ("folds", "patients", "note"),
+    [
+        (3, 3, "tested on a single patient of a fold has no interval"),
+        (3, 9, "With fewer than 10 patients intervals are too short."),
+        (5, 10, "With fewer than 3 patients in a fold intervals are too short."),
+        (2, 10, ""),
+    ],
+)
+def test_few_patients_are_told_of_what_an_interval_is_worth(
+    tmp_path: Path, folds: int, patients: int, note: str
+) -> None:
+    number = np.arange(2 * patients)
+    scores = pd.DataFrame({"model": "a", "image_id": number, "patient_id": number // 2, "dsc": 0.5 + number / 100})
+    scores["fold"] = scores["patient_id"] % folds
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    html = Path(analyze(tmp_path / "scores.csv", tmp_path / "out")).read_text()
+    assert note in html and ("too short" in html or "has no interval" in html) == bool(note)
+    assert ("(95&nbsp;% interval)" in html) == (folds < patients)
+
+
 def test_a_table_without_any_of_the_papers_metrics(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("model,image_id,patient_id,hd95\na,1,p,4\na,2,q,8\n")
     analyze(tmp_path / "scores.csv", tmp_path / "out")

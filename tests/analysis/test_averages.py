@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from eus_ray.analysis import averages
 
@@ -67,6 +68,29 @@ def test_interval_leaves_out_unknown_draws() -> None:
     low, high = averages.interval(drawn)
     assert low[0] == pytest.approx(1.05) and high[0] == pytest.approx(2.95)
     assert math.isnan(low[1]) and math.isnan(high[1])
+
+
+def test_interval_of_a_fold_with_two_patients_by_hand() -> None:
+    """Fold 1 draws bb, bc, cb or cc: means .45, .3, .3, 0; fold 0 has one patient and is always .9."""
+    drawn = averages.bootstrap(np.array([[0.9], [0.3], [0.6], [0.0]]), list("abbc"), [0, 1, 1, 1])
+    low, high = averages.interval(drawn)
+    assert (low[0], high[0]) == (pytest.approx((0.9 + 0.0) / 2), pytest.approx((0.9 + 0.45) / 2))
+
+
+def test_a_fold_with_a_single_patient_tells_nothing_of_how_patients_differ() -> None:
+    np.testing.assert_array_equal(averages.patients_in_folds(list("abbcc"), [2, 0, 0, 0, 0]), [2, 1])
+    assert not averages.has_interval(list("abbcc"), [2, 0, 0, 0, 0])
+    assert averages.has_interval(list("abbcc"), [0] * 5)
+    assert not averages.has_interval(["a", "a"], [0, 0])
+
+
+def test_with_few_patients_a_fold_an_interval_covers_less_than_it_says() -> None:
+    def covers(number: int, folds: int = 5) -> float:
+        reach = 1.96 * math.sqrt((number - 1) / number)
+        return float(1 - 2 * scipy.stats.t.sf(reach, folds * (number - 1)))
+
+    assert covers(averages.FEWEST_IN_A_FOLD) == pytest.approx(0.86, abs=0.005)
+    assert covers(averages.FEWEST_IN_A_FOLD - 1) == pytest.approx(0.78, abs=0.005)
 
 
 def test_infinite_distances_count_as_the_diagonal() -> None:

@@ -88,6 +88,16 @@ def test_a_default_that_was_not_completed_has_no_gain() -> None:
     assert {"default", "gain"}.isdisjoint(by_name(estimates(HAND, "nested", 3, draws=20)))
 
 
+def test_a_fold_with_a_single_patient_leaves_no_interval() -> None:
+    one_each = judged([[0.5, 0.6], [0.7, 0.9]], [[[NAN, 0.6], [0.5, NAN]], [[NAN, 0.8], [0.7, NAN]]], [0, 1])
+    rows = estimates(one_each, "nested", 0, draws=100)
+    found = by_name(rows)
+    assert found["gain"]["value"] == pytest.approx(0.25)
+    assert all(np.isnan(found[name]["low"]) for name in ("nested", "default", "gain"))
+    said = headline(pd.DataFrame(rows).assign(model="unet", metric="dsc"))
+    assert said[-1].endswith("Too few patients to judge by.")
+
+
 def test_the_only_trial_has_no_bias_to_speak_of() -> None:
     one = judged([[0.5, 0.7, 0.6, 0.8]], [[[NAN, NAN, 0.6, 0.8], [0.5, 0.5, NAN, NAN]]], [0, 0, 1, 1])
     found = by_name(estimates(one, "nested", 0, draws=2000))

@@ -103,8 +103,7 @@ def test_table2_by_hand() -> None:
     assert row["hd"] == pytest.approx((4 + 130 / 3) / 2)
     assert row["hd_not_finite"] == 1 and row["hd_finite"] == pytest.approx((4 + 15) / 2)
     assert row["auc"] == pytest.approx(0.7)
-    # Fold 1 draws bb, bc, cb or cc: means .45, .3, .3, 0; fold 0 is always .9.
-    assert row["dsc_low"] == pytest.approx((0.9 + 0.0) / 2) and row["dsc_high"] == pytest.approx((0.9 + 0.45) / 2)
+    assert math.isnan(row["dsc_low"]) and math.isnan(row["dsc_high"]), "fold 0 has a single patient"
     assert math.isnan(row["iou"]) and math.isnan(row["mad_finite"])
 
 
@@ -117,7 +116,7 @@ def test_table2_columns_are_the_contract() -> None:
     expected |= {f"{name}_{end}" for name in ("avd", "hd", "mad") for end in ("not_finite", "finite")}
     assert set(table.columns[10:]) == expected
     assert math.isnan(table["dsc_sd"][0])  # one fold has no spread
-    assert table["dsc_low"][0] == table["dsc_high"][0] == 0.5
+    assert table[["dsc_low", "dsc_high"]].isna().all(axis=None)  # nor has one patient
 
 
 def test_table2_interval_is_the_patient_bootstrap_within_folds() -> None:
@@ -174,6 +173,13 @@ def test_latex_bolds_what_prints_best_and_escapes() -> None:
     assert r"Model & DSC & HD (px) & SP \\" in text and "IoU" not in text
     assert all(line.count("&") - line.count(r"\&") == 3 for line in text.splitlines() if line.endswith(r"\\"))
     assert text.count("{") == text.count("}") and re.search(r"\\toprule.*\\midrule.*\\bottomrule", text, re.S)
+
+
+def test_latex_has_intervals_where_there_are_some() -> None:
+    alone = table2_latex(table2(scores("unet", [0], ["p"], dsc=[0.8])), "px")
+    assert "scriptsize" not in alone and "interval" not in alone and "mean of the fold means. Best" in alone
+    two = table2_latex(table2(scores("unet", [0, 0], ["p", "q"], dsc=[0.8, 0.6])), "px")
+    assert r" & {\scriptsize 0.600--0.800} \\" in two and r"its 95\,\% interval" in two
 
 
 def test_latex_of_table1_and_of_everything_special() -> None:
