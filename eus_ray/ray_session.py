@@ -126,6 +126,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) ->
     if address is None:
         guard_own_token()
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that waits for notices of a cloud
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's is 15: beside any busy program a fold hardly advances
         ray.init(  # its processes inherit this one's environment
             num_cpus=num_cpus,
             include_dashboard=True,  # to watch, and to take jobs

@@ -48,6 +48,11 @@ def test_any_number_of_workers_and_either_order_give_the_serial_tables(
     assert (outcome.folds_at_once["unet"] >= 2) == (workers > 1)
 
 
+@pytest.mark.usefixtures("ray_session")
+def test_a_fold_gives_way_to_no_other_program_of_the_machine() -> None:
+    assert ray.get(ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 @pytest.fixture(scope="module")
 def three(phantom: Path, ray_session: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of all three architectures, one worker each, so that two run side by side on two cores."""
