@@ -64,6 +64,8 @@ def compared(frame: pd.DataFrame, metric: str = "dsc") -> Comparison:
         (normal(0.01, 0.06, 75), "too few patients"),
         ([0.1, 0.11, 0.12, 0.13, 0.14], "too few patients"),  # five who all agree: p = 1/16
         ([0.1, 0.11, 0.12, 0.13, 0.14, 0.15], "supported"),  # six: p = 1/32
+        ([0.1] * 4, "too few patients"),  # ties: the normal distribution says p = 0.046
+        ([0.1] * 6, "supported"),
         ([0.3], "too few patients"),
         ([0.0] * 6, "equivalent"),
         ([0.0] * 5, "too few patients"),  # that they agree is no evidence yet
