@@ -14,8 +14,9 @@ from eus_ray.analysis.metrics import DISTANCES
 DRAWS = 2000
 SEED = 0
 FEWEST_PATIENTS = 10
-"""With fewer a mean gets no interval and is marked. A percentile interval of n normal values covers what Student's t
-with n - 1 degrees of freedom has within ±1.96 √((n - 1)/n): instead of 95 %, 90 % at 10 patients, 85 % at 5."""
+"""With fewer a stratum's mean gets no interval and is marked; that of fold means is said to be too short. A percentile
+interval of n normal values covers what Student's t with n - 1 degrees of freedom has within ±1.96 √((n - 1)/n): instead
+of 95 %, 90 % at 10 patients, 85 % at 5."""
 FEWEST_IN_A_FOLD = 3
 """With fewer in a fold the interval of a mean of fold means is said to be too short. By the same formula, n patients in
 each of five folds: 86 % at 3, 78 % at 2."""

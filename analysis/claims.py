@@ -121,7 +121,7 @@ def reachable(pair: Comparison) -> bool:
     Where all n of them favour one model, chance alone does so in 2 of 2^n cases. The normal distribution that the
     signed rank test takes for ties promises less: of four equal differences p = 0.046, not 0.125.
     """
-    return 2.0 ** (1 - pair.patients.n) < LEVEL
+    return pair.patients.n >= _fewest(LEVEL)
 
 
 def opposed(pair: Comparison) -> bool:
@@ -154,8 +154,12 @@ def patients_needed(pair: Comparison) -> int | None:
     alpha = LEVEL / max(pair.num_tests, 1)
     z = -ndtri(alpha / 2)
     by_t = ((z + ndtri(POWER)) * pair.sd / pair.margin) ** 2 + z**2 / 2
-    at_all = math.floor(math.log2(2 / alpha)) + 1
-    return max(math.ceil(by_t * math.pi / 3), at_all)
+    return max(math.ceil(by_t * math.pi / 3), _fewest(alpha))
+
+
+def _fewest(alpha: float) -> int:
+    """The fewest patients who can reach a level at all, when every one favours the same model: 2^(1 - n) < alpha."""
+    return math.floor(math.log2(2 / alpha)) + 1
 
 
 # ---- sentences ----------------------------------------------------------------------------------
