@@ -7,15 +7,17 @@ only pass it on.
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-_A_WEEK_S = 7 * 24 * 3600
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
+_A_WEEK = timedelta(days=7)
 
 
 @dataclass
@@ -35,26 +37,42 @@ class _Made(Backend):
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, ProcessGroup)
-        host, port = worker_group.execute_single(0, _free_address)
         size = len(worker_group)
-        ray.get([
-            worker_group.execute_single_async(rank, _join, backend_config.backend, f"tcp://{host}:{port}", rank, size)
+        loading = [worker_group.execute_single_async(rank, _load) for rank in range(1, size)]
+        address = worker_group.execute_single(0, _meet)
+        joining = [
+            worker_group.execute_single_async(rank, _join, backend_config.backend, address, rank, size)
             for rank in range(size)
-        ])  # fmt: skip
+        ]
+        ray.get(loading + joining)
 
 
-def _free_address() -> tuple[str, int]:
-    """This node's address, for URLs, and a port that nobody listens on."""
+_meeting: TCPStore | None = None
+"""Where the workers find one another; the first of them keeps it."""
+
+
+def _load() -> None:
+    """Load PyTorch while the first worker does."""
+    import torch.distributed  # noqa: F401
+
+
+def _meet() -> tuple[str, int]:
+    """Open the meeting place; its node's address and port.
+
+    The system chooses the port as it is opened: one that was only seen to be free is another program's by the time
+    PyTorch has loaded.
+    """
+    global _meeting
+    from torch.distributed import TCPStore
+
     host = ray.util.get_node_ip_address()
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return (f"[{host}]" if ":" in host else host), probe.getsockname()[1]
+    _meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_A_WEEK)
+    return host, _meeting.port
 
 
-def _join(backend: str, url: str, rank: int, size: int) -> None:
+def _join(backend: str, address: tuple[str, int], rank: int, size: int) -> None:
     import torch.distributed
 
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(rank), str(size)
-    torch.distributed.init_process_group(
-        backend, init_method=url, rank=rank, world_size=size, timeout=timedelta(seconds=_A_WEEK_S)
-    )
+    store = _meeting if rank == 0 else torch.distributed.TCPStore(*address, is_master=False, timeout=_A_WEEK)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_A_WEEK)
