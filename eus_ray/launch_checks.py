@@ -19,11 +19,19 @@ _PATHS = ("data.manifest", "model.weights", "search.space")
 
 def check_study(args: argparse.Namespace) -> Study:
     """The study as the job will read it, checked as far as this machine can. Raises `UserError`."""
+    from eus_ray.store import without_credentials
+
     texts = {"STUDY.toml": args.study, "--out": args.out, "--from": args.start_from or ""}
     lines = [
         f"{name} {text!r}: has a line break or another control character"
         for name, text in [*texts.items(), *(("--set", override) for override in args.set)]
         if not text.isprintable()
+    ]
+    lines += [
+        f"{name}: its secret would stand in the recipe; leave it out, and give it to the job's environment "
+        "(S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        for name, text in texts.items()
+        if without_credentials(text) != text
     ]
     if lines:
         raise UserError(*lines)

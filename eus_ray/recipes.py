@@ -61,7 +61,8 @@ def ray(args: argparse.Namespace) -> Recipe:
     lines = mismatches(args, {"submission_id": _WORD})
     url = urlsplit(args.address)
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
-        lines.append(f"--address {args.address}: write the dashboard's address, such as http://127.0.0.1:8265")
+        shown = args.address.rpartition("@")[2]  # no password
+        lines.append(f"--address {shown}: write the dashboard's address, such as http://127.0.0.1:8265")
     if lines:
         raise UserError(*lines)
     command = command_of(args, absolute(args.study))

@@ -89,7 +89,10 @@ def test_a_cross_validation_on_an_object_store(
     assert_same(tables(there), tables(tmp_path / "here"))
     assert not Store(there).exists(RUN), "the claim is given back"
     assert main(["status", there]) == 0
-    assert "1 complete" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 complete" in printed
+    assert "key:secret" not in printed
+    assert f"next: eus-ray analyze {there.replace('key:secret@', '')}" in printed
     assert main(["analyze", there, "--out", str(tmp_path / "report")]) == 0, "from another machine"
     assert main(["analyze", there]) == 0
     reports = [pd.read_parquet(tmp_path / "report" / "images.parquet"), *_images(there)]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from eus_ray.cli.parsing import absolute, command, place
+from eus_ray.cli.parsing import absolute, command, place, shown
 
 
 def add(commands: Any) -> None:
@@ -65,7 +65,7 @@ def _predict(args: argparse.Namespace) -> int:
     with PredictProgress(Console(soft_wrap=True)) as progress:
         found = predict(place(args.study), [absolute(where) for where in args.places], out, progress, args.model)
     frames = f" and {found.frames} video frames" if found.frames else ""
-    print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {out}")
+    print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(out)}")
     return 0
 
 

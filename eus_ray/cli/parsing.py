@@ -48,6 +48,13 @@ def place(text: str) -> str | Path:
     return text if "://" in text else absolute(text)
 
 
+def shown(place: str | Path) -> str:
+    """A study folder as it may be printed: whoever reads a log learns no key."""
+    from eus_ray.store import without_credentials
+
+    return without_credentials(str(place))
+
+
 def refuse_existing(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path}: is there already; nothing is overwritten, choose another --out")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table
+from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table, shown
 from eus_ray.config import UserError
 from eus_ray.launch import add_launch_parser
 from eus_ray.study_file import PRESETS, load_study
@@ -109,9 +109,9 @@ def _cv(args: argparse.Namespace) -> int:
     out = place(args.out)
     outcome = run_cv(study, out, resume=args.resume, address=args.address)
     if outcome.interrupted:
-        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
+        print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
         return INTERRUPTED
-    print(f"results in {out}; next: eus-ray analyze {out}")
+    print(f"results in {shown(out)}; next: eus-ray analyze {shown(out)}")
     return _unfinished(outcome)
 
 
@@ -123,11 +123,11 @@ def _tune(args: argparse.Namespace) -> int:
     out, start_from = place(args.out), None if args.start_from is None else place(args.start_from)
     outcome, lines = run_tune(study, out, resume=args.resume, address=args.address, start_from=start_from)
     if outcome.interrupted:
-        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
+        print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
         return INTERRUPTED
     for line in lines:
         print(line)
-    print(f"results in {out}; next: eus-ray analyze {out}")
+    print(f"results in {shown(out)}; next: eus-ray analyze {shown(out)}")
     return _unfinished(outcome)
 
 

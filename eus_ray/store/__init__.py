@@ -6,7 +6,7 @@ an object store one PUT is atomic already. So a reader sees the old file or the 
 in which a run goes on, or was killed, can be read at any moment.
 """
 
-from eus_ray.store.folder import DamagedFile, Store, read_manifest, read_trials, write_trials
+from eus_ray.store.folder import DamagedFile, Store, read_manifest, read_trials, without_credentials, write_trials
 from eus_ray.store.layout import (
     CASES,
     CASES_FILE,
@@ -63,5 +63,6 @@ __all__ = [
     "read_trials",
     "search_name",
     "whole_name",
+    "without_credentials",
     "write_trials",
 ]

@@ -45,6 +45,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "address": (["ray", "--address", "head:8265"], "--address head:8265"),
     "password in the address": (["ray", "--address", "http://me:secret@head:8265"], "--address"),
     "submission id": (["ray", "--address", "http://head:8265", "--submission-id", "a b"], "--submission-id a b"),
+    "secret in the study's place": (["local", "--out", "s3://key:secret@bucket/STUDY"], "--out: its secret"),
+    "secret of the old study": ([*SLURM, "--command", "tune", "--from", "s3://key:secret@bucket/OLD"], "--from: its"),
     "provider": (["autoscaler", "--provider", "awz"], "did you mean aws?"),
     "region": ([*AWS[:3], "--instance-type", "big", "--workers", "1"], "--region is needed for --provider aws"),
     "of another provider": ([*AWS, "--project-id", "p"], "--project-id has no meaning for --provider aws"),
@@ -87,6 +89,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert code == 2, printed
     (line,) = printed.err.strip().splitlines()
     assert said in line
+    assert ":secret" not in line
     assert printed.out == ""
     assert sorted(study.parent.iterdir()) == before
 
