@@ -30,7 +30,8 @@ def at_diagonal(images: pd.DataFrame) -> pd.DataFrame:
     `ValueError` where a diagonal is missing that is needed.
     """
     infinite = [name for name in DISTANCES if name in images and np.isinf(images[name]).any()]
-    if infinite and ("diagonal" not in images or images["diagonal"].isna().any()):
+    unbounded = np.isinf(images[infinite].to_numpy(np.float64)).any(axis=1)
+    if infinite and ("diagonal" not in images or images["diagonal"].isna().to_numpy()[unbounded].any()):
         raise ValueError(f"{', '.join(infinite)}: infinite values need the images' diagonal")
     return images.assign(**{name: images[name].where(~np.isinf(images[name]), images["diagonal"]) for name in infinite})
 

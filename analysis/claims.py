@@ -96,32 +96,23 @@ def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit:
 def verdict(pair: Comparison) -> str:
     """One of `VERDICTS`.
 
-    `supported`: the adjusted p is below 0.05, so many patients can show that, and ranks and mean favour the same
-    model. `equivalent`: the two one-sided tests put the mean difference within the margin. Else `too few patients`,
-    where fewer are compared than would show a difference of the margin, and `not supported`, where that many are.
+    `supported`: the adjusted p is below 0.05, also over all signs of these very differences, and ranks and mean favour
+    the same model. `equivalent`: the two one-sided tests put the mean difference within the margin. Else `too few
+    patients`, where fewer are compared than would show a difference of the margin, and `not supported`, where that many
+    are.
     """
     if differs(pair):
         return SUPPORTED
     needed = patients_needed(pair)
     enough = needed is not None and pair.num_patients >= needed
-    if pair.same:  # an interval without width is no evidence from two patients
-        return EQUIVALENT if enough else TOO_FEW
-    if pair.equivalence.equivalent:
+    # that all differences are equal is no evidence from two patients
+    if (pair.same or pair.equivalence.equivalent) and (enough or not pair.alike):
         return EQUIVALENT
     return NOT_SUPPORTED if enough else TOO_FEW
 
 
 def differs(pair: Comparison) -> bool:
-    return pair.p_adjusted < LEVEL and reachable(pair) and not opposed(pair)
-
-
-def reachable(pair: Comparison) -> bool:
-    """Whether the patients who differ are enough to show anything at the level.
-
-    Where all n of them favour one model, chance alone does so in 2 of 2^n cases. The normal distribution that the
-    signed rank test takes for ties promises less: of four equal differences p = 0.046, not 0.125.
-    """
-    return pair.patients.n >= _fewest(LEVEL)
+    return pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not opposed(pair)
 
 
 def opposed(pair: Comparison) -> bool:
@@ -131,7 +122,8 @@ def opposed(pair: Comparison) -> bool:
 
 def scope(pair: Comparison) -> str:
     """A difference speaks of architectures only where other trainings would show it too: where Nadeau-Bengio agrees."""
-    agrees = pair.folds_p_adjusted < LEVEL and pair.folds.statistic * pair.difference > 0
+    statistic = pair.folds.statistic  # infinite where the folds do not differ at all, as scores of few values may
+    agrees = pair.folds_p_adjusted < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
     return ARCHITECTURES if agrees else THESE_MODELS
 
 
@@ -199,9 +191,11 @@ def _supported(pair: Comparison, metric: str, unit: str) -> str:
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds_p_adjusted)}"
     if scope(pair) == ARCHITECTURES:
         return f"{said}, by more than other trainings would change ({nadeau_bengio})."
-    doubt = (
-        "one fold says nothing" if math.isnan(pair.folds_p_adjusted) else f"the folds do not show it ({nadeau_bengio})"
-    )
+    doubt = f"the folds do not show it ({nadeau_bengio})"
+    if math.isnan(pair.folds_p_adjusted):
+        doubt = "one fold says nothing"
+    elif math.isinf(pair.folds.statistic):
+        doubt = "folds that do not differ at all say nothing"
     return f"Of these trained models, on patients like these, {said}; of other trainings {doubt}."
 
 
@@ -244,6 +238,11 @@ def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
         remarks.append(
             f"Most patients favour {model_label(favoured)} ({_p(pair)}), but the mean does "
             "not: a few large differences outweigh them."
+        )
+    if pair.p_adjusted < LEVEL <= pair.by_signs_adjusted:
+        remarks.append(
+            f"With so many equal differences that p is too small: over all signs of them it is "
+            f"{p_text(pair.by_signs_adjusted).removeprefix('p = ')}."
         )
     if pair.left_out:
         images = _count(pair.left_out, "image")

@@ -134,7 +134,8 @@ def _by_category(tested: Sequence[LevelTest]) -> Iterator[Row]:
 
 
 def shares_above_half(aligned: Aligned) -> list[tuple[str, int, float, float, float]]:
-    """Of each model the number of images, the share with IoU > 0.5, and its 95 % interval (patients drawn again).
+    """Of each model the number of images, the share with IoU > 0.5, and its 95 % interval (patients drawn again; NaN
+    of a single one).
 
     Nothing where IoU is not among the metrics.
     """
@@ -145,7 +146,9 @@ def shares_above_half(aligned: Aligned) -> list[tuple[str, int, float, float, fl
         iou = aligned.values[:, k, aligned.metrics.index("iou")]
         known = ~np.isnan(iou)
         share = patient_bootstrap((iou[known] > 0.5).astype(np.float64), aligned.patients[known])
-        shares.append((model, int(known.sum()), share.value, share.low, share.high))
+        several = len(np.unique(aligned.patients[known])) > 1
+        limits = (share.low, share.high) if several else (np.nan, np.nan)
+        shares.append((model, int(known.sum()), share.value, *limits))
     return shares
 
 

@@ -190,7 +190,8 @@ def _in_order(frame: pd.DataFrame, manifest: pd.DataFrame, models: list[str]) ->
         **{column: frame[column].map(place) for column, place in places.items()}
     )
     frame = frame.loc[order.sort_values(["model", "kind", "fold", "image_id"]).index]
-    described = frame.merge(manifest[["image_id", "patient_id", *clinical]], "left", "image_id")
+    measured = frame[[name for name in (*IDENTITY, *METRICS, "diagonal") if name != "patient_id"]]
+    described = measured.merge(manifest[["image_id", "patient_id", *clinical]], "left", "image_id")
     return described[[*IDENTITY, *clinical, *METRICS, "diagonal"]].reset_index(drop=True)
 
 

@@ -18,7 +18,15 @@ import pandas as pd
 from eus_ray.analysis import averages
 from eus_ray.analysis.aligned import Aligned, Floats
 from eus_ray.analysis.metrics import DISTANCES
-from eus_ray.analysis.statistics import Test, Tost, holm, nadeau_bengio, tost_paired, wilcoxon_signed_rank
+from eus_ray.analysis.statistics import (
+    Test,
+    Tost,
+    holm,
+    nadeau_bengio,
+    signed_rank_by_signs,
+    tost_paired,
+    wilcoxon_signed_rank,
+)
 from eus_ray.config import UserError
 
 DECIMALS = 10
@@ -102,7 +110,7 @@ class Comparison:
     difference: float
     """Of the means of the patients' means."""
     low: float
-    """Its 95 % interval: patients drawn again, all their images with them."""
+    """Its 95 % interval: patients drawn again, all their images with them. NaN of a single patient."""
     high: float
     sd: float
     """Of the patients' differences, ddof 1."""
@@ -110,6 +118,9 @@ class Comparison:
     """Wilcoxon signed rank of the patients' means: the test to believe."""
     p_adjusted: float
     """Holm over the pairs within the metric."""
+    by_signs: float
+    """The same test's p over all signs of these very differences: exact with ties too."""
+    by_signs_adjusted: float
     equivalence: Tost
     """Of the patients' means, within ± margin."""
     folds: Test
@@ -120,6 +131,11 @@ class Comparison:
     images_p_adjusted: float
     num_tests: int
     """Pairs within the metric that could be tested: what Holm adjusts for."""
+
+    @property
+    def alike(self) -> bool:
+        """Whether all patients have the same difference, which leaves an interval without width."""
+        return not self.sd > 10**-DECIMALS
 
     @property
     def same(self) -> bool:
@@ -146,14 +162,16 @@ def compare_pairs(
         by_patient = holm([found[place].patients.p_value for place in places])
         by_fold = holm([found[place].folds.p_value for place in places])
         by_image = holm([found[place].images.p_value for place in places])
+        by_signs = holm([found[place].by_signs for place in places])
         tested = int((~np.isnan(by_patient)).sum())
-        for place, *adjusted in zip(places, by_patient, by_fold, by_image, strict=True):
-            p_adjusted, folds, images = map(float, adjusted)
+        for place, *adjusted in zip(places, by_patient, by_fold, by_image, by_signs, strict=True):
+            p_adjusted, folds, images, signs = map(float, adjusted)
             found[place] = replace(
                 found[place],
                 p_adjusted=p_adjusted,
                 folds_p_adjusted=folds,
                 images_p_adjusted=images,
+                by_signs_adjusted=signs,
                 num_tests=tested,
             )
     return tuple(found)
@@ -192,11 +210,13 @@ def _compare(
                 num_images=int(known[:, place].sum()),
                 left_out=int((either & ~both).sum()),
                 difference=float(differences[has, place].mean()) if has.any() else np.nan,
-                low=float(low[place]),
-                high=float(high[place]),
+                low=float(low[place]) if has.sum() > 1 else np.nan,
+                high=float(high[place]) if has.sum() > 1 else np.nan,
                 sd=float(differences[has, place].std(ddof=1)) if has.sum() > 1 else np.nan,
                 patients=wilcoxon_signed_rank(mine[:, 0], mine[:, 1]),
                 p_adjusted=np.nan,
+                by_signs=signed_rank_by_signs(mine[:, 0], mine[:, 1]),
+                by_signs_adjusted=np.nan,
                 equivalence=tost_paired(mine[:, 0], mine[:, 1], -margin, margin),
                 folds=_over_folds(
                     differences[has, place], folds[has], training, (aligned.models[first], aligned.models[second])

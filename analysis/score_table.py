@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eus_ray.analysis.distances import diagonal
-from eus_ray.analysis.images import IDENTITY, clinical_columns
+from eus_ray.analysis.images import IDENTITY, KINDS, clinical_columns
 from eus_ray.analysis.metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
 from eus_ray.config import UserError
 from eus_ray.store import Store
@@ -75,14 +76,19 @@ def _read(store: Store, name: str) -> pd.DataFrame:
     try:
         data = store.read_bytes(name)
         if name.lower().endswith(".csv"):
-            frame = pd.read_csv(io.BytesIO(data))
+            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+                frame = pd.read_csv(io.BytesIO(data), index_col=False)
             names = frame.columns.intersection(list(_NAMES))
             # Read as text, nothing missing: pandas would make numbers and NaN of names.
-            text = pd.read_csv(io.BytesIO(data), usecols=list(names), dtype="str", keep_default_na=False)
+            text = pd.read_csv(
+                io.BytesIO(data), usecols=list(names), dtype="str", keep_default_na=False, index_col=False
+            )
             return frame.assign(**{name: text[name].str.strip() for name in names})
-        frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+        frame = _plain(pq.read_table(pa.BufferReader(data))).to_pandas(ignore_metadata=True)
     except FileNotFoundError:
         raise UserError(f"{where}: no such file; give a study folder or a table of per-image scores") from None
+    except pd.errors.ParserWarning:
+        raise UserError(f"{where}: rows have more cells than the header has names; name every column") from None
     except (ValueError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{where}: cannot be read as {name.rsplit('.', 1)[-1]} ({reason})") from None
@@ -91,12 +97,27 @@ def _read(store: Store, name: str) -> pd.DataFrame:
     return frame
 
 
+def _plain(table: pa.Table) -> pa.Table:
+    """The table without what pandas adds to it: categories become their values, an index without a name goes."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+    return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
+
+
 def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
     lines = []
     for column in [column for column in _NAMES if column in frame]:
         empty = frame.index[frame[column] == ""]
         if len(empty):
             lines.append(f"{where}: {column} is empty in {_rows(empty)}")
+    if "kind" in frame:
+        kinds = (*KINDS, "nested")
+        unknown = sorted(set(frame["kind"]) - {"", *kinds})
+        lines += [
+            f"{where}: kind is {kind!r}; write {', '.join(kinds)}, or tell models apart by their name"
+            for kind in unknown[:5]
+        ]
     key = [column for column in ("model", "kind", "image_id") if column in frame]
     twice = frame[frame.duplicated(key)]
     lines += [

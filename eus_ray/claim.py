@@ -58,9 +58,10 @@ class Claim:
             self.store.delete(names.RUN)
 
     def ask_to_stop(self) -> None:
-        """Let the workers finish and save the epoch that they are in, and leave."""
+        """Let the workers finish and save the epoch that they are in, and leave; nothing where the claim is lost."""
         self._stopping = True
-        self._write()
+        if self.store.is_held_by(self.token):
+            self._write()
 
     def _write(self) -> None:
         pid = os.getpid()

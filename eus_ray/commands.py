@@ -57,7 +57,7 @@ def run_tune(
 
     begin = starts(dataset, spaces, old)
     console = Console(soft_wrap=True)
-    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
+    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs_to_train for arch in study.models}
     winners = LiveProgress(study.models, study.folds.count, epochs, console)
     with session(address) as cluster, SearchProgress(study.models, winners, console) as progress:
         outcome = tune(store, dataset, begin, cluster, progress, resume=resume)
@@ -77,7 +77,7 @@ def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str 
     from eus_ray.ray_session import session
     from eus_ray.runs import cross_validate
 
-    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs for arch in study.models}
+    epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs_to_train for arch in study.models}
     console = Console(soft_wrap=True)
     with session(address) as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
         return cross_validate(store, dataset, cluster, progress, resume=resume)

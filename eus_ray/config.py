@@ -152,6 +152,10 @@ class TrainSettings(Settings):
     deterministic: bool = False
     """On GPUs: the same bits in each run, for some speed."""
 
+    @property
+    def epochs_to_train(self) -> int:
+        return self.stop_after or self.epochs
+
 
 class RunSettings(Settings):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

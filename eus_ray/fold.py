@@ -94,7 +94,7 @@ class Fold:
         self.study, self.data, self.device, self.team = study, data, device, team
         self.epoch = 0
         """Epochs done."""
-        self.epochs = study.train.stop_after or study.train.epochs
+        self.epochs = study.train.epochs_to_train
         """Epochs to train; the schedule is that of `train.epochs`."""
         self.best_epoch, self.best_value = -1, -math.inf
         """The epoch whose validation patients scored best so far (the first of equals), and their mean score."""

@@ -7,6 +7,7 @@ read back from there, and proposes what it would have proposed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,9 +42,9 @@ class ModelSearch:
         """
         self.model, self.base, self._trials, self.space = run.model, run, trials, space
         self.settings = run.study.search
-        self.first_trial, self.first, self.default_trial = self._begin(first)
+        self.first, self.default_trial = self._begin(first)
         self.number_of_patients = len(run.patient_number)
-        self._rule = make_rule(self.settings, run.num_folds, run.study.train.stop_after or run.study.train.epochs)
+        self._rule = make_rule(self.settings, run.num_folds, run.study.train.epochs_to_train)
         self._standings: dict[int, Standing] = {}
         self._failed: dict[int, str] = {}
         self._points: dict[int, dict[str, Any]] = {}
@@ -81,7 +82,7 @@ class ModelSearch:
         if params is None:
             self.exhausted = True
             return None
-        trial = self.first_trial + number
+        trial = self._trials.next_number(self.model)  # a winner, or another run, may have taken the one after the last
         self._points[trial] = params
         self.begun += 1
         self._trials.begin(self.model, "trial", trial, self.base.as_trial(trial, params).study)
@@ -184,10 +185,9 @@ class ModelSearch:
 
     # ---- what lies in the study folder ----------------------------------------------------------
 
-    def _begin(self, first: Sequence[Mapping[str, Any]]) -> tuple[int, list[dict[str, Any]], int | None]:
-        """Write what this search is, or compare it with what the folder says. First trial, first settings, default."""
+    def _begin(self, first: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], int | None]:
+        """Write what this search is, or compare it with what the folder says. First settings, and default's trial."""
         study, store, search = self.base.study, self.base.store, self.settings
-        points = [dict(point) for point in first]
         here = {
             "protocol": search.protocol,
             "metric": search.metric,
@@ -198,6 +198,7 @@ class ModelSearch:
             "sampler": search.sampler,
             "seed": search.seed,
             "inner_folds": search.inner_folds,
+            "validation": _digest(self.base.validation),
             "space": self.space.as_json(),
             "base": flat(study),
         }
@@ -211,18 +212,24 @@ class ModelSearch:
                 )
             begun = there
         else:
-            first_trial = self._trials.next_number(self.model)
-            default = self.space.default_of(study)
-            paper = self.space.paper_point(study)
             begun = here | {
-                "first_trial": first_trial,
-                "first": points,
-                "default_trial": first_trial + points.index(default) if default in points else None,
-                "paper_trial": first_trial + points.index(paper) if paper in points else None,
+                "first_trial": self._trials.next_number(self.model),
+                "first": [dict(point) for point in first],
             }
-        store.write_json(name, begun | {"trials": search.trials})
-        default_trial = begun["default_trial"]
-        return int(begun["first_trial"]), list(begun["first"]), None if default_trial is None else int(default_trial)
+        points = list(begun["first"])
+        default_trial = self._trial_of(self.space.default_of(study), points)
+        special = {"default_trial": default_trial, "paper_trial": self._trial_of(self.space.paper_point(study), points)}
+        store.write_json(name, begun | special | {"trials": search.trials})
+        return points, default_trial
+
+    def _trial_of(self, point: Mapping[str, Any] | None, first: Sequence[Mapping[str, Any]]) -> int | None:
+        """The trial that has one of the first settings, or will have it; None where it is none of them."""
+        if point not in first:
+            return None
+        place, rows = first.index(point), self._rows()
+        if place < len(rows):
+            return int(rows[place]["trial"])
+        return self._trials.next_number(self.model) + place - len(rows)
 
     def _rows(self) -> list[dict[str, Any]]:
         return self._trials.of(self.model, "trial")
@@ -230,13 +237,11 @@ class ModelSearch:
     def _history(self) -> list[Tried]:
         """All trials as the table has them, so that a search that is taken up again proposes the same."""
         history = []
-        for row in self._rows():
+        for number, row in enumerate(self._rows()):
             value = self.value(row["trial"]) if row["state"] != "failed" else None
             steps = ((self._step(row), value),) if value is not None else ()
             final = value if row["state"] in ("complete", "pruned") else None
-            history.append(
-                Tried(row["trial"] - self.first_trial, self._points[row["trial"]], row["state"], final, steps)
-            )
+            history.append(Tried(number, self._points[row["trial"]], row["state"], final, steps))
         return history
 
     def _reflect(self) -> None:
@@ -249,7 +254,8 @@ class ModelSearch:
         """How far a trial is: folds done, or epochs where all folds advance together."""
         if self._rule.order == "by_fold":
             return int(row["folds_done"])
-        return int(self._standings[row["trial"]].epochs.min())
+        standing = self._standings.get(row["trial"]) or self._nothing()
+        return int(standing.epochs.min())
 
     def _value(self, standing: Standing) -> float | None:
         """What a trial is worth by what it has done so far."""
@@ -299,6 +305,7 @@ class ModelSearch:
             self._kept |= {(trial, fold) for fold in range(folds)}
         for trial, fold in self._kept - keep:
             store.delete(names.checkpoint_name(self.model, trial, fold))
+            store.delete(names.checkpoint_before_name(self.model, trial, fold))
             store.delete(names.part_name("predictions", self.model, trial, REPEAT, fold))
         self._tidied, self._kept = ended, keep
 
@@ -356,6 +363,11 @@ def _with_cells(standing: Standing, cells: Sequence[Mapping[str, Any]]) -> Stand
     return Standing(epochs, finished, scores)
 
 
+def _digest(validation: npt.NDArray[np.bool_] | None) -> str:
+    """Tells who validates in which fold apart; empty where the test folds judge."""
+    return "" if validation is None else hashlib.sha256(np.packbits(validation).tobytes()).hexdigest()[:16]
+
+
 def _differences(model: str, there: Mapping[str, Any], here: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
     lines = []
     for field in fields:
@@ -366,6 +378,11 @@ def _differences(model: str, there: Mapping[str, Any], here: Mapping[str, Any], 
                 for name in now
                 if before.get(name) != now[name]
             ]
+        elif field == "validation":
+            lines.append(
+                f"{model}'s search was begun with other validation patients; set folds.seed, folds.stratify and the "
+                "columns that it names back, or choose another --out"
+            )
         elif field == "space":
             lines.append(f"{model}'s search was begun with another space; take that file again, or another --out")
         else:

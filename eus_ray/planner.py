@@ -234,7 +234,7 @@ def _seconds(
     """Seconds of all cross-validations when none is stopped; folds that share cores or a GPU share its speed."""
     if probe is None or load is None:
         return None
-    batch, epochs = study.train.batch_size, study.train.stop_after or study.train.epochs
+    batch, epochs = study.train.batch_size, study.train.epochs_to_train
     steps = math.ceil(load.training_images / (batch * workers.team_size))
     epoch_s = steps * probe.step_s + math.ceil(load.scored_images / batch) * probe.score_s
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +46,13 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()
+
+    def expect(self, epochs: Mapping[str, int]) -> None:
+        """Some models are trained for another number of epochs."""
+        self._epochs = self._epochs | dict(epochs)
+        if self._bars is not None:
+            for model, task in self._tasks.items():
+                self._bars.update(task, total=self._folds * self._epochs[model])
 
     def plan(self, text: str) -> None:
         self._console.print(text, highlight=False)

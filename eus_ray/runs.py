@@ -97,7 +97,7 @@ def opened(store: Store, dataset: Dataset, session: Session) -> Iterator[Opened]
         if not known:
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on
-        trials = Trials(store, loggers)
+        trials = Trials(store, loggers, claim.token)
         mended = tuple(trials.mend()) if known else ()
         with ExitStack() as stack:
             for logger in loggers:
@@ -231,11 +231,11 @@ class FixedList:
         for task in self._tasks:
             key = task.model, task.trial
             done = folds_done(store, *key)
-            if done == self._run.dataset.study.folds.count:
+            if key in self._failed:  # also where all rows are there: the weights may have found no room
+                trials.update(key, folds_done=done, state="failed", reason=self._failed[key])
+            elif done == self._run.dataset.study.folds.count:
                 value = _mean_test_dsc(store, *key)
                 trials.update(key, folds_done=done, state="complete", reason="", value=value)
-            elif key in self._failed:
-                trials.update(key, folds_done=done, state="failed", reason=self._failed[key])
             else:
                 trials.update(key, folds_done=done)
             self._listener.ended(*key, trials[key]["state"], trials[key]["reason"])

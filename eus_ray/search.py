@@ -30,7 +30,7 @@ from eus_ray.runs import (
     tell,
 )
 from eus_ray.space import Space
-from eus_ray.store import Store
+from eus_ray.store import PROVENANCE, Store, search_name
 from eus_ray.trials import Trials, study_of
 
 _FROM_EACH = 3
@@ -41,7 +41,7 @@ class SearchListener(Listener, Protocol):
     """What wants to know how a search goes on."""
 
     def searched(self, search: ModelSearch) -> None: ...
-    def winners_begin(self) -> None: ...
+    def winners_begin(self, epochs: Mapping[str, int | None]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,31 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
         )
     validation = None
     if search.protocol == "nested":
+        if start_from is not None:
+            refuse_seen(dataset, start_from)
         seed, stratify = study.folds.seed, study.folds.stratify
         validation = validation_split(dataset.frame, dataset.folds, search.inner_folds, seed, stratify)
     return {
         model: Start(spaces[model], first_points(study.for_model(model), spaces[model], start_from), order, validation)
         for model in study.models
     }
+
+
+def refuse_seen(dataset: Dataset, start_from: Store) -> None:
+    """Raise `UserError` where another study's search was judged by its test folds, and they are of these images."""
+    if not start_from.exists(PROVENANCE):
+        return
+    there = start_from.read_json(PROVENANCE)["identity"].get("data.fingerprint")
+    lines = [
+        f"{start_from.location}: --from: {model}'s trials were judged by test patients, who are this study's too, and "
+        'a nested search must not have seen them; name a nested search, or set search.protocol = "paper"'
+        for model in dataset.study.models
+        if there == dataset.manifest.fingerprint
+        and start_from.exists(search_name(model))
+        and start_from.read_json(search_name(model))["protocol"] == "paper"
+    ]
+    if lines:
+        raise UserError(*lines)
 
 
 def tune(
@@ -118,14 +137,18 @@ def tune(
 
 
 def first_points(study: Study, space: Space, start_from: Store | None) -> list[dict[str, Any]]:
-    """What a search tries first: the paper's values, the study's own, and the best of another study."""
+    """What a search tries first: the paper's values, the study's own, and the best of another study.
+
+    Of a study without a search its newest settings are taken: what they scored, they scored on test patients.
+    """
     points = [space.paper_point(study), space.default_of(study)]
     if start_from is not None:
         model = study.model.arch
-        rows = [row for row in Trials(start_from).of(model) if row["state"] == "complete" and row["kind"] != "winner"]
-        if not rows:
+        complete = [row for row in Trials(start_from).of(model) if row["state"] == "complete"]
+        searched, fixed = ([row for row in complete if row["kind"] == kind] for kind in ("trial", "fixed"))
+        if not searched and not fixed:
             raise UserError(f"{start_from.location}: --from has no complete trial of {model}; name another study")
-        best = sorted(rows, key=lambda row: -row["value"])[:_FROM_EACH]
+        best = (sorted(searched, key=lambda row: -row["value"]) or fixed[::-1])[:_FROM_EACH]
         points += [space.default_of(study_of(row, study)) for row in best]
     distinct: list[dict[str, Any]] = []
     for point in points:
@@ -142,7 +165,7 @@ def _search(run: Opened, model: str, start: Start) -> ModelSearch:
 def _train_winners(run: Opened, winners: Sequence[Task], session: Session, listener: SearchListener) -> None:
     plan = plan_fixed(run.dataset.study, session.machines, len(winners))
     campaign = FixedList(run, winners, "winner", listener)
-    listener.winners_begin()
+    listener.winners_begin({task.model: task.settings.get("train.stop_after") for task in winners})
     if campaign.todo:
         listener.plan(
             f"training {', '.join(task.model for task in campaign.todo)} again with the best setting: {plan.text}"

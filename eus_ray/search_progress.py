@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -55,8 +55,9 @@ class SearchProgress:
         self._searches[search.model] = search
         self._show(search)
 
-    def winners_begin(self) -> None:
-        """The searches are over; what follows are their winners."""
+    def winners_begin(self, epochs: Mapping[str, int | None]) -> None:
+        """The searches are over; what follows are their winners, for so many epochs a fold (None: the study's)."""
+        self._winners.expect({model: number for model, number in epochs.items() if number is not None})
         self._over = True
         if self._bars is not None:
             self._bars.stop()

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from eus_ray import store as names
-from eus_ray.config import Study, flat
+from eus_ray.config import Study, UserError, flat
 from eus_ray.loggers import Key, Logger
 from eus_ray.store import PARTS, Store, read_trials, write_trials
 from eus_ray.study_file import with_settings
@@ -21,9 +21,9 @@ _RESULT = re.compile(r"\w+/model=(?P<model>\w+)/trial-(?P<trial>\d+)_repeat-\d+(
 class Trials:
     """The trials of a study by model and number; numbers count from 0 in each model."""
 
-    def __init__(self, store: Store, loggers: Sequence[Logger] = ()) -> None:
-        """`loggers` hear of trials and epochs as the logs do."""
-        self._store, self._loggers = store, loggers
+    def __init__(self, store: Store, loggers: Sequence[Logger] = (), token: str = "") -> None:
+        """`loggers` hear of trials and epochs as the logs do; `token` is that of the run that writes."""
+        self._store, self._loggers, self._token = store, loggers, token
         self._rows: dict[Key, dict[str, Any]] = {
             (row["model"], row["trial"]): {str(name): value for name, value in row.items()}
             for row in read_trials(store).to_dict("records")
@@ -46,7 +46,12 @@ class Trials:
         return max((trial for owner, trial in self._rows if owner == model), default=-1) + 1
 
     def begin(self, model: str, kind: str, trial: int, study: Study) -> None:
-        """Write that a trial runs, with its settings; what it has done before is kept."""
+        """Write that a trial runs, with its settings; what it has done before is kept.
+
+        Raises `ValueError` for the number of a trial of another kind.
+        """
+        if self._rows.get((model, trial), {}).get("kind", kind) != kind:
+            raise ValueError(f"{model}'s trial {trial} is a {self._rows[model, trial]['kind']}, not a {kind}")
         fresh = {
             "model": model,
             "kind": kind,
@@ -90,6 +95,9 @@ class Trials:
         return lines
 
     def write(self) -> None:
+        """Raises `UserError` where another run has taken the folder over: its table must not be replaced by ours."""
+        if self._token and not self._store.is_held_by(self._token):
+            raise UserError(f"{self._store.location}: another run has taken over here; this one ends")
         write_trials(self._store, [self._rows[key] for key in sorted(self._rows)])
 
     def heard(self, key: Key, cells: Sequence[Mapping[str, Any]], note: str) -> None:

@@ -13,8 +13,9 @@ import pytest
 from eus_ray import claim
 from eus_ray import store as names
 from eus_ray.claim import Claim, is_alive
-from eus_ray.config import UserError
+from eus_ray.config import Study, UserError
 from eus_ray.store import Store
+from eus_ray.trials import Trials
 
 
 def elsewhere(heartbeat: float) -> dict[str, Any]:
@@ -72,3 +73,18 @@ def test_a_run_that_lost_its_folder_takes_nothing_back(tmp_path: Path) -> None:
         assert not store.is_held_by(first.token)
         assert store.stop_is_wanted(first.token)
     assert store.owner()["token"] == "t", "the new owner's claim is not deleted by the old one"
+
+
+def test_a_run_that_lost_its_folder_writes_no_table_and_stops_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with Claim(store) as first:
+        trials = Trials(store, token=first.token)
+        trials.begin("unet", "fixed", 0, Study().for_model("unet"))
+        taken = elsewhere(time.time())
+        store.write_json(names.RUN, taken)
+        before = store.read_bytes(names.TRIALS_FILE)
+        with pytest.raises(UserError, match="another run has taken over here; this one ends"):
+            trials.update(("unet", 0), state="complete")
+        first.ask_to_stop()
+        assert store.owner() == taken
+        assert store.read_bytes(names.TRIALS_FILE) == before

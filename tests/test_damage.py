@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from eus_ray.campaign import Task
 from eus_ray.claim import Claim
 from eus_ray.config import UserError
 from eus_ray.cross_validation import CrossValidation, fold_on_disk
 from eus_ray.cross_validation.fold_on_disk import FoldOnDisk
 from eus_ray.prepare import check_data
+from eus_ray.runs import FixedList
 from eus_ray.store import (
     PARTS,
     DamagedFile,
@@ -188,6 +191,26 @@ def test_a_damaged_table_of_a_complete_trial_is_made_again_without_training(
     train(phantom, tmp_path)
     assert_same(tables(tmp_path), undisturbed)
     assert set(weights) == set(store.names("checkpoints"))
+
+
+def test_a_trial_whose_weights_found_no_room_is_not_complete(phantom: Path, tmp_path: Path) -> None:
+    """All rows were written, and then the last checkpoint was not."""
+    train(phantom, tmp_path)
+    store, key = Store(tmp_path), ("unet", 0)
+    trials = Trials(store)
+    trials.update(key, state="running")
+    study = light_study(phantom, "folds.count=2")
+    run: Any = SimpleNamespace(store=store, trials=trials, dataset=SimpleNamespace(study=study))
+    one = SimpleNamespace(as_trial=lambda *_: SimpleNamespace(study=study.for_model("unet")))
+    run.run = lambda model, trial: one
+    said: list[Any] = []
+    listener: Any = SimpleNamespace(ended=lambda *what: said.append(what))
+    campaign = FixedList(run, [Task("unet", 0)], "fixed", listener)
+    campaign.ended("unet", 0, "Traceback\n  ...\nOSError: no space left")
+    campaign.close()
+    assert (trials[key]["state"], trials[key]["reason"]) == ("failed", "OSError: no space left")
+    assert said == [("unet", 0, "failed", "OSError: no space left")]
+    assert FixedList(run, [Task("unet", 0)], "fixed", listener).todo == [Task("unet", 0)], "it goes on when asked to"
 
 
 def test_what_nobody_can_make_again_is_said(tmp_path: Path) -> None:

@@ -238,7 +238,18 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
     assert rows["value"].tolist() == pytest.approx([0.9, 0.51, 0.52, 0.53])
 
 
-@pytest.mark.parametrize("options", [(), ("search.scheduler=asha", "search.asha_grace=1"), ("search.protocol=paper",)])
+SELDOM = "run.checkpoint_interval_s=1000"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("search.scheduler=asha", "search.asha_grace=1"),
+        ("search.scheduler=asha", "search.asha_grace=1", SELDOM),
+        ("search.protocol=paper",),
+    ],
+)
 def test_a_search_that_is_killed_again_and_again_ends_the_same(
     phantom: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -345,6 +356,7 @@ def test_another_search_is_not_mixed_into_a_folder(phantom: Path, tmp_path: Path
     for change, said in [
         ("search.metric=iou", "unet's search.metric was dsc and is iou"),
         ("search.racing_alpha=0.1", "unet's search.racing_alpha was 0.05 and is 0.1"),
+        ("folds.seed=5", "search was begun with other validation patients; set folds.seed"),
         ("loss.smooth=2", "unet was begun with other settings: loss.smooth was 1.0 and is 2.0"),
     ]:
         with pytest.raises(UserError, match=said):

@@ -69,6 +69,14 @@ def test_files_of_an_object_store(bucket: str) -> None:
         store.read_table("a/nothing.parquet")
 
 
+def test_a_server_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = "s3://key:secret@bucket/x?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1"
+    assert main(["status", nobody]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("eus-ray: s3://bucket/x: cannot be read (")
+    assert line.endswith("check the address, the network and the credentials")
+
+
 def test_what_cannot_be_opened_is_said(bucket: str, phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"^gopher://x: cannot be opened"):
         Store("gopher://x")

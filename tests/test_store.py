@@ -42,6 +42,13 @@ def test_a_file_reads_back(tmp_path: Path, location: str) -> None:
     assert store.names() == ["a/b.txt"]
 
 
+def test_a_log_that_cannot_grow_is_one_line(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"cannot write logs/unet.log \(.*make room"):
+        store.append_text("logs/unet.log", "line\n")
+
+
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from eus_ray.cross_validation import worker
 from eus_ray.team import Team
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,16 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path, overrides: tupl
         for row, expected in zip(mine, rows[0], strict=True):
             assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
             assert row["dsc"] == pytest.approx(expected["dsc"], abs=2e-3)
+
+
+def test_a_worker_too_many_for_a_team_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a GPU of four is lost and teams are of two: three workers are one team and one who waits."""
+    monkeypatch.setattr(torch.distributed, "new_group", tuple)
+    first, second, third = (worker._team(rank, 3, 2) for rank in range(3))
+    assert third == (None, 1, 1), "place 1 of 1: no fold is his"
+    for rank, (team, place, places) in enumerate((first, second)):
+        assert team is not None
+        assert (team.rank, team.size, team.group, place, places) == (rank, 2, (0, 1), 0, 1)
 
 
 def test_shares_of_a_batch_are_its_images_once_each() -> None:

@@ -58,6 +58,7 @@ def build(results: Results) -> Section | None:
         left_out=any(pair.left_out for pair in compared),
         adjusted=any(pair.num_tests > 1 for pair in compared),
         draws=averages.DRAWS,
+        interval_note=results.interval_note,
         power=round(100 * claims.POWER),
     )
     return Section(12, "claims", "What can be claimed", body, files)
@@ -147,7 +148,8 @@ def _in_a_cell(row: Mapping[Any, Any]) -> str:
 
 def _shares(aligned: Aligned) -> str:
     return ", ".join(
-        f"{model_label(model)} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        f"{model_label(model)} {100 * share:.1f} %"
+        + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")
         for model, _, share, low, high in comparisons.shares_above_half(aligned)
     )
 

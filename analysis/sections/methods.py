@@ -17,7 +17,7 @@ from eus_ray.analysis.searches import Search
 from eus_ray.analysis.strata import divide
 from eus_ray.analysis.tables import shown_metrics
 
-_UNITS = {"px": "pixels", "mm": "millimetres", "": "pixels"}
+_UNITS = {"px": "pixels", "mm": "millimetres"}
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 _SCHEDULES = {"cosine": "a cosine schedule", "one_cycle": "a one-cycle schedule"}
 _SAMPLERS = {

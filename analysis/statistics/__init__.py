@@ -2,7 +2,7 @@
 
 - One sample: `shapiro_wilk`.
 - Independent groups: `kruskal_wallis` and `dunn` after it, `mann_whitney`, `cliffs_delta`.
-- Pairs: `wilcoxon_signed_rank`, `tost_paired`, `nadeau_bengio` over folds.
+- Pairs: `wilcoxon_signed_rank`, `signed_rank_by_signs`, `tost_paired`, `nadeau_bengio` over folds.
 - Several models on the same cases: `friedman`, `nemenyi`.
 - Many p-values: `holm`, `benjamini_hochberg`.
 - Two areas under the ROC curve of the same cases: `delong`.
@@ -20,7 +20,13 @@ from eus_ray.analysis.statistics.many_models import Friedman, Nemenyi, friedman,
 from eus_ray.analysis.statistics.multiple import benjamini_hochberg, holm
 from eus_ray.analysis.statistics.normality import shapiro_wilk
 from eus_ray.analysis.statistics.outcome import Test
-from eus_ray.analysis.statistics.paired import Tost, nadeau_bengio, tost_paired, wilcoxon_signed_rank
+from eus_ray.analysis.statistics.paired import (
+    Tost,
+    nadeau_bengio,
+    signed_rank_by_signs,
+    tost_paired,
+    wilcoxon_signed_rank,
+)
 from eus_ray.analysis.statistics.resampling import Bbc, Estimate, bbc_cv, patient_bootstrap
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "nemenyi",
     "patient_bootstrap",
     "shapiro_wilk",
+    "signed_rank_by_signs",
     "tost_paired",
     "wilcoxon_signed_rank",
 ]

@@ -83,6 +83,29 @@ def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike, zeros: Literal["wil
     )
 
 
+def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """The signed rank test's p of pairs `(n,)`, `(n,)` over all 2^n signs of the differences that are there.
+
+    Exact with ties too: the ranks stay as they are, zeros are dropped, and each sign falls either way. The normal
+    distribution promises less where many differences are equal: of four equal ones p = 0.046, not 0.125. With more than
+    50 pairs that differ, which it describes well, and without ties it is the p of `wilcoxon_signed_rank`; NaN
+    without any pair. Errors as there.
+    """
+    test = wilcoxon_signed_rank(x, y)
+    if not 0 < test.n <= EXACT_UP_TO:
+        return test.p_value
+    first, second = inputs.pairs(x, y)
+    differences = np.round(first - second, DECIMALS)
+    ranks = scipy.stats.rankdata(np.abs(differences[differences != 0]), method="average")
+    doubled = np.rint(2 * ranks).astype(np.int64)  # ties have half ranks
+    ways = np.zeros(doubled.sum() + 1)  # how many signs give each sum of positive ranks; 2^50 is exact
+    ways[0] = 1
+    for rank in doubled:
+        ways[rank:] += ways[:-rank].copy()
+    tail = ways[: round(2 * test.statistic) + 1].sum() / 2.0**test.n
+    return float(min(1.0, 2 * tail))
+
+
 def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Tost:
     """Two one-sided paired t-tests of pairs `(n,)`, `(n,)`: is the mean of x - y between `low` and `high`?
 

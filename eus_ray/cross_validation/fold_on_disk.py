@@ -85,6 +85,9 @@ class FoldOnDisk:
             due = self._unsaved_s >= self._run.study.run.checkpoint_interval_s
             if self.leads and (self._fold.finished or due or _machine_will_leave()):
                 self.save()
+            elif self.leads and self._run.kind == "trial" and self._run.order == "abreast":
+                self._check_held()
+                self._write_rows()  # its rule may end the trial here, and must know of it when the search is resumed
         return self._cell(epoch, wall, began)
 
     def _cell(self, epoch: int, wall: float, began: float) -> dict[str, Any]:
@@ -125,15 +128,8 @@ class FoldOnDisk:
 
     def save(self) -> None:
         """Rows first, then the checkpoint, which has them too; the checkpoint before stays until the fold is done."""
-        if not self._run.store.is_held_by(self._run.token):
-            raise Superseded(f"another run holds {self._run.store.location}")
-        key = dict(zip(("model", "trial", "repeat", "fold"), self._key(), strict=True))
-        for table in PARTS:
-            rows = getattr(self._record, table)
-            if rows:
-                schema = PARTS[table]
-                columns = {name: [key[name] if name in key else row[name] for row in rows] for name in schema.names}
-                self._run.store.write_part(table, *self._key(), pa.table(columns, schema=schema))
+        self._check_held()
+        self._write_rows()
         current, before = self._checkpoints()
         if self._run.store.exists(current):
             self._run.store.move(current, before)
@@ -142,6 +138,19 @@ class FoldOnDisk:
         if self._fold.finished:
             self._run.store.delete(before)
         self._unsaved_s = 0.0
+
+    def _check_held(self) -> None:
+        if not self._run.store.is_held_by(self._run.token):
+            raise Superseded(f"another run holds {self._run.store.location}")
+
+    def _write_rows(self) -> None:
+        key = dict(zip(("model", "trial", "repeat", "fold"), self._key(), strict=True))
+        for table in PARTS:
+            rows = getattr(self._record, table)
+            if rows:
+                schema = PARTS[table]
+                columns = {name: [key[name] if name in key else row[name] for row in rows] for name in schema.names}
+                self._run.store.write_part(table, *self._key(), pa.table(columns, schema=schema))
 
     def _checkpoints(self) -> tuple[str, str]:
         key = self._run.model, self._run.trial, self.number

@@ -55,6 +55,8 @@ def _team(rank: int, world_size: int, team_size: int) -> tuple[Team | None, int,
     places, place = world_size // team_size, rank // team_size
     members = [list(range(place * team_size, (place + 1) * team_size)) for place in range(places)]
     groups: list[Any] = [torch.distributed.new_group(ranks) for ranks in members]  # all workers make all groups
+    if place >= places:  # a worker too many for another team waits for the others' ends
+        return None, place, places
     return Team(rank % team_size, team_size, groups[place]), place, places
 
 
@@ -63,7 +65,7 @@ def _advance(
 ) -> Generator[list[dict[str, Any]], None, bool]:
     """Train some folds abreast to their end; False where all workers are to leave before it."""
     folds = [FoldOnDisk(run, each, device, team) for each in data]
-    epochs = run.study.train.stop_after or run.study.train.epochs
+    epochs = run.study.train.epochs_to_train
     begin = _least(min((fold.epoch for fold in folds), default=epochs))
     for epoch in range(min(begin, epochs - 1), epochs):
         cells = [fold.advance(epoch) for fold in folds]

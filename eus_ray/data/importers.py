@@ -138,6 +138,9 @@ def _write(cases: list[_Case], folder: Path) -> None:
             image_file, mask_file = case.files
             if case.pseudonym:
                 pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+                if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+                    kind = "a format" if pixels is None else f"{pixels.dtype} values"
+                    return [f"{case.image}: has {kind} that a PNG cannot hold without loss; save it with 8 or 16 bits"]
                 content = cv2.imencode(".png", pixels)[1].tobytes()
             (folder / image_file).write_bytes(content)
             png = cv2.imencode(".png", lesion * np.uint8(255))[1]

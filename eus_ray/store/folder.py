@@ -7,7 +7,8 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,16 @@ class Store:
         return f"{self.root}/{name}"
 
     def exists(self, name: str = "") -> bool:
-        info = self.fs.get_file_info(self.path(name).rstrip("/"))
+        with self._answering():
+            info = self.fs.get_file_info(self.path(name).rstrip("/"))
         return info.type != pafs.FileType.NotFound
 
     def names(self, folder: str = "") -> list[str]:
         """The files below a folder, relative to the study folder, sorted; none where it is missing."""
         selector = pafs.FileSelector(self.path(folder).rstrip("/"), recursive=True, allow_not_found=True)
-        files = (info for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File)
+        with self._answering():
+            found = self.fs.get_file_info(selector)
+        files = (info for info in found if info.type == pafs.FileType.File)
         names = (info.path[len(self.root) + 1 :] for info in files)
         return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("."))
 
@@ -87,8 +91,20 @@ class Store:
             raise UserError(f"{self.location}: has files already; name a new folder with --out, or empty this one")
 
     def read_bytes(self, name: str) -> bytes:
-        with self.fs.open_input_stream(self.path(name)) as stream:
+        with self._answering(), self.fs.open_input_stream(self.path(name)) as stream:
             return stream.read()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """One line, where a server or a disk does not answer; a file that is not there stays a FileNotFoundError."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            cure = "" if self.is_local else "; check the address, the network and the credentials"
+            reason = (error.strerror or str(error)).splitlines()[0]
+            raise UserError(f"{self.location}: cannot be read ({reason}){cure}") from None
 
     def write_bytes(self, name: str, data: bytes | memoryview, *, durable: bool = True) -> None:
         """Replace a file as a whole. Raises `UserError` where there is no room or no permission.
@@ -116,19 +132,25 @@ class Store:
                 Path(aside).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise UserError(
-                f"{self.location}: cannot write {name} ({error.strerror or error}); make room or choose another --out"
-            ) from None
+            raise self._not_written(name, error) from None
+
+    def _not_written(self, name: str, error: OSError) -> UserError:
+        return UserError(
+            f"{self.location}: cannot write {name} ({error.strerror or error}); make room or choose another --out"
+        )
 
     def append_text(self, name: str, text: str) -> None:
-        """Add lines to a log; its one writer is the driver."""
-        if self.is_local:
-            path = Path(self.path(name))
+        """Add lines to a log; its one writer is the driver. Raises `UserError` as `write_bytes` does."""
+        if not self.is_local:
+            self.write_text(name, (self.read_text(name) if self.exists(name) else "") + text)
+            return
+        path = Path(self.path(name))
+        try:
             self._make(path.parent)
             with path.open("a", encoding="utf-8") as file:
                 file.write(text)
-        else:
-            self.write_text(name, (self.read_text(name) if self.exists(name) else "") + text)
+        except OSError as error:
+            raise self._not_written(name, error) from None
 
     def delete(self, name: str) -> None:
         """Delete a file; a file that is gone already is no error."""

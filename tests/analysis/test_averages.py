@@ -96,6 +96,8 @@ def test_with_few_patients_a_fold_an_interval_covers_less_than_it_says() -> None
 def test_infinite_distances_count_as_the_diagonal() -> None:
     frame = pd.DataFrame({"hd": [3.0, math.inf], "dsc": [0.8, 0.0], "diagonal": [90.0, 80.0]})
     assert averages.at_diagonal(frame)["hd"].tolist() == [3.0, 80.0]
+    others = frame.assign(diagonal=frame["diagonal"].where(np.isinf(frame["hd"])))
+    assert averages.at_diagonal(others)["hd"].tolist() == [3.0, 80.0], "where it is needed, it is there"
     assert averages.at_diagonal(frame.iloc[:1].drop(columns="diagonal"))["hd"].tolist() == [3.0]
     with pytest.raises(ValueError, match="hd: infinite values need the images' diagonal"):
         averages.at_diagonal(frame.drop(columns="diagonal"))

@@ -70,10 +70,38 @@ def compared(frame: pd.DataFrame, metric: str = "dsc") -> Comparison:
         ([0.0] * 6, "equivalent"),
         ([0.0] * 5, "too few patients"),  # that they agree is no evidence yet
         ([0.05] * 20, "supported"),
+        ([0.03] * 7 + [-0.03], "too few patients"),  # p = 0.034 by the normal distribution, 18/256 over all signs
+        ([0.0] * 19 + [0.1] * 9 + [-0.1] * 2, "too few patients"),  # 0.035, and 134/2048
+        ([0.01, 0.01], "too few patients"),  # an interval without width is no evidence
+        ([0.01] * 6 + [0.011] * 6, "supported"),
     ],
 )
 def test_verdicts(differences: Sequence[float], expected: str) -> None:
     assert verdict(compared(study(differences))) == expected
+
+
+def test_ties_are_not_believed_what_the_normal_distribution_says_of_them() -> None:
+    pair = compared(study([0.03] * 7 + [-0.03]))
+    assert pair.p_adjusted < 0.05 and pair.by_signs == pytest.approx(18 / 256, abs=1e-12)
+    assert "over all signs of them it is 0.070." in claim(pair, KINDS)
+    frame = study([0.02] * 6)
+    third = frame[frame["model"] == "unet"].assign(model="attention_unet")
+    third["dsc"] += np.array([0.001, -0.001] * 3)
+    pairs = compare_pairs(align(pd.concat([frame, third]), ["dsc"]), FIVE_FOLDS, draws=100)
+    (alike,) = (pair for pair in pairs if {pair.first, pair.second} == {"daf_net", "unet"})
+    assert alike.p_adjusted < 0.05 < alike.by_signs_adjusted == pytest.approx(3 / 32)
+    assert verdict(alike) == "too few patients"
+
+
+def test_folds_that_do_not_differ_say_nothing_of_other_trainings() -> None:
+    pair = compared(study([0.1] * 10))
+    assert verdict(pair) == "supported" and scope(pair) == "these trained models"
+    assert "of other trainings folds that do not differ at all say nothing." in claim(pair, KINDS)
+
+
+def test_a_single_patient_has_no_interval() -> None:
+    assert math.isnan(compared(study([0.3])).low)
+    assert "interval" not in claim(compared(study([0.3])), KINDS)
 
 
 def test_distances_have_a_margin_of_their_own_and_less_is_better() -> None:

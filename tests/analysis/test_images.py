@@ -172,3 +172,9 @@ def test_a_file_that_goes_while_it_is_read_is_read_again(
     monkeypatch.setattr(module, "measure", lambda *arguments: (_ for _ in ()).throw(MovedError()))
     with pytest.raises(UserError, match="faster than they can be read"):
         read(study)
+
+
+def test_a_clinical_column_may_be_called_trial(make_study: MakeStudy) -> None:
+    study = make_study()
+    study.write_frame(store.MANIFEST, store.read_manifest(study).assign(trial="NCT0"))
+    assert set(read(study)["trial"]) == {"NCT0"}

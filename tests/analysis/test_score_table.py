@@ -55,6 +55,23 @@ def test_parquet_says_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_score_table(Store(tmp_path), "scores.parquet"), expected)
 
 
+def test_a_separator_at_each_row_s_end_shifts_nothing(tmp_path: Path) -> None:
+    expected = read(tmp_path, GOOD)
+    header, *rows = GOOD.splitlines()
+    pd.testing.assert_frame_equal(read(tmp_path, "\n".join([header, *(f"{row}," for row in rows)])), expected)
+
+
+def test_what_pandas_adds_to_parquet_changes_nothing(tmp_path: Path) -> None:
+    expected = read(tmp_path, GOOD)
+    raw = pd.read_csv(tmp_path / "scores.csv", dtype={"patient_id": str, "image_id": str}, keep_default_na=False)
+    raw["t_stage"] = pd.Categorical(raw["t_stage"])
+    for frame in (raw.set_axis(list("abcd")), raw.set_index("image_id")):
+        frame.to_parquet(tmp_path / "scores.parquet")
+        found = read_score_table(Store(tmp_path), "scores.parquet")
+        pd.testing.assert_frame_equal(found, expected)
+        assert not isinstance(found["t_stage"].dtype, pd.CategoricalDtype)
+
+
 def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
     frame = read(tmp_path, "model,image_id,patient_id,iou\na,1,1,0.5\n")
     assert frame["fold"].tolist() == [0] and frame["patient_id"].tolist() == ["1"]
@@ -80,6 +97,11 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         (GOOD.replace("b,001", ",001"), ["model is empty in row 4"]),
         (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b is there already", "image 001 belongs to two"]),
         (GOOD.replace("b,001,007,0", "b,003,007,1"), ["patient 007 is in 2 folds"]),
+        (GOOD.replace(",T", ",T,x"), ["rows have more cells than the header has names"]),
+        (
+            "model,kind,image_id,patient_id,dsc\na,raw,1,1,0.5\na,post,1,1,0.5\n",
+            ["kind is 'post'; write fixed, winner, nested", "kind is 'raw'"],
+        ),
         (
             GOOD.replace("b,001,007,0", "b,001,007,x"),
             ["fold must count from 0 in whole numbers, but does not in row 4"],

@@ -54,6 +54,16 @@ def test_no_name_is_left_anywhere_in_the_copy(source: Path, tmp_path: Path, caps
         assert there < here, f"image {number}: the pixels are the same"
 
 
+def test_what_a_png_cannot_hold_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "images" / "doe_jane_1.png").unlink()
+    Image.fromarray(np.linspace(0, 1, 2000, dtype=np.float32).reshape(40, 50)).save(source / "images/doe_jane_1.tif")
+    plain = ["data", "import", "pairs", str(source), str(tmp_path / "new")]
+    assert main([*plain, "--pseudonymise", str(tmp_path / "key")]) == 2
+    assert "has float32 values that a PNG cannot hold" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert main(plain) == 0, "as it is it can be copied"
+
+
 def test_the_same_key_gives_the_same_names_and_another_key_others(source: Path, tmp_path: Path) -> None:
     ids = []
     for folder, key in (("a", "key"), ("b", "key"), ("c", "another")):
