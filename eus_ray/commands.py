@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 from eus_ray.config import Study, UserError
 
 if TYPE_CHECKING:
-    from eus_ray.machines import Probe
     from eus_ray.planner import Plan
     from eus_ray.prepare import Dataset
     from eus_ray.runs import Outcome
@@ -94,7 +94,7 @@ def plans(
 
     import torch
 
-    from eus_ray.machines import Machines, Node
+    from eus_ray.machines import Machines, Node, worst
     from eus_ray.planner import plan_fixed, plan_search
     from eus_ray.prepare import check_data
     from eus_ray.probe import measure
@@ -102,8 +102,10 @@ def plans(
     from eus_ray.runs import load_of, probe_of
 
     here = Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
-    if nodes < 1 or (cpus or 1) <= 0 or (gpus or 0) < 0:
+    if nodes < 1 or not 0 < (1.0 if cpus is None else cpus) < math.inf or not 0 <= (gpus or 0.0) < math.inf:
         raise UserError("--nodes and --cpus must be above 0, and --gpus not below")
+    if gpus is not None and gpus != int(gpus):
+        raise UserError(f"--gpus {gpus:g}: write whole GPUs; run.gpus_per_fold says what of one a fold takes")
     dataset = check_data(study)
     if address is not None:
         with session(address) as cluster:
@@ -111,17 +113,14 @@ def plans(
     else:
         node = Node(here.cpus if cpus is None else cpus, here.gpus if gpus is None else gpus)
         machines = Machines((node,) * nodes)
+        plan_fixed(study, machines, len(study.models))  # what cannot be is said before anything is measured
         alike = bool(node.gpus) == bool(here.gpus)
-        probe = max((measure(study.for_model(arch)) for arch in study.models), key=_step_s) if alike else None
+        probe = worst([measure(study.for_model(arch)) for arch in study.models]) if alike else None
     trials = study.search.trials * len(study.models)
     return [
         ("cv", plan_fixed(study, machines, len(study.models), probe, load_of(dataset))),
         ("tune", plan_search(study, machines, trials, probe, load_of(dataset, searching=True))),
     ]
-
-
-def _step_s(probe: Probe) -> float:
-    return probe.step_s
 
 
 def checked_dataset(study: Study, store: Store, resume: bool) -> Dataset:

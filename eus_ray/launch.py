@@ -82,6 +82,10 @@ def _autoscaler(targets: Any) -> None:
     cloud.add_argument("--workers", type=int, metavar="N", help="machines that train, besides the head (clouds)")
     cloud.add_argument("--instance-type", metavar="TYPE", help="of the workers (clouds)")
     cloud.add_argument("--head-instance-type", metavar="TYPE", help="default: a small machine of the cloud")
+    cloud.add_argument(
+        "--worker-identity", metavar="NAME",
+        help="what lets workers reach object storage: an instance profile (aws), a service account's address (gcp)",
+    )  # fmt: skip
     cloud.add_argument("--spot", action="store_true", help="workers that may be taken away, for less money")
     cloud.add_argument("--region", metavar="NAME", help="region, or location (clouds)")
     cloud.add_argument("--zone", metavar="NAME", help="availability zone (needed for gcp)")
@@ -114,6 +118,9 @@ def _kuberay(targets: Any) -> None:
         "--volume", action="append", default=[], metavar="CLAIM:PATH",
         help="a PersistentVolumeClaim that all pods can write, and where they see it; may be repeated",
     )  # fmt: skip
+    kuberay.add_argument(
+        "--secret", metavar="NAME", help="a Secret whose keys become environment variables, for object storage"
+    )
     kuberay.add_argument("--kind", choices=("RayJob", "RayCluster"), default="RayJob", help="(default: %(default)s)")
     kuberay.add_argument("--name", default="eus-ray", metavar="NAME", help="(default: %(default)s)")
     kuberay.add_argument("--namespace", default="default", metavar="NAME", help="(default: %(default)s)")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eus_ray.config import Study, UserError
-from eus_ray.study_file import load_study, parse_override, read_toml
+from eus_ray.study_file import flatten_only, load_study, parse_override, read_toml
 
 SHARED = ("local", "slurm", "ray")
 """Targets whose nodes see the paths that are seen here."""
@@ -29,7 +29,7 @@ def check_study(args: argparse.Namespace) -> Study:
     ]
     lines += [
         f"{name}: its secret would stand in the recipe; leave it out, and give it to the job's environment "
-        "(S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        "(S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; cluster/README.md says how)"
         for name, text in texts.items()
         if without_credentials(text) != text
     ]
@@ -83,6 +83,7 @@ def _seen_elsewhere(args: argparse.Namespace) -> list[str]:
 def written_paths(args: argparse.Namespace) -> dict[str, str]:
     """The paths that study file and overrides name, as they are written, by field."""
     tree = read_toml(Path(args.study))
+    flatten_only(tree)
     overrides = dict(parse_override(text) for text in args.set)
     written: dict[str, Any] = {}
     for name in _PATHS:

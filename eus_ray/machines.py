@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 _KIND = "accelerator_type:"
@@ -70,6 +70,11 @@ class Probe:
     """GPU memory at its highest; 0 on a CPU."""
     of_bytes: int
     """GPU memory there is; 0 on a CPU."""
+
+
+def worst(probes: Sequence[Probe]) -> Probe:
+    """What a plan for all of them must reckon with: the largest figure of each kind."""
+    return Probe(*(max(getattr(probe, field.name) for probe in probes) for field in fields(Probe)))
 
 
 def of_cluster(nodes: Sequence[Mapping[str, Any]]) -> Machines:

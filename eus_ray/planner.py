@@ -90,11 +90,18 @@ def _workers(
         )
     warnings: list[str] = []
     gpus = _gpus_of_a_fold(study, machines, wanted * side_by_side, probe, warnings)
-    machines, kind = _one_kind(study, machines, gpus, wanted, warnings)
+    together = wanted if run.workers == "auto" else run.workers
+    kind = ""
+    if together > 1 or gpus > 1:  # a fold that trains alone waits for nobody
+        machines, kind = _one_kind(study, machines, gpus, together, warnings)
     team = max(1, round(gpus)) if gpus > 1 else 1
     each = 1.0 if team > 1 else gpus
     cores = machines.cpus / run.threads_per_fold
-    most = machines.room(_ANY_CPU, each) // team if gpus else int(cores)
+    most = machines.room(_ANY_CPU, each) // team if gpus else machines.room(run.threads_per_fold, 0)
+    if run.threads_per_fold > (largest := max(node.cpus for node in machines.nodes)):
+        raise UserError(
+            f"run.threads_per_fold is {run.threads_per_fold}, and the largest machine has {largest:g} cores; lower it"
+        )
     places = min(run.workers if run.workers != "auto" else max(1, min(wanted, most)), folds)
     if gpus and places > most:
         raise UserError(

@@ -59,7 +59,10 @@ def local(args: argparse.Namespace) -> Recipe:
 def ray(args: argparse.Namespace) -> Recipe:
     """`ray job submit` to a cluster that runs already."""
     lines = mismatches(args, {"submission_id": _WORD})
-    url = urlsplit(args.address)
+    try:
+        url = urlsplit(args.address)
+    except ValueError:  # half of an IPv6 address
+        url = urlsplit("")
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
         shown = args.address.rpartition("@")[2]  # no password
         lines.append(f"--address {shown}: write the dashboard's address, such as http://127.0.0.1:8265")
@@ -149,6 +152,7 @@ PROVIDERS = {
     ),
     "local": Provider(("head_ip", "worker_ips", "ssh_user")),
 }
+_WITH_IDENTITY = ("aws", "gcp")
 _OF_CLOUDS = {"zone", "spot", "head_instance_type", "machine_image", "cpus_per_node", "gpus_per_node"}
 
 
@@ -161,14 +165,15 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
         if not is_given(options[name])
     ]
     takes = {*provider.needs, "ssh_user"} | (_OF_CLOUDS if args.provider != "local" else set())
-    all_names = {name for each in PROVIDERS.values() for name in each.needs} | _OF_CLOUDS
+    takes |= {"worker_identity"} if args.provider in _WITH_IDENTITY else set()
+    all_names = {name for each in PROVIDERS.values() for name in each.needs} | _OF_CLOUDS | {"worker_identity"}
     strangers = [name for name in sorted(all_names - takes) if is_given(options[name])]
     lines += [f"{flag(name)} has no meaning for --provider {args.provider}" for name in strangers]
     lines += below(args, 1, "workers", "cpus_per_node") + below(args, 0, "gpus_per_node")
     lines += not_one_line(args.setup, "--setup")
     names = (
         *("cluster_name", "region", "zone", "project_id", "resource_group", "instance_type", "head_instance_type"),
-        *("machine_image", "image", "head_ip", "ssh_user"),
+        *("machine_image", "image", "head_ip", "ssh_user", "worker_identity"),
     )
     lines += mismatches(args, dict.fromkeys(names, _PLAIN))
     lines += [f"--worker-ips {ip}: write {_PLAIN[1]}" for ip in args.worker_ips or () if not _PLAIN[0].fullmatch(ip)]
@@ -230,6 +235,8 @@ def kuberay(args: argparse.Namespace) -> Recipe:
     for claim, path in volumes:
         if not all(_DNS_LABEL.fullmatch(part) for part in claim.split(".")) or not PurePosixPath(path).is_absolute():
             lines.append(f"--volume {claim}:{path}: write CLAIM:/PATH")
+    if args.secret is not None and not all(_DNS_LABEL.fullmatch(part) for part in args.secret.split(".")):
+        lines.append(f"--secret {args.secret}: write the name of a Secret")
     selector = [pair.partition("=")[::2] for pair in args.node_selector]
     label = re.compile(r"[A-Za-z0-9]([\w./-]*[A-Za-z0-9])?", re.ASCII)
     for key, value in selector:
@@ -244,7 +251,7 @@ def kuberay(args: argparse.Namespace) -> Recipe:
     if args.gpus_per_worker:
         worker["nvidia.com/gpu"] = str(args.gpus_per_worker)
     values = {
-        **{name: getattr(args, name) for name in ("name", "namespace", "kind", "image", "workers")},
+        **{name: getattr(args, name) for name in ("name", "namespace", "kind", "image", "workers", "secret")},
         "labels": {"app.kubernetes.io/name": "eus-ray", "app.kubernetes.io/instance": args.name},
         "ray_version": metadata.version("ray"),
         "node_selector": dict(selector),

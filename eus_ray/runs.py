@@ -23,7 +23,7 @@ from eus_ray.config import Study, UserError
 from eus_ray.cross_validation import REPEAT, CrossValidation, folds_done
 from eus_ray.data.arrays import Arrays
 from eus_ray.loggers import Key, open_loggers
-from eus_ray.machines import Probe
+from eus_ray.machines import Probe, worst
 from eus_ray.planner import Load, Plan, plan_fixed
 from eus_ray.prepare import Dataset, check_identity, write_study
 from eus_ray.ray_session import Session
@@ -171,14 +171,14 @@ def tell(listener: Listener, plan: Plan) -> None:
 
 
 def probe_of(study: Study, session: Session) -> Probe | None:
-    """A few steps of the largest architecture on one of the cluster's GPUs, where a plan depends on them."""
+    """A few steps of each architecture on the cluster's GPUs, where a plan depends on them: the worst of them."""
     if not session.machines.gpus or study.run.gpus_per_fold == 0:
         return None
     from eus_ray.probe import measure
 
     remote = ray.remote(num_gpus=1, max_calls=1)(measure)
     probes = ray.get([remote.remote(study.for_model(model)) for model in study.models])
-    return max(probes, key=lambda probe: probe.device_bytes)
+    return worst(probes)
 
 
 def load_of(dataset: Dataset, searching: bool = False) -> Load:

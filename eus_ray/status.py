@@ -68,15 +68,20 @@ def read_status(store: Store) -> Status:
     if not store.exists(names.STUDY):
         found = "is not a study folder" if store.exists() else "no such folder"
         raise UserError(f"{store.location}: {found} (no {names.STUDY}); give the folder that `eus-ray cv` wrote")
-    settings = tomllib.loads(store.read_text(names.STUDY))
+    try:
+        settings = tomllib.loads(store.read_text(names.STUDY))
+        folds, models = int(settings["folds"]["count"]), list(settings["models"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{store.location}: {names.STUDY} is damaged ({type(error).__name__}: {error}); bring it back from a backup"
+        ) from None
     owner = store.owner()
     alive = bool(owner) and is_alive(owner)
-    folds = int(settings["folds"]["count"])
     rows = read_trials(store).to_dict("records")
     trials = tuple(_trial(store, {str(name): row[name] for name in row}, folds, alive) for row in rows)
     host = f"process {owner['pid']} on {owner['host']}" if alive else ""
     begun = {trial.model for trial in trials}
-    waiting = tuple(model for model in settings["models"] if model not in begun)
+    waiting = tuple(model for model in models if model not in begun)
     return Status(store.location, host, trials, waiting)
 
 

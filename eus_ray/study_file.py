@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,15 @@ def load_study(
         _merge(tree, written)
         manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
         if isinstance(manifest, str) and manifest:
-            tree["data"]["manifest"] = str((Path(path).parent / manifest).resolve())
+            tree["data"]["manifest"] = _resolved(Path(path).parent, manifest, source)
     if models is not None:
         tree["models"] = list(models)
     for override in overrides:
         name, value = parse_override(override)
         if name == "data.manifest" and isinstance(value, str) and value:
-            value = str(Path(value).resolve())
+            value = _resolved(Path(), value, "--set")
         put(tree, name, value)
+    flatten_only(tree)
     study = build_study(tree, source)
     base = (Path(path).parent if path is not None else Path()).resolve()
     put(tree, "model.weights", _below(base, study.model.weights))
@@ -58,6 +59,31 @@ def load_study(
     for names in tree.get("only", {}).values():
         names.update({name: _below(base, names[name]) for name in ("model.weights", "search.space") if name in names})
     return build_study(tree, source)
+
+
+def _resolved(base: Path, manifest: str, source: str) -> str:
+    try:
+        return str((base / manifest).resolve())
+    except ValueError:  # a zero byte
+        raise UserError(f"{source}: data.manifest {manifest!r}: is no path") from None
+
+
+def flatten_only(tree: Mapping[str, Any]) -> None:
+    """Bring what `[only.ARCH]` holds to dotted names: `optim.lr` without quotes is a table in a table to TOML."""
+    only = tree.get("only")
+    if not isinstance(only, dict):
+        return
+    for arch, names in only.items():
+        if isinstance(names, dict):
+            only[arch] = dict(_dotted(names))
+
+
+def _dotted(names: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in names.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _below(base: Path, path: str) -> str:

@@ -118,6 +118,13 @@ BY_HAND: list[Case] = [
     ((*TUNE, "--set", "search.scheduler=asha", "--set", "search.protocol=paper"), "asha"),
     (("plan", "--nodes", "0", *CV[3:]), "--nodes"),
     (("plan", "--gpus", "-1", *CV[3:]), "--gpus"),
+    (("plan", "--gpus", "inf", *CV[3:]), "--gpus"),
+    (("plan", "--gpus", "0.5", *CV[3:]), "whole GPUs"),
+    (("plan", "--gpus", "1", "--cpus", "nan", *CV[3:]), "--cpus"),
+    (("plan", "--cpus", "2", *CV[3:], "--set", "run.threads_per_fold=8"), "the largest machine has 2 cores"),
+    (("status", "{here}/damaged"), "study.toml is damaged"),
+    (("status", "{here}/foreign"), "study.toml is damaged"),
+    (("cv", "{here}/zero.toml", "--out", "{here}/study"), "is no path"),
     (("plan", "--address", "x:1", "--gpus", "1", *CV[3:]), "--address"),
     (("status", "{here}/none"), "no such folder"),
     (("status", "{here}/full"), "is not a study folder"),
@@ -167,6 +174,10 @@ def here(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "full").mkdir()
     (folder / "full" / "thesis.txt").write_text("mine")
     (folder / "broken.toml").write_text("[optim\nlr = 1")
+    for name, text in (("damaged", "[folds\n"), ("foreign", "[folds]\n")):
+        (folder / name).mkdir()
+        (folder / name / "study.toml").write_text(text)
+    (folder / "zero.toml").write_text('[data]\nmanifest = "a\\u0000b"\n')
     (folder / "unknown.toml").write_text("[optim]\nlrr = 1\n")
     (folder / "upside.toml").write_text('[search."optim.lr"]\nkind = "float"\nlow = 1.0\nhigh = 0.1\n')
     (folder / "empty.csv").write_text("")

@@ -73,6 +73,22 @@ def test_settings_of_one_architecture(tmp_path: Path) -> None:
     assert (daf_net.model.arch, daf_net.model.width, daf_net.optim.lr) == ("daf_net", 64, 1e-3)
 
 
+def test_names_without_quotes_mean_the_same(tmp_path: Path) -> None:
+    """To TOML they are tables in a table; the rest of their sections stays as it is."""
+    text = (
+        'models = ["unet", "daf_net"]\n[model]\nencoder = "resnet18"\n[optim]\nmomentum = 0.5\n'
+        "[only.unet]\noptim.lr = 0.01\nmodel.width = 16\n"
+    )
+    study = load_study(write(tmp_path, text), overrides=["only.daf_net.model.decoder_width=32"])
+    unet, daf_net = study.for_model("unet"), study.for_model("daf_net")
+    assert (unet.optim.lr, unet.optim.momentum, unet.model.width) == (0.01, 0.5, 16)
+    assert (daf_net.model.decoder_width, daf_net.model.encoder) == (32, "resnet18")
+    with pytest.raises(UserError, match=r"\[only.unet\] train.seed: is one for the whole study"):
+        load_study(write(tmp_path, text), overrides=["only.unet.train.seed=7"])
+    with pytest.raises(UserError, match=r"\[only.unet\] optim.lrr: no such field"):
+        load_study(write(tmp_path, text + "optim.lrr = 1\n"))
+
+
 def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
     text = 'models = ["unet"]\n[data]\nintensity = [0, 4095]\n[only.unet]\n"model.width" = 8\n'
     study = load_study(write(tmp_path, text), preset="paper")

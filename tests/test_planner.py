@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eus_ray.config import Study, UserError
-from eus_ray.machines import Machines, Node, Probe, of_cluster
+from eus_ray.machines import Machines, Node, Probe, of_cluster, worst
 from eus_ray.planner import Load, plan_fixed, plan_search
 from eus_ray.study_file import load_study
 
@@ -173,6 +173,28 @@ def test_no_more_threads_than_cores() -> None:
     for gpus in (1, 3, 8):
         plan = plan_fixed(study(), cluster(12, gpus), 3, probe(busy=0.3))
         assert plan.workers.cpus * plan.workers.count * plan.at_once <= 12 + 1e-9
+
+
+def test_threads_of_a_fold_fit_on_its_machine() -> None:
+    """Two machines of three cores have room for one worker of two threads each, not for three of them."""
+    plan = plan_fixed(study("run.threads_per_fold=2"), Machines((Node(3), Node(3))), 1)
+    assert (plan.workers.count, plan.workers.cpus) == (2, 2)
+    with pytest.raises(UserError, match=r"run\.threads_per_fold is 8, and the largest machine has 3 cores"):
+        plan_fixed(study("run.threads_per_fold=8"), Machines((Node(3), Node(3))), 1)
+
+
+def test_trials_of_one_worker_use_gpus_of_all_kinds() -> None:
+    """Nobody waits for the slowest where a trial's folds are trained one after another."""
+    mixed = Machines((Node(32, 3, "A100"), Node(16, 2, "V100")))
+    plan = plan_search(study(), mixed, 60)
+    assert (plan.at_once, plan.workers.gpu_kind, plan.warnings) == (5, "", ())
+    together = plan_search(study("run.workers=2"), mixed, 60)
+    assert (together.workers.gpu_kind, together.at_once) == ("A100", 1)
+
+
+def test_a_plan_reckons_with_the_worst_of_all_architectures() -> None:
+    found = worst([probe(busy=0.9, gib=1, step_s=0.1), probe(busy=0.2, gib=30, step_s=0.7)])
+    assert (found.busy, found.device_bytes, found.step_s) == (0.9, 30 * GIB, 0.7)
 
 
 def test_workers_find_a_place_on_machines_that_are_small() -> None:

@@ -94,6 +94,40 @@ def test_the_cluster_launcher_reads_its_file(name: str, remote: Path, capsys: py
         assert workers["min_workers"] == workers["max_workers"] == config["max_workers"] == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "identity", "field", "expected"),
+    [
+        ("aws", "arn:aws:iam::1:instance-profile/w", "IamInstanceProfile",
+         {"Arn": "arn:aws:iam::1:instance-profile/w"}),
+        ("aws", "workers", "IamInstanceProfile", {"Name": "workers"}),
+        ("gcp", "w@p.iam.gserviceaccount.com", "serviceAccounts",
+         [{"email": "w@p.iam.gserviceaccount.com", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}]),
+    ],
+)  # fmt: skip
+def test_workers_of_a_cloud_reach_object_storage_by_an_identity(
+    name: str, identity: str, field: str, expected: object, remote: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = launch(capsys, ELSEWHERE[name], "--worker-identity", identity, out="s3://bucket/STUDY")
+    types = yaml.safe_load(text)["available_node_types"]
+    assert types["workers"]["node_config"][field] == expected
+    assert field not in types["head"]["node_config"], "Ray gives the head one of its own"
+
+
+def test_pods_get_a_secret_as_environment(remote: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, job = yaml.safe_load_all(launch(capsys, ELSEWHERE["RayJob"], "--secret", "bucket-keys", out="/data/STUDY"))
+    jsonschema.validate(job, json.loads((Path(__file__).parent / "kuberay_schema.json").read_text()))
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "bucket-keys"}}]
+
+
+def test_the_image_has_its_token_s_folder_where_ray_looks_for_home() -> None:
+    image = (ROOT / "cluster/Containerfile").read_text()
+    assert "--mode 700 --owner eus --group eus /home/eus/.ray" in image
+    assert re.search(r"^ENV HOME=/home/eus\b", image, re.MULTILINE)
+
+
 @pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
 def test_kubernetes_gets_the_study_a_policy_and_the_cluster(
     kind: str, remote: Path, capsys: pytest.CaptureFixture[str]
