@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BESIDE := $(VENV)/.beside
-TOGETHER := --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick bench bench-full bench-search bench-statistics chaos chaos-full lint clean
 

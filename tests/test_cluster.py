@@ -134,7 +134,7 @@ def test_what_was_trained_is_saved_when_a_machine_is_announced_to_go(
     phantom: Path, tmp_path: Path, nodes: Nodes
 ) -> None:
     """Checkpoints are far apart: without the notice every fold would begin again."""
-    run = Run(phantom, tmp_path / "study", nodes, "train.epochs=16", "run.checkpoint_interval_s=100000")
+    run = Run(phantom, tmp_path / "study", nodes, "train.epochs=10", "run.checkpoint_interval_s=100000")
     run.wait_for(5)
     assert not list(run.folder.glob("checkpoints/**/*.safetensors"))
     nodes.do("announce")

@@ -14,8 +14,8 @@ from tests.processes import wait_until
 from tests.slurm.one_machine import missing, slurm_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "it can")]
-EPOCHS = 200
-"""Of the run that hits its time limit: some minutes."""
+EPOCHS = 120
+"""Of the run that hits its time limit: a minute or so."""
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,12 @@ def test_a_cross_validation_on_slurm_comes_to_its_report(
 def test_a_job_at_its_time_limit_is_requeued_and_ends_with_the_same_tables(
     slurm: dict[str, str], phantom: Path, tmp_path: Path
 ) -> None:
-    job = submit(tmp_path, phantom, slurm, "--cpus-per-task", "1", "--time", "60", "--signal", "60",
+    job = submit(tmp_path, phantom, slurm, "--cpus-per-task", "1", "--time", "60", "--signal", "110",
                  "--set", f"train.epochs={EPOCHS}")  # fmt: skip
     log = tmp_path / f"eus-ray-{job}.log"
     wait_until(lambda: bool(list(tmp_path.glob("STUDY/epochs/**/*.parquet"))), lambda: log.read_text(), 300)
-    limit(job, slurm, minutes_run(job, slurm) + 2)  # Slurm counts in whole minutes: one to two from now
+    # Slurm counts in whole minutes: one to two from now, so that the signal comes when Slurm next looks
+    limit(job, slurm, minutes_run(job, slurm) + 2)
     wait_until(lambda: int(state(job, slurm)["Restarts"]) > 0, lambda: f"{state(job, slurm)} {log.read_text()}", 300)
     limit(job, slurm, 60)
     ended = wait_for_end(job, slurm, log, 900)
