@@ -117,19 +117,27 @@ class _Next(Searcher):
 
 class _Decide(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        campaign = _CURRENT.campaign
-        if campaign is None or _CURRENT.fault is not None:
-            return TrialScheduler.STOP
-        try:
-            model, number = trial.config["model"], trial.config["trial"]
-            stop = "cells" in result and campaign.heard(model, number, result["cells"], result["note"])
-        except Exception as error:
-            _CURRENT.fault = error
-            return TrialScheduler.STOP
-        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if _tell(trial, result) else TrialScheduler.CONTINUE
+
+
+def _tell(trial: Any, result: dict[str, Any]) -> bool:
+    """Tell the campaign what a trial reports; whether it is to be stopped."""
+    if _CURRENT.campaign is None or _CURRENT.fault is not None:
+        return True
+    try:
+        model, number = trial.config["model"], trial.config["trial"]
+        return "cells" in result and _CURRENT.campaign.heard(model, number, result["cells"], result["note"])
+    except Exception as error:
+        _CURRENT.fault = error
+        return True
 
 
 class _Ends(tune.Callback):
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Before it is tried again: shares of a node that died would be first in line for room, and nobody's."""
+        free(group_name(trial.config["model"], trial.config["trial"], _CURRENT.token))
+        _tell(trial, {"cells": [], "note": "lost the trial's own process; it starts again"})
+
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         self._ended(trial, trial.last_result.get("broke", ""))
 

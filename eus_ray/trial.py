@@ -121,7 +121,6 @@ def worker_group(config: dict[str, Any], runs: dict[str, CrossValidation], worke
             failure_config=FailureConfig(max_failures=run.study.run.max_failures),
         ),
     )
-    free(name)  # where a killed process of this trial left it
     try:
         if not run.store.stop_is_wanted(run.token):
             trainer.fit()
