@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 _KIND = "accelerator_type:"
@@ -73,8 +73,9 @@ class Probe:
 
 
 def worst(probes: Sequence[Probe]) -> Probe:
-    """What a plan for all of them must reckon with: the largest figure of each kind."""
-    return Probe(*(max(getattr(probe, field.name) for probe in probes) for field in fields(Probe)))
+    """What a plan for all of them must reckon with: the largest of each figure, on the smallest device."""
+    largest = Probe(*(max(getattr(probe, field.name) for probe in probes) for field in fields(Probe)))
+    return replace(largest, of_bytes=min(probe.of_bytes for probe in probes))
 
 
 def of_cluster(nodes: Sequence[Mapping[str, Any]]) -> Machines:

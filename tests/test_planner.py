@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from eus_ray.config import Study, UserError
@@ -193,8 +195,9 @@ def test_trials_of_one_worker_use_gpus_of_all_kinds() -> None:
 
 
 def test_a_plan_reckons_with_the_worst_of_all_architectures() -> None:
-    found = worst([probe(busy=0.9, gib=1, step_s=0.1), probe(busy=0.2, gib=30, step_s=0.7)])
-    assert (found.busy, found.device_bytes, found.step_s) == (0.9, 30 * GIB, 0.7)
+    smaller = replace(probe(busy=0.2, gib=30, step_s=0.7), of_bytes=40 * GIB)
+    found = worst([probe(busy=0.9, gib=1, step_s=0.1), smaller])
+    assert (found.busy, found.device_bytes, found.step_s, found.of_bytes) == (0.9, 30 * GIB, 0.7, 40 * GIB)
 
 
 def test_workers_find_a_place_on_machines_that_are_small() -> None:
