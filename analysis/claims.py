@@ -106,7 +106,7 @@ def verdict(pair: Comparison) -> str:
     needed = patients_needed(pair)
     enough = needed is not None and pair.num_patients >= needed
     # that all differences are equal is no evidence from two patients
-    if (pair.same or pair.equivalence.equivalent) and (enough or not pair.alike):
+    if pair.equivalence.equivalent and (enough or not pair.alike):
         return EQUIVALENT
     return NOT_SUPPORTED if enough else TOO_FEW
 

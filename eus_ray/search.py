@@ -41,7 +41,7 @@ class SearchListener(Listener, Protocol):
     """What wants to know how a search goes on."""
 
     def searched(self, search: ModelSearch) -> None: ...
-    def winners_begin(self, epochs: Mapping[str, int | None]) -> None: ...
+    def winners_begin(self, epochs: Mapping[str, int]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,13 @@ def refuse_seen(dataset: Dataset, start_from: Store) -> None:
     """Raise `UserError` where another study's search was judged by its test folds, and they are of these images."""
     if not start_from.exists(PROVENANCE):
         return
-    there = start_from.read_json(PROVENANCE)["identity"].get("data.fingerprint")
+    if start_from.read_json(PROVENANCE)["identity"].get("data.fingerprint") != dataset.manifest.fingerprint:
+        return
     lines = [
         f"{start_from.location}: --from: {model}'s trials were judged by test patients, who are this study's too, and "
         'a nested search must not have seen them; name a nested search, or set search.protocol = "paper"'
         for model in dataset.study.models
-        if there == dataset.manifest.fingerprint
-        and start_from.exists(search_name(model))
-        and start_from.read_json(search_name(model))["protocol"] == "paper"
+        if start_from.exists(search_name(model)) and start_from.read_json(search_name(model))["protocol"] == "paper"
     ]
     if lines:
         raise UserError(*lines)
@@ -165,7 +164,8 @@ def _search(run: Opened, model: str, start: Start) -> ModelSearch:
 def _train_winners(run: Opened, winners: Sequence[Task], session: Session, listener: SearchListener) -> None:
     plan = plan_fixed(run.dataset.study, session.machines, len(winners))
     campaign = FixedList(run, winners, "winner", listener)
-    listener.winners_begin({task.model: task.settings.get("train.stop_after") for task in winners})
+    stop_after = "train.stop_after"
+    listener.winners_begin({task.model: task.settings[stop_after] for task in winners if stop_after in task.settings})
     if campaign.todo:
         listener.plan(
             f"training {', '.join(task.model for task in campaign.todo)} again with the best setting: {plan.text}"

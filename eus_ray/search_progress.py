@@ -55,9 +55,9 @@ class SearchProgress:
         self._searches[search.model] = search
         self._show(search)
 
-    def winners_begin(self, epochs: Mapping[str, int | None]) -> None:
-        """The searches are over; what follows are their winners, for so many epochs a fold (None: the study's)."""
-        self._winners.expect({model: number for model, number in epochs.items() if number is not None})
+    def winners_begin(self, epochs: Mapping[str, int]) -> None:
+        """The searches are over; what follows are their winners, for so many epochs a fold (else the study's)."""
+        self._winners.expect(epochs)
         self._over = True
         if self._bars is not None:
             self._bars.stop()

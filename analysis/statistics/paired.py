@@ -56,8 +56,7 @@ def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike, zeros: Literal["wil
     """
     if zeros not in ("wilcox", "pratt"):
         raise ValueError(f"zeros: must be wilcox or pratt, not {zeros!r}")
-    first, second = inputs.pairs(x, y)
-    differences = np.round(first - second, DECIMALS)
+    differences = _rounded_differences(x, y)
     differ = differences != 0
     number = int(np.count_nonzero(differ))
     if not number:
@@ -91,19 +90,23 @@ def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     50 pairs that differ, which it describes well, and without ties it is the p of `wilcoxon_signed_rank`; NaN
     without any pair. Errors as there.
     """
-    test = wilcoxon_signed_rank(x, y)
-    if not 0 < test.n <= EXACT_UP_TO:
-        return test.p_value
-    first, second = inputs.pairs(x, y)
-    differences = np.round(first - second, DECIMALS)
-    ranks = scipy.stats.rankdata(np.abs(differences[differences != 0]), method="average")
-    doubled = np.rint(2 * ranks).astype(np.int64)  # ties have half ranks
+    differences = _rounded_differences(x, y)
+    signed = differences[differences != 0]
+    if not 0 < len(signed) <= EXACT_UP_TO:
+        return wilcoxon_signed_rank(x, y).p_value
+    doubled = np.rint(2 * scipy.stats.rankdata(np.abs(signed), method="average")).astype(np.int64)  # ties have halves
     ways = np.zeros(doubled.sum() + 1)  # how many signs give each sum of positive ranks; 2^50 is exact
     ways[0] = 1
     for rank in doubled:
         ways[rank:] += ways[:-rank].copy()
-    tail = ways[: round(2 * test.statistic) + 1].sum() / 2.0**test.n
+    up, down = doubled[signed > 0].sum(), doubled[signed < 0].sum()
+    tail = ways[: min(up, down) + 1].sum() / 2.0 ** len(signed)
     return float(min(1.0, 2 * tail))
+
+
+def _rounded_differences(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+    first, second = inputs.pairs(x, y)
+    return np.round(first - second, DECIMALS)
 
 
 def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Tost:

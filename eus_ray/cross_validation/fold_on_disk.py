@@ -86,7 +86,6 @@ class FoldOnDisk:
             if self.leads and (self._fold.finished or due or _machine_will_leave()):
                 self.save()
             elif self.leads and self._run.kind == "trial" and self._run.order == "abreast":
-                self._check_held()
                 self._write_rows()  # its rule may end the trial here, and must know of it when the search is resumed
         return self._cell(epoch, wall, began)
 
@@ -128,7 +127,6 @@ class FoldOnDisk:
 
     def save(self) -> None:
         """Rows first, then the checkpoint, which has them too; the checkpoint before stays until the fold is done."""
-        self._check_held()
         self._write_rows()
         current, before = self._checkpoints()
         if self._run.store.exists(current):
@@ -139,11 +137,9 @@ class FoldOnDisk:
             self._run.store.delete(before)
         self._unsaved_s = 0.0
 
-    def _check_held(self) -> None:
+    def _write_rows(self) -> None:
         if not self._run.store.is_held_by(self._run.token):
             raise Superseded(f"another run holds {self._run.store.location}")
-
-    def _write_rows(self) -> None:
         key = dict(zip(("model", "trial", "repeat", "fold"), self._key(), strict=True))
         for table in PARTS:
             rows = getattr(self._record, table)
