@@ -59,7 +59,8 @@ def run_tune(
     console = Console(soft_wrap=True)
     epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs_to_train for arch in study.models}
     winners = LiveProgress(study.models, study.folds.count, epochs, console)
-    with session(address) as cluster, SearchProgress(study.models, winners, console) as progress:
+    begun = session(address, dashboard=study.run.dashboard)
+    with begun as cluster, SearchProgress(study.models, winners, console) as progress:
         outcome = tune(store, dataset, begin, cluster, progress, resume=resume)
     return outcome, [] if outcome.interrupted else headline(write_selection(store))
 
@@ -79,7 +80,8 @@ def run_cv(study: Study, out: str | Path, *, resume: bool = False, address: str 
 
     epochs: dict[str, int] = {arch: study.for_model(arch).train.epochs_to_train for arch in study.models}
     console = Console(soft_wrap=True)
-    with session(address) as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
+    begun = session(address, dashboard=study.run.dashboard)
+    with begun as cluster, LiveProgress(study.models, study.folds.count, epochs, console) as progress:
         return cross_validate(store, dataset, cluster, progress, resume=resume)
 
 

@@ -175,6 +175,8 @@ class RunSettings(Settings):
     process loses of it is at most that and an epoch."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """How often a cross-validation starts again from its fold files after a worker or node died."""
+    dashboard: bool = False
+    """Whether a run that starts Ray starts its dashboard too, on 127.0.0.1: ten processes more."""
 
     def order_of(self, otherwise: Literal["abreast", "by_fold"]) -> Literal["abreast", "by_fold"]:
         """The order that is asked for, or the one that suits the run."""

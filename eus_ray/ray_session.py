@@ -48,13 +48,15 @@ class Session:
     """A folder of this machine for what Ray insists on writing; deleted with the session."""
     machines: Machines
     object_store_bytes: int
+    dashboard: str = ""
+    """Host and port of the dashboard that was started; empty where none was."""
 
 
 @contextmanager
-def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[Session]:
+def session(address: str | None = None, num_cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Session]:
     """Join the cluster at `address` (or RAY_ADDRESS), or start a local one; one that is joined already is used.
 
-    Raises `UserError` where the address does not answer.
+    dashboard: whether a cluster that is started has one. Raises `UserError` where the address does not answer.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -68,15 +70,17 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     _sweep()
     scratch = _make_folder(tempfile.gettempdir())
     rays_own = scratch if len(str(scratch)) <= _LONGEST else _make_folder("/tmp")
+    shown = ""
     try:
         if not joined:
             os.environ["TMPDIR"] = str(rays_own)  # for what its processes forget, sockets among it
-            _start(ray, address, num_cpus, rays_own)
+            shown = _start(ray, address, num_cpus, rays_own, dashboard)
         resources = ray.cluster_resources()
         yield Session(
             scratch=scratch,
             machines=of_cluster(ray.nodes()),
             object_store_bytes=int(resources.get("object_store_memory", 0)),
+            dashboard=shown,
         )
     finally:
         if not joined:
@@ -121,20 +125,23 @@ def _process_lives(pid: int) -> bool:
     return True
 
 
-def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) -> None:
+def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path, dashboard: bool) -> str:
+    """Start or join; host and port of the dashboard that was started, if any."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:
         guard_own_token()
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that waits for notices of a cloud
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's is 15: beside any busy program a fold hardly advances
-        ray.init(  # its processes inherit this one's environment
+        # else it keeps an idle process for each CPU, which takes a hundredth of one to wait
+        os.environ.setdefault("RAY_num_workers_soft_limit", "0")
+        started = ray.init(  # its processes inherit this one's environment
             num_cpus=num_cpus,
-            include_dashboard=True,  # to watch, and to take jobs
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             _temp_dir=str(folder),
             **quiet,
         )
-        return
+        return str(started.dashboard_url) if dashboard else ""
     environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     try:
         ray.init(address=address, runtime_env=environment, **quiet)
@@ -143,3 +150,4 @@ def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path) ->
         raise UserError(
             f"no Ray cluster at {address}: {first}; check --address or RAY_ADDRESS, or unset it to start a local one"
         ) from None
+    return ""

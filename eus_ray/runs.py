@@ -139,7 +139,7 @@ def cross_validate(
     """
     study = dataset.study
     plan = plan_fixed(study, session.machines, len(study.models), probe_of(study, session), load_of(dataset))
-    tell(listener, plan)
+    tell(listener, plan, session)
     with opened(store, dataset, session) as run:
         refuse_unwanted(store, study, resume)
         refuse_other_settings(store, study)
@@ -162,12 +162,14 @@ def cross_validate(
         return Outcome(states, at_once, run.interrupted.is_set())
 
 
-def tell(listener: Listener, plan: Plan) -> None:
-    """The plan, why, and what could be better."""
+def tell(listener: Listener, plan: Plan, session: Session) -> None:
+    """The plan, why, what could be better, and where to watch Ray."""
     time_left = "" if plan.seconds is None else f"; about {plan.seconds / 60:.0f} min"
     listener.plan(plan.text + time_left)
     for warning in plan.warnings:
         listener.plan(f"note: {warning}")
+    if session.dashboard:
+        listener.plan(f"Ray's dashboard: http://{session.dashboard}; `ray get-auth-token` prints the token it asks for")
 
 
 def probe_of(study: Study, session: Session) -> Probe | None:

@@ -121,7 +121,7 @@ def tune(
         if most := campaign.most():
             load = load_of(dataset, searching=True)
             plan = plan_search(study, session.machines, most, probe_of(study, session), load)
-            tell(listener, plan)
+            tell(listener, plan, session)
             run_campaign(campaign, campaign.runs, plan.workers, plan.at_once, most, session)
         winners = [task for search in campaign.searches if (task := search.winner()) is not None]
         if winners and not run.interrupted.is_set():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,16 +43,8 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[object]:
-    """One local Ray cluster for all tests that need it; commands run in this process join it.
-
-    Its agent, which takes jobs, listens on a port of its own: where the usual one is taken, as by another test's
-    cluster, Ray goes on without.
-    """
-    import ray._private.parameter as parameter
-
+    """One local Ray cluster for all tests that need it; commands run in this process join it."""
     from eus_ray.ray_session import session
 
-    with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(parameter, "RayParams", partial(parameter.RayParams, dashboard_agent_listen_port=0))
-        with session(num_cpus=2) as cluster:
-            yield cluster
+    with session(num_cpus=2) as cluster:
+        yield cluster

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from eus_ray.auth_token import guard_own_token
+from eus_ray.auth_token import DEFAULT, guard_own_token
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -42,13 +43,28 @@ print(client.get_job_logs(job))
 """
 
 
-@pytest.fixture(scope="module")
-def addresses(ray_session: object) -> tuple[str, str]:
-    """Of the GCS, which drivers join, and of the dashboard."""
-    import ray
+CLUSTER = """
+from functools import partial
+import ray, ray._private.parameter as parameter
+from eus_ray.ray_session import session
+# where its usual port is taken, as by another test's cluster, the agent that takes jobs goes on without
+parameter.RayParams = partial(parameter.RayParams, dashboard_agent_listen_port=0)
+with session(num_cpus=1, dashboard=True) as cluster:
+    print(ray.get_runtime_context().gcs_address, f"http://{cluster.dashboard}", flush=True)
+    input()
+"""
 
-    context = ray.get_runtime_context()
-    return context.gcs_address, f"http://{ray._private.worker._global_node.address_info['webui_url']}"
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[tuple[str, str]]:
+    """Of the GCS, which drivers join, and of the dashboard, of a cluster as a run on a workstation starts it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as cluster:
+        assert cluster.stdout is not None
+        gcs, dashboard = cluster.stdout.readline().split()
+        yield gcs, dashboard
+        cluster.communicate("\n", timeout=60)
 
 
 def stranger(code: str, address: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,9 +81,8 @@ def stranger(code: str, address: str, home: Path, **environment: str) -> subproc
 
 
 def own_token() -> str:
-    from ray._raylet import AuthenticationTokenLoader
-
-    return AuthenticationTokenLoader.instance().get_raw_token()
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT
+    return os.environ.get("RAY_AUTH_TOKEN") or Path(path).expanduser().read_text()
 
 
 @pytest.mark.parametrize("mode", ["disabled", "token"])
