@@ -1,6 +1,6 @@
-"""One process of a team on a CPU: trains two epochs of a fold and saves its weights and rows.
+"""One process of a team on a CPU: in each case trains two epochs of a fold and saves its weights and rows.
 
-python -m tests.team_worker RANK SIZE RENDEZVOUS OUT a.b=c…
+python -m tests.team_worker RANK SIZE RENDEZVOUS OUT CASES, which are settings in JSON: [["a.b=c", …], …]
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ def without_batch_statistics(settings: ModelSettings, seed: int) -> nn.Module:
     return model
 
 
-def main(rank: int, size: int, rendezvous: str, out: Path, overrides: list[str]) -> None:
+def main(rank: int, size: int, rendezvous: str, out: Path, cases: list[list[str]]) -> None:
     fold_module.build_model = without_batch_statistics
     torch.set_num_threads(1)
     team = None
     if size > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
         team = Team(rank, size, torch.distributed.new_group(list(range(size))))
-    arch = "daf_net" if any("slf_weight" in override for override in overrides) else "unet"
-    fold = Fold(study(*overrides, arch=arch), fold_data(), torch.device("cpu"), team=team)
-    rows = [fold.train_epoch(), fold.train_epoch()]
-    save_file(
-        {name: value.contiguous() for name, value in fold.model.state_dict().items()},
-        out / f"{size}_{rank}.safetensors",
-    )
-    (out / f"{size}_{rank}.json").write_text(json.dumps(rows))
+    for case, overrides in enumerate(cases):
+        arch = "daf_net" if any("slf_weight" in override for override in overrides) else "unet"
+        fold = Fold(study(*overrides, arch=arch), fold_data(), torch.device("cpu"), team=team)
+        rows = [fold.train_epoch(), fold.train_epoch()]
+        save_file(
+            {name: value.contiguous() for name, value in fold.model.state_dict().items()},
+            out / f"{case}_{size}_{rank}.safetensors",
+        )
+        (out / f"{case}_{size}_{rank}.json").write_text(json.dumps(rows))
     if size > 1:
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), sys.argv[5:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), json.loads(sys.argv[5]))

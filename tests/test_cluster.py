@@ -27,7 +27,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 cluster = Cluster()
 node = dict(num_cpus=2, object_store_memory=100_000_000)
 # without memory: a trial's own process asks for a byte, and is to be on a node that may die
-cluster.add_node(**node, memory=0, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=0)
+cluster.add_node(**node, memory=0)
 others = [cluster.add_node(**node) for _ in range(2)]
 print(cluster.address, flush=True)
 for line in sys.stdin:

@@ -10,12 +10,23 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import psutil
 import pytest
 
 from eus_ray.auth_token import DEFAULT, guard_own_token
+from eus_ray.commands import run_cv
+from eus_ray.config import UserError
+from eus_ray.machines import Machines
+from eus_ray.planner import Plan
+from eus_ray.ray_session import Session
+from eus_ray.runs import tell
+from eus_ray.trial import Workers
+from tests.helpers import light_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -85,12 +96,13 @@ def own_token() -> str:
     return os.environ.get("RAY_AUTH_TOKEN") or Path(path).expanduser().read_text()
 
 
-@pytest.mark.parametrize("mode", ["disabled", "token"])
-def test_a_driver_without_the_token_is_refused(addresses: tuple[str, str], tmp_path: Path, mode: str) -> None:
-    wrong = {"RAY_AUTH_TOKEN": "0" * 64} if mode == "token" else {}
-    answer = stranger(DRIVER, addresses[0], tmp_path, RAY_AUTH_MODE=mode, **wrong)
-    assert answer.returncode != 0
-    assert "cpus" not in answer.stdout
+def test_a_driver_without_the_token_or_with_another_is_refused(addresses: tuple[str, str], tmp_path: Path) -> None:
+    strangers = ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64})
+    with ThreadPoolExecutor() as pool:  # each tries for 20 s
+        tries = [pool.submit(stranger, DRIVER, addresses[0], tmp_path, **environment) for environment in strangers]
+    for answer in (each.result() for each in tries):
+        assert answer.returncode != 0
+        assert "cpus" not in answer.stdout
 
 
 def test_a_driver_with_the_token_is_let_in(addresses: tuple[str, str], tmp_path: Path) -> None:
@@ -108,6 +120,28 @@ def test_a_job_without_the_token_is_refused(addresses: tuple[str, str], tmp_path
 def test_a_job_with_the_token_runs(addresses: tuple[str, str], tmp_path: Path) -> None:
     answer = stranger(JOB, addresses[1], tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=own_token())
     assert "a job ran" in answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_run_starts_the_dashboard_where_the_study_asks_for_it(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    def session(address: str | None, *, dashboard: bool) -> NoReturn:
+        raise UserError(f"asked for {dashboard}")
+
+    monkeypatch.setattr("eus_ray.ray_session.session", session)
+    with pytest.raises(UserError, match=f"asked for {wanted}"):
+        run_cv(light_study(phantom, *(["run.dashboard=true"] if wanted else [])), tmp_path / "study")
+
+
+def test_a_run_says_where_its_dashboard_is() -> None:
+    said: list[str] = []
+    listener = SimpleNamespace(plan=said.append)
+    plan = Plan(Workers(1, 1, 1, 0), at_once=1, text="5 folds on 1 worker")
+    for dashboard in ("", "127.0.0.1:8266"):
+        tell(listener, plan, Session(Path(), Machines(()), 0, dashboard))  # type: ignore[arg-type]
+    assert said[:2] == ["5 folds on 1 worker"] * 2
+    assert said[2].startswith("Ray's dashboard: http://127.0.0.1:8266; ")
 
 
 @pytest.mark.parametrize("path", ["/api/jobs/", "/nodes?view=summary", "/api/v0/actors"])

@@ -18,33 +18,41 @@ from eus_ray.team import Team
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(size: int, out: Path, overrides: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "tests.team_worker"]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(size), str(out / f"meet{size}"), str(out), *overrides], cwd=ROOT)
-        for rank in range(size)
-    ]
-    assert [process.wait(120) for process in processes] == [0] * size
+CASES = {
+    "uneven": ("train.batch_size=4",),  # 17 images: three batches of 4 and one of 5, so that shares are uneven
+    "one image a batch": ("train.batch_size=1",),  # one process of the two has nothing that counts
+    "accumulated and clipped": ("train.batch_size=2", "train.accumulate=3", "train.clip_norm=0.1"),
+    "outputs without a loss": (
+        "train.batch_size=6",
+        "loss.slf_weight=0",
+        "model.encoder=resnet10t",
+        "model.decoder_width=8",
+    ),
+}
+PLAIN = ("optim.optimizer=sgd", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=0.05")
+"""Plain gradient descent, so that the weights say what the gradients were."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one process alone and a team of two have left what they trained, all cases in turn."""
+    out = tmp_path_factory.mktemp("team")
+    cases = json.dumps([[*PLAIN, *overrides] for overrides in CASES.values()])
+    for size in (1, 2):
+        command = [sys.executable, "-m", "tests.team_worker"]
+        processes = [
+            subprocess.Popen([*command, str(rank), str(size), str(out / "meet"), str(out), cases], cwd=ROOT)
+            for rank in range(size)
+        ]
+        assert [process.wait(120) for process in processes] == [0] * size
+    return out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("train.batch_size=4",),  # 17 images: three batches of 4 and one of 5, so that shares are uneven
-        ("train.batch_size=1",),  # one process of the two has nothing that counts
-        ("train.batch_size=2", "train.accumulate=3", "train.clip_norm=0.1"),
-        ("train.batch_size=6", "loss.slf_weight=0", "model.encoder=resnet10t", "model.decoder_width=8"),
-    ],
-    ids=["uneven", "one image a batch", "accumulated and clipped", "outputs without a loss"],
-)
-def test_two_processes_give_the_gradients_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    """Plain gradient descent, so that the weights say what the gradients were."""
-    plain = ("optim.optimizer=sgd", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=0.05")
-    for size in (1, 2):
-        run(size, tmp_path, (*plain, *overrides))
-    alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("1_0", "2_0", "2_1"))
-    rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")]
+@pytest.mark.parametrize("case", range(len(CASES)), ids=list(CASES))
+def test_two_processes_give_the_gradients_of_one(trained: Path, case: int) -> None:
+    alone, first, second = (load_file(trained / f"{case}_{name}.safetensors") for name in ("1_0", "2_0", "2_1"))
+    rows = [json.loads((trained / f"{case}_{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")]
     moved = 0.0
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=2e-4, atol=2e-6)

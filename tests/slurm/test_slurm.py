@@ -58,20 +58,23 @@ def wait_for_end(job: str, environment: dict[str, str], log: Path, seconds: floa
     return state(job, environment)
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
-def test_a_cross_validation_on_slurm_comes_to_its_report(
-    nodes: int, slurm: dict[str, str], phantom: Path, tmp_path: Path
+def test_a_cross_validation_on_two_nodes_comes_to_its_report(
+    slurm: dict[str, str], phantom: Path, tmp_path: Path
 ) -> None:
-    job = submit(tmp_path, phantom, slurm, "--nodes", str(nodes), "--cpus-per-task", "1", "--time", "30")
+    job = submit(tmp_path, phantom, slurm, "--nodes", "2", "--cpus-per-task", "1", "--time", "30")
     log = tmp_path / f"eus-ray-{job}.log"
     ended = wait_for_end(job, slurm, log, 300)
     assert ended["JobState"] == "COMPLETED", log.read_text()
-    assert ended["NumNodes"] == str(nodes)
+    assert ended["NumNodes"] == "2"
     assert_same(tables(tmp_path / "STUDY"), serial(light_study(phantom), "unet"))
     analyze = [sys.executable, "-m", "eus_ray.cli", "analyze", str(tmp_path / "STUDY")]
     subprocess.run(analyze, check=True, capture_output=True)
     assert (tmp_path / "STUDY/report/report.html").stat().st_size > 10_000
-    assert not list(tmp_path.glob(".eus-ray-*"))
+    assert_nothing_left(job, tmp_path)
+
+
+def assert_nothing_left(job: str, folder: Path) -> None:
+    assert not list(folder.glob(".eus-ray-*"))
     assert not list(Path("/tmp").glob(f"eusray.{job}.*"))
 
 
@@ -91,3 +94,4 @@ def test_a_job_at_its_time_limit_is_requeued_and_ends_with_the_same_tables(
     assert ended["JobState"] == "COMPLETED", log.read_text()
     assert "the time limit is near" in log.read_text()
     assert_same(tables(tmp_path / "STUDY"), serial(light_study(phantom, f"train.epochs={EPOCHS}"), "unet"))
+    assert_nothing_left(job, tmp_path)
