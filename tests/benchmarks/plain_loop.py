@@ -32,7 +32,7 @@ from eus_ray.study_file import load_study
 
 class Images(Dataset):
     reading_s = 0.0
-    """What reading took in this process."""
+    """What reading took in this process, of a processor's time: the process may be frozen for a while."""
 
     def __init__(self, study: Study, frame: pd.DataFrame, transform: A.Compose | None) -> None:
         self.data, self.transform = study.data, transform
@@ -42,10 +42,10 @@ class Images(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        started, size, resize = time.perf_counter(), self.data.image_size, self.data.resize
+        started, size, resize = time.thread_time(), self.data.image_size, self.data.resize
         image = resize_image(read_image(self.images[index], self.data.intensity), size, resize)
         mask = resize_mask(read_mask(self.masks[index]), size, resize)
-        Images.reading_s += time.perf_counter() - started
+        Images.reading_s += time.thread_time() - started
         if self.transform is not None:
             both = self.transform(image=image, mask=mask)
             image, mask = both["image"], both["mask"]
