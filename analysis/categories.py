@@ -44,11 +44,11 @@ def is_category(values: pd.Series, patients: pd.Series) -> bool:
 
 def level_text(level: object) -> str:
     """A level for print; 2.0, a whole number beside missing ones, is 2."""
-    return f"{level:g}" if isinstance(level, float) else str(level)
+    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 
 
 def level_order(level: object) -> tuple[object, ...]:
     """Sorts levels: male before female as in the paper; else T2 before T10."""
     text = level_text(level)
     parts = re.split(r"(\d+)", text.lower())
-    return (_SEXES.get(text.lower(), 2), [(int(part), "") if part.isdigit() else (0, part) for part in parts])
+    return (_SEXES.get(text.lower(), 2), [(int(part), "") if part.isdecimal() else (0, part) for part in parts])

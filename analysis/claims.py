@@ -241,7 +241,7 @@ def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
         )
     if pair.p_adjusted < LEVEL <= pair.by_signs_adjusted:
         remarks.append(
-            f"With so many equal differences that p is too small: over all signs of them it is "
+            f"That p is of a normal approximation, and too small here: over all signs of the differences it is "
             f"{p_text(pair.by_signs_adjusted).removeprefix('p = ')}."
         )
     if pair.left_out:

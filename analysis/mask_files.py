@@ -115,6 +115,8 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
     return Masks(true[0], found[0], found[1], (found[2], true[2]))
 
 
+_ROUNDING = 1e-6
+"""How far a mean or a resampled probability may lie outside 0 to 1 in float32."""
 _Read = tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None, float]
 """Mask, scores, and the value that stands for the lesion."""
 
@@ -153,7 +155,7 @@ def _read_probability(path: Path) -> _Read:
     elif values.dtype.kind == "f":
         half = 0.5
         low, high = float(values.min()), float(values.max())
-        if low < 0 or high > 1:
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
             raise ValueError(f"has values from {low:g} to {high:g}; probabilities lie in 0 to 1")
     else:
         raise ValueError(f"holds {values.dtype}; a probability map has 8 or 16 bits, or floats from 0 to 1")

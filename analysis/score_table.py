@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from eus_ray.analysis.distances import diagonal
 from eus_ray.analysis.images import IDENTITY, KINDS, clinical_columns
+from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
 from eus_ray.config import UserError
 from eus_ray.store import Store
+from eus_ray.table import MISSING
 
 SUFFIXES = (".csv", ".parquet")
 _NAMES = ("model", "kind", "image_id", "patient_id")
@@ -55,11 +57,13 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
     if lines:
         raise UserError(*lines)
     frame = frame.assign(
-        fold=frame["fold"].astype(np.int64) if "fold" in frame else np.int64(0),
+        fold=pd.to_numeric(frame["fold"]).astype(np.int64) if "fold" in frame else np.int64(0),
         kind=frame.get("kind", "fixed"),
     )
     frame["diagonal"] = _diagonals(frame)
-    lines = [line for column in metrics for line in _check_scores(where, frame, column)]
+    wrong = frame.index[~((frame["diagonal"] > 0) & np.isfinite(frame["diagonal"]) | frame["diagonal"].isna())]
+    lines = [f"{where}: diagonal must be a length above 0, but is not in {_rows(wrong)}"] if len(wrong) else []
+    lines += [line for column in metrics for line in _check_scores(where, frame, column)]
     lines += [
         f"{where}: {column} is missing in {_rows(frame.index[frame[column].isna()])}"
         for column in (*COUNTS, *FINDINGS)
@@ -77,7 +81,16 @@ def _read(store: Store, name: str) -> pd.DataFrame:
         data = store.read_bytes(name)
         if name.lower().endswith(".csv"):
             with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-                frame = pd.read_csv(io.BytesIO(data), index_col=False)
+                # each column whole, not in pieces that may be told apart as numbers and texts
+                frame = pd.read_csv(
+                    io.BytesIO(data),
+                    index_col=False,
+                    low_memory=False,
+                    keep_default_na=False,
+                    na_values=sorted(MISSING),
+                )
+            # the index that pandas writes has no name
+            frame = frame[[name for name in frame.columns if not str(name).startswith("Unnamed: ")]]
             names = frame.columns.intersection(list(_NAMES))
             # Read as text, nothing missing: pandas would make numbers and NaN of names.
             text = pd.read_csv(
@@ -118,6 +131,14 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
             f"{where}: kind is {kind!r}; write {', '.join(kinds)}, or tell models apart by their name"
             for kind in unknown[:5]
         ]
+    printed: dict[str, list[str]] = {}
+    for model in sorted(set(frame["model"])) if "model" in frame else ():
+        printed.setdefault(model_label(model), []).append(model)
+    lines += [
+        f"{where}: models {' and '.join(models)} are both printed as {label}; rename one"
+        for label, models in printed.items()
+        if len(models) > 1
+    ]
     key = [column for column in ("model", "kind", "image_id") if column in frame]
     twice = frame[frame.duplicated(key)]
     lines += [

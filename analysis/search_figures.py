@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from eus_ray.analysis import style
 from eus_ray.analysis.labels import METRIC_LABELS, model_label
@@ -160,6 +160,7 @@ def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
     if dimension.kind == "log_float":
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=4))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=dimension.kind == "int"))

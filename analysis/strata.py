@@ -87,7 +87,11 @@ def thirds(column: str, label: str, values: Floats) -> Division:
         return Division(column, label, (), np.full(len(values), -1), False)
     low, high = np.quantile(values[known], [1 / 3, 2 / 3])
     place = np.where(known, (values > low).astype(np.int64) + (values > high), -1)
-    names = (f"up to {low:.3g}", f"{low:.3g} to {high:.3g}", f"above {high:.3g}")
+    digits = next((each for each in range(3, 17) if f"{low:.{each}g}" != f"{high:.{each}g}"), 17)
+    first, second = (
+        f"{cut:.0f}" if abs(cut) >= 1000 and high - low >= 1 else f"{cut:.{digits}g}" for cut in (low, high)
+    )
+    names = (f"up to {first}", f"{first} to {second}", f"above {second}")
     used, level = np.unique(place[known], return_inverse=True)
     place[known] = level
     return Division(column, label, tuple(names[each] for each in used), place, False)

@@ -43,6 +43,7 @@ _STYLE: dict[str, Any] = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in somebody's name is one
     "xtick.color": INK,
     "ytick.color": INK,
     "lines.linewidth": 1.3,

@@ -43,7 +43,8 @@ def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] |
     if not is_category(values, images["patient_id"]):
         each = values.astype(float).groupby(images["patient_id"]).mean()
         known = each.dropna()
-        text = f"{known.mean():.1f} ({known.min():.4g}{DASH}{known.max():.4g})" if len(known) else DASH
+        digits = ".1f" if len(known) and known.max() - known.min() >= 1 else ".4g"
+        text = f"{known.mean():{digits}} ({known.min():.4g}{DASH}{known.max():.4g})" if len(known) else DASH
         name, unit = f"{column_label(column)}, mean (range)", "patients"
     else:
         by_patient = values.groupby(images["patient_id"])

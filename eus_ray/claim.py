@@ -8,11 +8,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from eus_ray import store as names
 from eus_ray.config import UserError
+from eus_ray.process import birth_of
 from eus_ray.store import Store
 
 HEARTBEAT_S = 10.0
@@ -65,7 +65,7 @@ class Claim:
 
     def _write(self) -> None:
         pid = os.getpid()
-        owner = {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": _born(pid)}
+        owner = {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": birth_of(pid)}
         self.store.write_json(names.RUN, {**owner, "heartbeat": time.time(), "stop": self._stopping})
 
     def _beat(self) -> None:
@@ -85,7 +85,7 @@ def is_alive(owner: Mapping[str, Any], look_again: Callable[[], Mapping[str, Any
     from a clock that was set anew, so that with `look_again` it is watched until it beats or has missed two beats.
     """
     if owner["host"] == socket.gethostname() and owner["born"]:
-        return _born(owner["pid"]) == owner["born"]
+        return birth_of(owner["pid"]) == owner["born"]
     if abs(time.time() - owner["heartbeat"]) < STALE_S:
         return True
     end = time.monotonic() + (_WATCH_S if look_again is not None else 0.0)
@@ -94,12 +94,3 @@ def is_alive(owner: Mapping[str, Any], look_again: Callable[[], Mapping[str, Any
             return True
         time.sleep(0.5)
     return False
-
-
-def _born(pid: int) -> str:
-    """When a process of this machine started, in the kernel's ticks; empty where that cannot be known."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]

@@ -55,7 +55,7 @@ class DataSettings(Settings):
 
 class FoldSettings(Settings):
     count: Annotated[int, Field(ge=2)] = 5
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stratify: tuple[str, ...] = ()
     """Columns of the manifest, or `lesion_size`, spread evenly over the folds; most important first."""
 
@@ -63,7 +63,7 @@ class FoldSettings(Settings):
 class ModelSettings(Settings):
     arch: Architecture = "daf_net"
     """Set for each of `models` in turn; a study file names `models` instead."""
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the first level of U-Net and Attention U-Net; each level doubles them."""
     encoder: str = "resnext101_32x8d.tv_in1k"
     """Any timm encoder (DAF-Net). The tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
@@ -71,7 +71,7 @@ class ModelSettings(Settings):
     """Start the encoder from timm's weights (DAF-Net)."""
     weights: str = ""
     """A local file with the encoder's weights, taken instead of a download."""
-    decoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    decoder_width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Channels of the single-layer, multi-layer and attentional features (DAF-Net)."""
     decoder_init: Literal["default", "uniform"] = "default"
     """`uniform`: decoder weights from [0, 1], as the paper says (DAF-Net)."""
@@ -141,7 +141,7 @@ class TrainSettings(Settings):
     stop_after: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs, with the schedule still that of `epochs`; 0: train them all."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 on GPUs that have it, float16 with loss scaling on others, float32 on CPUs."""
     channels_last: bool = True
@@ -199,7 +199,7 @@ class SearchSettings(Settings):
     sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
     grid_points: Annotated[int, Field(ge=2)] = 3
     """Values of each range that `grid` takes."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     scheduler: Literal["racing", "asha", "none"] = "racing"
     racing_alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of the one-sided test by which a trial is plainly worse."""

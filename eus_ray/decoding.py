@@ -42,9 +42,16 @@ def decode_mask(content: bytes) -> UInt8:
 
 
 def decode_two_values(content: bytes) -> npt.NDArray[Any]:
-    """A mask file as its gray values `(H, W)`: 0 and one other. Raises ValueError with the reason."""
+    """A mask file as its gray values `(H, W)`: 0 and one other. Raises ValueError with the reason.
+
+    Colours whose gray is one and the same, as a dark one's and black's, are not taken for one value.
+    """
     picture = _decode(_lossless(content))
     lesion_value(picture.gray)
+    if picture.mixes_colours():
+        raise ValueError(
+            "has colours that are equal in gray, such as a dark one and black; save it as gray PNG, 0 and 255"
+        )
     alpha = picture.alpha
     if picture.gray.min() == picture.gray.max() and alpha is not None and alpha.min() != alpha.max():
         raise ValueError("has its shape in the transparency channel; save it as gray PNG, 0 and 255")
@@ -89,6 +96,15 @@ class _Picture:
     """`(H, W, 3)` where the file has colours, be they gray ones."""
     indices: UInt8 | None
     """Of a palette file."""
+
+    def mixes_colours(self) -> bool:
+        """Whether pixels of one gray value have several colours, or places in a palette, or colours are as black."""
+        for value in np.unique(self.gray):
+            inside = self.gray == value
+            for layer in (self.colour, self.indices):
+                if layer is not None and (layer[inside] != layer[inside][0]).any():
+                    return True
+        return self.colour is not None and bool(self.colour[self.gray == 0].any())
 
     def gray_as_stored(self) -> npt.NDArray[Any]:
         """Gray values that no mixing of colours made. Raises ValueError where there are colours."""

@@ -67,8 +67,8 @@ def run_demo(out: Path) -> str:
     Raises `UserError` where `out` holds something, and `RuntimeError` where folds did not run at the
     same time, which is what the demo is there to show.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: is not empty; choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is not an empty folder; choose another --out")
     say = Console(soft_wrap=True).print
     started = time.perf_counter()
     manifest = make_phantom(out / "data", patients=PATIENTS, images=IMAGES, seed=0, size=SIZE)

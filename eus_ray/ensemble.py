@@ -118,12 +118,16 @@ def _settings(store: Store) -> Study:
 
 
 def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
-    """DSC of each model as the report's headline has it, from the stored counts: the mean of the means of its folds."""
+    """DSC of each model as the report's headline has it, from the stored counts: the mean of the means of its folds.
+
+    Of a winner that its own test scores chose it is BBC-CV's estimate.
+    """
     from eus_ray.analysis.images import reported_folds
     from eus_ray.analysis.results import HEADLINE_KINDS
     from eus_ray.analysis.searches import read_searches
 
-    reported = reported_folds(trials, read_searches(store, trials), read_manifest(store)["fold"].unique())
+    searches = read_searches(store, trials)
+    reported = reported_folds(trials, searches, read_manifest(store)["fold"].unique())
     columns = ["fold", "split", "tp", "fp", "fn", "tn"]
     headline = {}
     for model, kinds in reported.groupby("model", sort=False):
@@ -135,6 +139,10 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
             dsc = pd.Series(from_counts("dsc", rows[columns[2:]].to_numpy()), rows.index)
             means += dsc.groupby(rows["fold"]).mean().tolist()
         headline[str(model)] = float(np.mean(means)) if means else math.nan
+        search = searches.get(str(model))
+        if first == "winner" and search is not None and search.metric == "dsc":
+            corrected = search.estimate("bbc")
+            headline[str(model)] = headline[str(model)] if corrected is None else float(corrected["value"])
     return headline
 
 

@@ -23,7 +23,8 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -71,6 +72,15 @@ class FoldData:
     validation: Index = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     truth_of: Callable[[int], npt.NDArray[np.uint8]] | None = None
 
+    def by_name(self) -> FoldData:
+        """The same, rows in the order of their images' ids: the order of a manifest's rows changes nothing."""
+
+        def ordered(rows: Index) -> Index:
+            return np.array(sorted(rows.tolist(), key=self.image_ids.__getitem__), dtype=np.int64)
+
+        train, validation, test = map(ordered, (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
+
 
 @dataclass
 class Record:
@@ -91,7 +101,8 @@ class Fold:
 
         Raises `ValueError` where the state is damaged, or of a fold with other settings.
         """
-        self.study, self.data, self.device, self.team = study, data, device, team
+        self.study, self.device, self.team = study, device, team
+        self.data = data.by_name()
         self.epoch = 0
         """Epochs done."""
         self.epochs = study.train.epochs_to_train
@@ -349,6 +360,7 @@ def settings_digest(study: Study) -> str:
     """A short name of everything in a study that changes a fold's numbers, apart from its data."""
     settings = flat(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
     del settings["data.manifest"], settings["data.duplicates"]
+    settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -90,8 +90,8 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
     Raises `UserError` where it holds another study, or files that are no study's.
     """
     if not store.exists(names.PROVENANCE):
-        # a run that was killed before its study was whole left its claim beside what it had written
-        early = (names.MANIFEST, names.CASES_FILE) if store.exists(names.RUN) else ()
+        # a run that ended before its study was whole left its settings beside what it had written
+        early = (names.MANIFEST, names.CASES_FILE) if store.exists(names.STUDY) else ()
         foreign = [name for name in store.names() if name not in (names.RUN, names.STUDY, *early)]
         if foreign:
             raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty folder as --out")
@@ -125,15 +125,21 @@ def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
 
 
 def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
-    """Write what is fixed for a study: settings, manifest, cases, provenance (last: it makes the study)."""
+    """Write what is fixed for a study: settings (first: by them an unfinished one is known), manifest, cases,
+    provenance (last: it makes the study)."""
+    store.write_text(names.STUDY, study_toml(dataset.study))
+    write_manifest(store, dataset)
+    cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
+    store.write_table(names.CASES_FILE, cases, 16)
+    store.write_json(names.PROVENANCE, provenance(dataset))
+
+
+def write_manifest(store: Store, dataset: Dataset) -> None:
+    """Write the images with folds and clinical columns, which may have been corrected since the study began."""
     frame = dataset.frame.assign(fold=dataset.folds)
     first = ["image_id", "patient_id", "fold"]
     rest = [column for column in frame.columns if column not in (*first, "image", "mask")]
     store.write_frame(names.MANIFEST, frame[first + rest])
-    cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
-    store.write_table(names.CASES_FILE, cases, 16)
-    store.write_text(names.STUDY, study_toml(dataset.study))
-    store.write_json(names.PROVENANCE, provenance(dataset))
 
 
 def provenance(dataset: Dataset) -> dict[str, Any]:
@@ -168,9 +174,12 @@ def _commit() -> str | None:
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
-    answer = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git here
+        return None
     return answer.stdout.strip() or None
 
 

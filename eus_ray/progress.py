@@ -55,7 +55,7 @@ class LiveProgress:
                 self._bars.update(task, total=self._folds * self._epochs[model])
 
     def plan(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def cells(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> None:
         for text in [note, *(cell["note"] for cell in cells)]:

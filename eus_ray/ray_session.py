@@ -6,9 +6,11 @@ started for the time of the run and everything it wrote outside the study folder
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from typing import Any
 from eus_ray.auth_token import guard_own_token
 from eus_ray.config import UserError
 from eus_ray.machines import Machines, of_cluster
+from eus_ray.process import birth_of
 
 _ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks the network for a newer version when imported
@@ -33,7 +36,9 @@ _ENVIRONMENT = {
 }
 
 
-_SCRATCH = "eus-"
+_SCRATCH = "eus-ray-"
+_OWNER = ".owner"
+"""A file in it that says whose it is: nothing else is ever deleted."""
 _LONGEST = 36
 """Characters of a folder for Ray: it puts sockets up to 71 characters deeper, and their paths must stay within 107."""
 
@@ -48,6 +53,7 @@ class Session:
     """A folder of this machine for what Ray insists on writing; deleted with the session."""
     machines: Machines
     object_store_bytes: int
+    """Of the machine that has least."""
     dashboard: str = ""
     """Host and port of the dashboard that was started; empty where none was."""
 
@@ -75,11 +81,12 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
         if not joined:
             os.environ["TMPDIR"] = str(rays_own)  # for what its processes forget, sockets among it
             shown = _start(ray, address, num_cpus, rays_own, dashboard)
-        resources = ray.cluster_resources()
+        # each machine holds a copy of what is shared, so that the smallest store counts
+        stores = [int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes() if node["Alive"]]
         yield Session(
             scratch=scratch,
             machines=of_cluster(ray.nodes()),
-            object_store_bytes=int(resources.get("object_store_memory", 0)),
+            object_store_bytes=min(stores, default=0),
             dashboard=shown,
         )
     finally:
@@ -93,7 +100,10 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
 
 
 def _make_folder(parent: str) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "born": birth_of(os.getpid())}
+    (folder / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    return folder
 
 
 def _delete(folder: Path) -> None:
@@ -109,20 +119,12 @@ def _sweep() -> None:
     """Delete what killed runs of this machine could not delete themselves."""
     parents = {tempfile.gettempdir(), "/tmp"}
     for folder in [found for parent in parents for found in Path(parent).glob(f"{_SCRATCH}*-*")]:
-        pid = folder.name.removeprefix(_SCRATCH).split("-")[0]
-        if pid.isdigit() and not _process_lives(int(pid)):
+        try:
+            owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not ours, or just being made
+            continue
+        if owner["host"] == socket.gethostname() and birth_of(owner["pid"]) != owner["born"]:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _process_lives(pid: int) -> bool:
-    """Whether a process of this machine is there; one of another user counts."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path, dashboard: bool) -> str:

@@ -25,7 +25,7 @@ from eus_ray.data.arrays import Arrays
 from eus_ray.loggers import Key, open_loggers
 from eus_ray.machines import Probe, worst
 from eus_ray.planner import Load, Plan, plan_fixed
-from eus_ray.prepare import Dataset, check_identity, write_study
+from eus_ray.prepare import Dataset, check_identity, write_manifest, write_study
 from eus_ray.ray_session import Session
 from eus_ray.store import Store
 from eus_ray.trials import Trials, settings_row
@@ -94,7 +94,9 @@ def opened(store: Store, dataset: Dataset, session: Session) -> Iterator[Opened]
     with Claim(store) as claim:
         known = check_identity(store, dataset)
         arrays, handle = _share(dataset, session)
-        if not known:
+        if known:
+            write_manifest(store, dataset)
+        else:
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on
         trials = Trials(store, loggers, claim.token)

@@ -158,7 +158,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `UserError` where it is missing, or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -41,10 +41,11 @@ def read_table(path: Path) -> Table:
 
     Raises `UserError` where the file is missing, is no table or has no rows.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a table; name a file in it, such as {path / 'manifest.csv'}")
     try:
         content = path.read_bytes()
+    except IsADirectoryError:
+        example = path / "manifest.csv"
+        raise UserError(f"{path}: is a folder, not a table; name a file in it, such as {example}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:

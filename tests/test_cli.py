@@ -222,3 +222,38 @@ def test_a_full_volume_is_refused_before_training(phantom: Path, tmp_path: Path)
         assert files_below(volume) == set()
     finally:
         subprocess.run(["umount", str(volume)], check=True)
+
+
+def test_names_with_brackets_are_no_markup(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv(dataset / "manifest.csv").assign(**{"rate [mm]": ["a", "b [/min]"] * 10})
+    table.to_csv(dataset / "manifest.csv", index=False)
+    assert main(["data", "check", str(dataset / "manifest.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "[mm]" in said
+    assert "[/min]" in said
+
+
+def test_folds_of_a_manifest_behind_a_link_name_its_images_as_it_does(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(dataset)
+    out = tmp_path / "folds.csv"
+    assert main(["folds", str(tmp_path / "link/manifest.csv"), "--count", "2", "--out", str(out)]) == 0
+    assert pd.read_csv(out)["image"].tolist() == pd.read_csv(dataset / "manifest.csv")["image"].tolist()
+
+
+@pytest.mark.parametrize("command", [["data", "check"], ["folds", "--count", "2", "--out", "folds.csv"]])
+def test_duplicates_may_be_warnings(
+    dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(dataset)
+    images = pd.read_csv("manifest.csv").drop_duplicates("patient_id")["image"]
+    shutil.copy(images.iloc[0], images.iloc[1])
+    assert main([*command, "manifest.csv"]) == 2
+    assert "data.duplicates" in capsys.readouterr().err
+    assert main([*command, "manifest.csv", "--duplicates", "warn"]) == 0
+    assert "warning: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/m.csv", "x" * 300])
+def test_a_path_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str], path: str) -> None:
+    assert main(["data", "check", path]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -235,7 +235,7 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(phan
     wait_until(lambda: not marked(mark), lambda: [name_of(process) for process in marked(mark)])
     assert list(scratch.iterdir()) == []
     for pid in (*pids, last.pid):  # the test's own path is too long for Ray's sockets
-        assert not list(Path("/tmp").glob(f"eus-{pid}-*"))
+        assert not list(Path("/tmp").glob(f"eus-ray-{pid}-*"))
     assert not list(folder.rglob(".*"))
 
 

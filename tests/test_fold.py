@@ -292,3 +292,27 @@ def test_threads_that_load_change_no_number() -> None:
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
     weights = threaded.model.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in alone.model.state_dict().items())
+
+
+def test_the_order_of_the_manifests_rows_changes_nothing() -> None:
+    data = fold_data()
+    turned = np.arange(len(data.image_ids))[::-1]
+    place = np.argsort(turned)
+    other = FoldData(
+        fold=0,
+        images=data.images[turned],
+        masks=data.masks[turned],
+        train=np.sort(place[data.train]),
+        test=np.sort(place[data.test]),
+        image_ids=[data.image_ids[row] for row in turned],
+        patient_ids=[data.patient_ids[row] for row in turned],
+    )
+    first, second = train_fold(study(), data), train_fold(study(), other)
+    assert without_seconds(first) == without_seconds(second)
+    assert first.scores == second.scores
+
+
+def test_the_seeds_do_not_depend_on_where_a_file_of_weights_lies() -> None:
+    paths = ("/a/w.safetensors", "b/w.safetensors", "/a/v.pt")
+    first, second, third = (settings_digest(study(f"model.weights={path}")) for path in paths)
+    assert first == second != third

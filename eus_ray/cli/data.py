@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
         "eus-ray data check P/manifest.csv",
     )
     check.add_argument("manifest", metavar="MANIFEST")
+    _add_duplicates(check)
     import_ = command(
         below,
         "import",
@@ -64,7 +65,14 @@ def add(commands: Any) -> None:
     folds.add_argument("--count", type=int, default=5, help="number of folds (default: %(default)s)")
     folds.add_argument("--stratify", type=listed, default=[], metavar="A,B", help="columns, or lesion_size")
     folds.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    _add_duplicates(folds)
     folds.add_argument("--out", required=True, metavar="FILE", help="a new CSV: image, patient_id, fold")
+
+
+def _add_duplicates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--duplicates", choices=("stop", "warn"), default="stop", help="one picture under two patients (default: stop)"
+    )
 
 
 def _phantom(args: argparse.Namespace) -> int:
@@ -87,7 +95,7 @@ def _check(args: argparse.Namespace) -> int:
     from eus_ray.analysis.tables import table1
     from eus_ray.data.manifest import read_manifest
 
-    manifest = read_manifest(absolute(args.manifest))
+    manifest = read_manifest(absolute(args.manifest), args.duplicates)
     frame = manifest.frame
     empty = int((frame["lesion_share"] == 0).sum())
     print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, nothing wrong")
@@ -120,12 +128,14 @@ def _folds(args: argparse.Namespace) -> int:
     from eus_ray.data.manifest import read_manifest
 
     out = absolute(args.out)
-    manifest = read_manifest(absolute(args.manifest))
+    manifest = read_manifest(absolute(args.manifest), args.duplicates)
     plan = assign_folds(manifest.frame, args.count, args.seed, args.stratify)
     refuse_existing(out)
     assigned = manifest.frame[["image_id", "patient_id"]].assign(fold=plan.fold)
-    assigned.insert(0, "image", [relative(path, manifest.path.parent) for path in manifest.frame["image"]])
+    assigned.insert(0, "image", [relative(path, manifest.path.parent.resolve()) for path in manifest.frame["image"]])
     write_csv(assigned[["image", "patient_id", "fold"]], out)
+    for warning in manifest.warnings:
+        print(f"warning: {warning}")
     print_table(balance(manifest.frame, plan.fold, args.stratify), "Folds")
     if plan.given:
         print("taken from the manifest's fold column")

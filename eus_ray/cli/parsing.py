@@ -39,8 +39,11 @@ def listed(text: str) -> list[str]:
 
 
 def absolute(path: str) -> Path:
-    """Ray's workers have working folders of their own."""
-    return Path(path).expanduser().absolute()
+    """Ray's workers have working folders of their own. Raises `UserError` for the home of nobody."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no user of that name") from None
 
 
 def place(text: str) -> str | Path:
@@ -90,10 +93,11 @@ def duration(seconds: float) -> str:
 def print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")  # texts: in a name, brackets are no markup
     for column in frame.columns:
-        table.add_column(str(column))
+        table.add_column(Text(str(column)))
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row))
+        table.add_row(*(Text(f"{value:.{digits}f}" if isinstance(value, float) else str(value)) for value in row))
     Console().print(table)

@@ -49,6 +49,8 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
     lines = [line for column in stratify for line in _unknown(frame, column)]
     if count < 2:
         lines.append(f"folds.count: {count} is too few; cross-validation needs 2 folds at least")
+    if seed < 0:
+        lines.append(f"folds.seed: {seed} is below 0")
     if "fold" in frame.columns:
         lines += _given_defects(frame, count)
         if lines:
@@ -172,12 +174,14 @@ def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
         means = values.astype(float).groupby(patients.to_numpy()).mean().dropna()
         cuts = np.quantile(means, [1 / 3, 2 / 3]) if len(means) else np.zeros(2)
         tercile = np.searchsorted(cuts, means, side="left")
-        order = []
-        names = {}
-        for third in np.unique(tercile):
-            inside = means[tercile == third]
-            names[third] = f"{inside.min():.4g} to {inside.max():.4g}"
-            order.append(names[third])
+        ends = {third: (means[tercile == third].min(), means[tercile == third].max()) for third in np.unique(tercile)}
+        whole = bool((means % 1 == 0).all())
+        for digits in range(4, 18):  # dates written as numbers differ late
+            form = ".0f" if whole else f".{digits}g"
+            names = {third: f"{low:{form}} to {high:{form}}" for third, (low, high) in ends.items()}
+            order = list(names.values())
+            if len(set(order)) == len(order):
+                break
         labels = pd.Series([names[third] for third in tercile], index=means.index, dtype=object)
     everyone = pd.Index(sorted(patients.unique()))
     labels = labels.reindex(everyone).astype(object)
@@ -203,7 +207,8 @@ def _given_defects(frame: pd.DataFrame, count: int) -> list[str]:
         if len(folds) > 1:
             lines.append(f"fold: patient {patient} is in folds {', '.join(f'{f:g}' for f in sorted(folds))}; give one")
     there = {int(f) for f in fold}
-    beyond, empty = sorted(there - set(range(count))), sorted(set(range(count)) - there)
+    beyond = sorted(there - set(range(count)))
+    empty = sorted(set(range(min(count, len(frame) + 1))) - there)  # more folds than images leave one empty anyway
     if beyond:
         lines.append(
             f"fold: the manifest has folds {', '.join(map(str, beyond))}, but folds.count is {count} (folds 0 to "

@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from eus_ray.config import UserError, nearest
 from eus_ray.data.pseudonyms import Pseudonyms
-from eus_ray.decoding import decode, decode_mask
+from eus_ray.decoding import decode, decode_labels, decode_mask
 from eus_ray.table import MISSING, Table, read_table
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
@@ -127,7 +127,7 @@ def _write(cases: list[_Case], folder: Path) -> None:
     def copy(case: _Case) -> list[str]:
         problems: list[str] = []
         image, content = _decoded(case.image, decode, problems)
-        decoder = decode if case.has_labels else decode_mask
+        decoder = decode_labels if case.has_labels else decode_mask
         masks = [(path, _decoded(path, decoder, problems)[0]) for path in case.masks]
         for path, mask in masks:
             if image is not None and mask is not None and mask.shape != image.shape:
@@ -194,7 +194,10 @@ def _pictures(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pat
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.name.lower().endswith(tuple(suffixes)) or not path.is_file():
             continue
-        if path.name != path.name.strip():
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        if shown != str(path):  # as from an archive in another encoding
+            lines.append(f"{shown}: its name is not UTF-8; rename it")
+        elif path.name != path.name.strip():
             lines.append(f"{path}: its name begins with a blank; rename it")
         if path.stem in found:
             lines.append(f"{path}: there is {found[path.stem].name} too; keep one, or rename one")

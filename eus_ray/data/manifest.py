@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,12 +140,12 @@ def _near_names(table: Table) -> list[str]:
 
 
 def _near_patients(cells: dict[str, list[str]]) -> list[str]:
-    """Warnings of patients whose ids differ in upper and lower case only."""
+    """Warnings of patients whose ids differ in case, blanks or the encoding of a letter (Unicode, UAX 15) only."""
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for patient in cells["patient_id"]:
-        spellings[patient.casefold()][patient] = None
+        spellings["".join(unicodedata.normalize("NFKC", patient).casefold().split())][patient] = None
     return [
-        f"patients {' and '.join(ids)} differ in upper and lower case only; they are taken as two patients"
+        f"patients {' and '.join(ids)} differ in case, blanks or encoding only; they are taken as {len(ids)} patients"
         for ids in spellings.values()
         if len(ids) > 1
     ]

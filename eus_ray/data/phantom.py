@@ -68,6 +68,10 @@ def make_phantom(
         if videos:
             _write_videos(making / "videos", plan_cohort(videos, videos, seed), patients, seed, size)
         making.replace(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another"
+        ) from None
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder / "manifest.csv"

@@ -83,7 +83,7 @@ def test_verdicts(differences: Sequence[float], expected: str) -> None:
 def test_ties_are_not_believed_what_the_normal_distribution_says_of_them() -> None:
     pair = compared(study([0.03] * 7 + [-0.03]))
     assert pair.p_adjusted < 0.05 and pair.by_signs == pytest.approx(18 / 256, abs=1e-12)
-    assert "over all signs of them it is 0.070." in claim(pair, KINDS)
+    assert "over all signs of the differences it is 0.070." in claim(pair, KINDS)
     frame = study([0.02] * 6)
     third = frame[frame["model"] == "unet"].assign(model="attention_unet")
     third["dsc"] += np.array([0.001, -0.001] * 3)

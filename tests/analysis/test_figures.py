@@ -193,3 +193,14 @@ def test_outlines_of_noise_stay_small() -> None:
     polygons = outline(noise)
     assert len(polygons) == MOST_POLYGONS and sum(map(len, polygons)) <= 500
     assert len(svg_path(polygons)) < 6000
+
+
+def test_a_dollar_sign_in_a_name_is_one() -> None:
+    with style.styled():
+        figure = style.new_figure(2)
+        axes = figure.add_subplot()
+        axes.plot([1, 10], [1, 2], label="run_$lr_$wd")
+        axes.set_xticks([1, 10], ["$5_$", "T$"])
+        axes.set_title("$x_$0")
+        axes.legend()
+    assert all(style.files("money", figure).values())

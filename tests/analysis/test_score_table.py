@@ -125,3 +125,36 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"not parquet at all")
     with pytest.raises(UserError, match="cannot be read as parquet"):
         read_score_table(Store(tmp_path), "broken.parquet")
+
+
+def test_none_is_a_level_and_an_index_without_a_name_is_none(tmp_path: Path) -> None:
+    text = GOOD.replace("T1", "None")
+    frame = read(tmp_path, text)
+    assert frame["t_stage"].tolist() == ["None", "T2"] * 2
+    header, *rows = text.splitlines()
+    numbered = "\n".join([f",{header}", *(f"{number},{row}" for number, row in enumerate(rows))])
+    pd.testing.assert_frame_equal(read(tmp_path, numbered), frame)
+
+
+def test_a_column_is_read_whole(tmp_path: Path) -> None:
+    """In pieces the first codes would be numbers and the last ones texts."""
+    rows = [f"a,{number},p{number},0.5,{'unknown' if number == 299_999 else number % 3}" for number in range(300_000)]
+    frame = read(tmp_path, "\n".join(["model,image_id,patient_id,dsc,code", *rows]))
+    assert set(frame["code"]) == {"0", "1", "2", "unknown"}
+
+
+@pytest.mark.parametrize("diagonal", ["inf", "0", "-3"])
+def test_a_diagonal_is_a_length(tmp_path: Path, diagonal: str) -> None:
+    rows = f"model,image_id,patient_id,hd,diagonal\na,1,1,inf,{diagonal}\na,2,2,3,50\n"
+    assert refused(tmp_path, rows) == ["diagonal must be a length above 0, but is not in row 2"]
+
+
+def test_folds_of_a_parquet_file_may_be_texts(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model": "a", "image_id": ["1", "2"], "patient_id": ["1", "2"], "dsc": 0.5})
+    frame.assign(fold=["0.0", "1.0"]).to_parquet(tmp_path / "scores.parquet")
+    assert read_score_table(Store(tmp_path), "scores.parquet")["fold"].tolist() == [0, 1]
+
+
+def test_two_models_of_one_label_are_refused(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, "model,image_id,patient_id,dsc\nunet,1,1,0.5\nU-Net,1,1,0.6\n")
+    assert line == "models U-Net and unet are both printed as U-Net; rename one"

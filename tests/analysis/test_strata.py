@@ -17,7 +17,7 @@ from matplotlib.path import Path
 
 from eus_ray.analysis.aligned import align
 from eus_ray.analysis.box_figures import boxes_by_level, tukey
-from eus_ray.analysis.categories import is_category, known_values
+from eus_ray.analysis.categories import is_category, known_values, level_order, level_text
 from eus_ray.analysis.statistics import patient_bootstrap
 from eus_ray.analysis.strata import AREA, FEWEST_PATIENTS, Division, divide, level_tests, stratum_means, thirds
 
@@ -310,3 +310,14 @@ def test_a_whole_study_is_divided_and_tested_in_time() -> None:
     level_tests(aligned, found)
     stratum_means(aligned, found)
     assert time.process_time() - started < 5
+
+
+def test_thirds_of_years_and_of_near_numbers_have_names_of_their_own() -> None:
+    assert thirds("year", "Year", np.arange(2011.0, 2023)).levels == ("up to 2015", "2015 to 2018", "above 2018")
+    close = thirds("x", "X", np.array([0.50001, 0.50002, 0.50003, 0.50004]))
+    assert close.levels == ("up to 0.50002", "0.50002 to 0.50003", "above 0.50003")
+
+
+def test_long_codes_beside_missing_values_and_circled_digits_are_levels() -> None:
+    assert [level_text(level) for level in (1000001.0, 1000002.0, 2.5)] == ["1000001", "1000002", "2.5"]
+    assert sorted(["T10", "T2²", "T2", "②", "①"], key=level_order) == ["T2", "T2²", "T10", "①", "②"]

@@ -196,7 +196,7 @@ def kill_one_search(kills: int, seed: int = 0) -> bool:
         expected = _undisturbed(search, volume)
         epochs = _logged(volume / f"undisturbed {search.name}")
         folder, mark = volume / "study", uuid.uuid4().hex
-        before = set(Path(tempfile.gettempdir()).glob("eus-*"))
+        before = set(Path(tempfile.gettempdir()).glob("eus-ray-*"))
         environment = _environment(mark)
         command = _command(search, folder)
         try:
@@ -259,7 +259,7 @@ def _strike(
 ) -> tuple[str, str]:
     """What went wrong in the end, empty where nothing did; and what the fault says of itself."""
     folder, mark = volume / "study", uuid.uuid4().hex
-    before = set(Path(tempfile.gettempdir()).glob("eus-*"))
+    before = set(Path(tempfile.gettempdir()).glob("eus-ray-*"))
     environment = _environment(mark)
     command, quiet = _command(subject, folder), {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
@@ -320,7 +320,7 @@ def _differences(folder: Path, mark: str, before: set[Path], expected: dict[str,
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     if left_files := [name for name in names if name == "run.json" or name.rsplit("/", 1)[-1].startswith(".")]:
         return f"files are left: {', '.join(left_files)}"
-    if folders := set(Path(tempfile.gettempdir()).glob("eus-*")) - before:
+    if folders := set(Path(tempfile.gettempdir()).glob("eus-ray-*")) - before:
         return f"folders are left: {', '.join(path.name for path in folders)}"
     return ""
 

@@ -95,6 +95,28 @@ def test_masks_have_zero_and_one_other_value(content: bytes) -> None:
     assert mask.dtype == np.uint8 and (mask == LESION).all()
 
 
+def palette(colours: list[int]) -> Image.Image:
+    image = Image.fromarray(LESION, "P")
+    image.putpalette(colours)
+    return image
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(np.dstack([0 * LESION, 0 * LESION, LESION])),
+        encoded(np.dstack([LESION, 0 * LESION, 0 * LESION]) + np.uint8(0)),
+        encoded(np.dstack([0 * LESION, 0 * LESION, 0 * LESION + np.uint8(1)])),
+        pillow(palette([0, 0, 0, 0, 0, 1])),
+        pillow(palette([0, 0, 0, 0, 0, 0])),
+    ],
+    ids=["dark red", "dark blue", "dark everywhere", "dark in a palette", "black twice in a palette"],
+)
+def test_a_colour_that_is_black_in_gray_is_not_taken_for_background(content: bytes) -> None:
+    with pytest.raises(ValueError, match="colours that are equal in gray"):
+        decode_mask(content)
+
+
 def test_empty_and_full_masks_are_legal() -> None:
     assert not decode_mask(encoded(0 * LESION)).any()
     assert decode_mask(encoded(0 * LESION + np.uint8(255))).all()

@@ -259,3 +259,15 @@ def test_too_few_patients_to_validate() -> None:
     frame = frame_of(np.ones(6, dtype=int))
     with pytest.raises(UserError, match=r"search\.inner_folds is 5, and fold 0 has 4 training patients"):
         validation_split(frame, np.array([0, 0, 1, 1, 2, 2]), 5, 0)
+
+
+def test_dates_as_numbers_are_three_strata() -> None:
+    frame = pd.DataFrame({"patient_id": [f"p{i:02}" for i in range(30)], "visit": range(20190101, 20190131)})
+    strata = split_patients(frame, 3, seed=0, stratify=["visit"]).strata
+    named = strata.loc[strata["column"] == "visit", "stratum"].tolist()
+    assert named == ["20190101 to 20190110", "20190111 to 20190120", "20190121 to 20190130"]
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(UserError, match=r"folds\.seed: -1 is below 0"):
+        assign_folds(pd.DataFrame({"patient_id": list("abc")}), 2, seed=-1)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from eus_ray.config import UserError
 from eus_ray.data.arrays import read_mask
@@ -258,3 +259,18 @@ def test_busi_masks_and_images_belong_together(busi: Path, tmp_path: Path) -> No
         "malignant/malignant (2)_mask.png: has no image",
         "normal/normal (1).png: has no normal (1)_mask.png",
     ]
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(pairs: Path, tmp_path: Path) -> None:
+    (pairs / "images/a.png").rename(pairs / "images/M\udcfcller.png")
+    with pytest.raises(UserError, match=r"M\\udcfcller.png: its name is not UTF-8; rename it"):
+        import_dataset("pairs", pairs, tmp_path / "set")
+
+
+def test_labels_of_a_palette_file_are_its_indices(nnunet: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        labels = Image.fromarray(lesion(5, 1), "P")
+        labels.putpalette([255, 255, 255, 0, 0, 1])
+        labels.save(nnunet / f"labelsTr/case_{i}.png")
+    manifest = read_manifest(import_dataset("nnunet", nnunet, tmp_path / "set").manifest)
+    assert manifest.frame["lesion_share"].tolist() == [200 / 2000] * 2

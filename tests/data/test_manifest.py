@@ -381,7 +381,7 @@ def test_names_that_nearly_mean_something_are_told(folder: Path) -> None:
     path = write(folder, rows, f"{HEADER},Fold")
     assert read_manifest(path).warnings == (
         f"{path}: column Fold is taken as clinical; write fold if it is that",
-        f"{path}: patients P1 and p1 differ in upper and lower case only; they are taken as two patients",
+        f"{path}: patients P1 and p1 differ in case, blanks or encoding only; they are taken as 2 patients",
     )
 
 

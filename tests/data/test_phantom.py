@@ -309,7 +309,7 @@ def test_an_empty_folder_is_fine_and_a_failure_leaves_nothing(tmp_path: Path, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(phantom_room, "_write_png", full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserError, match="no space"):
             make_phantom(folder, patients=2, images=2, seed=0, size=32)
     assert list(tmp_path.rglob("*")) == [folder]
     assert make_phantom(folder, patients=1, images=1, seed=0, size=32).exists()

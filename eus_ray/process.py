@@ -1,0 +1,14 @@
+"""Processes of this machine, told apart for good: ids are given again, births are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def birth_of(pid: int) -> str:
+    """When a process of this machine started, in the kernel's ticks; empty where that cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

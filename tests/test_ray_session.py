@@ -1,0 +1,32 @@
+"""Folders for what Ray writes: those of dead runs are deleted, and nobody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from eus_ray import ray_session
+from eus_ray.process import birth_of
+
+
+def test_only_what_a_dead_run_of_this_machine_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    alive = ray_session._make_folder(str(tmp_path))
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "born": birth_of(os.getpid())}
+    owners = {
+        "eus-ray-1-dead": {**here, "born": "1"},
+        "eus-ray-2-elsewhere": {**here, "host": "another", "born": "1"},
+        "eus-ray-2025-cohort": None,
+        "eus-2026-study": None,
+    }
+    for name, owner in owners.items():
+        (tmp_path / name / "images").mkdir(parents=True)
+        if owner is not None:
+            (tmp_path / name / ".owner").write_text(json.dumps(owner))
+    ray_session._sweep()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {alive.name, *owners} - {"eus-ray-1-dead"}
