@@ -6,6 +6,7 @@ What is done is read from the study folder, never from Ray.
 from __future__ import annotations
 
 import itertools
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eus_ray.campaign import Task, run_campaign
 from eus_ray.claim import Claim
@@ -32,6 +34,9 @@ from eus_ray.trials import Trials, settings_row
 
 _STORE_SHARE = 0.6
 """Arrays that would fill more of Ray's object store than this go to memory-mapped files."""
+_MAPPED = "arrays"
+"""The folder of these in a session's scratch, on each machine."""
+_PATIENCE_S = 10.0
 
 
 class Listener(Protocol):
@@ -102,6 +107,8 @@ def opened(store: Store, dataset: Dataset, session: Session) -> Iterator[Opened]
         trials = Trials(store, loggers, claim.token)
         mended = tuple(trials.mend()) if known else ()
         with ExitStack() as stack:
+            if not isinstance(handle, ray.ObjectRef):
+                stack.callback(_delete_mapped, session.scratch / _MAPPED)
             for logger in loggers:
                 stack.callback(logger.close)
             interrupted = stack.enter_context(_stopping_on_sigint(claim))
@@ -250,7 +257,7 @@ def _share(dataset: Dataset, session: Session) -> tuple[Arrays, Any]:
     if dataset.num_bytes <= _STORE_SHARE * session.object_store_bytes:
         arrays = dataset.arrays()
         return arrays, ray.put((arrays.images, arrays.masks))
-    folder = session.scratch / "arrays"
+    folder = session.scratch / _MAPPED
     return dataset.arrays(into=folder), partial(open_mapped, dataset, folder)
 
 
@@ -258,6 +265,14 @@ def open_mapped(dataset: Dataset, folder: Path) -> tuple[Any, Any]:
     """The memory-mapped arrays of this machine, made first where it has none yet."""
     arrays = dataset.arrays(into=folder)
     return arrays.images, arrays.masks
+
+
+def _delete_mapped(folder: Path) -> None:
+    """Delete the mapped arrays of every machine: they are patients' images. What does not answer in 10 s keeps them."""
+    delete: Any = ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
+    nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+    tasks = [delete.options(scheduling_strategy=node).remote(folder, ignore_errors=True) for node in nodes]
+    ray.wait(tasks, num_returns=len(tasks), timeout=_PATIENCE_S)
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:

@@ -149,8 +149,18 @@ def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
     import eus_ray.runs
 
     monkeypatch.setattr(eus_ray.runs, "_STORE_SHARE", 0.0)
+    folders: list[Path] = []
+    delete = eus_ray.runs._delete_mapped
+
+    def deleted(folder: Path) -> None:
+        assert folder.is_dir()
+        folders.append(folder)
+        delete(folder)
+
+    monkeypatch.setattr(eus_ray.runs, "_delete_mapped", deleted)
     run_cv(light_study(phantom, "run.workers=1"), tmp_path / "study")
     assert_same(tables(tmp_path / "study"), reference)
+    assert [folder.exists() for folder in folders] == [False], "patients' images stay on no machine"
 
 
 LONGER = ("train.epochs=8", "data.image_size=64", "model.width=8")
