@@ -55,7 +55,8 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
     patients = [len(np.unique(aligned.patients[division.level == place])) for place in range(len(division.levels))]
     with style.styled():
         width = min(style.PAGE_WIDTH, 1.0 + 2.6 * columns) if beside else style.PAGE_WIDTH
-        names = 1.2 if _stand(division.levels, columns) else 0.0
+        stand = _stand(division.levels, columns)
+        names = 1.3 if stand else 0.0
         figure = style.new_figure((1.5 if beside else 1.25) * rows + 0.9 + names, width)
         panels = figure.subplots(rows, columns, squeeze=False)
         for m, (axes, metric) in enumerate(zip(panels.flat, aligned.metrics, strict=False)):
@@ -67,7 +68,8 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
                 _name_levels(axes, division.levels, patients, columns)
         for axes in panels.flat[len(aligned.metrics) :]:
             axes.set_visible(False)
-        figure.supxlabel(f"{division.label} (patients)", fontsize=8)
+        # a line more: the names that stand end lower than the layout believes
+        figure.supxlabel(f"{chr(10) * stand}{division.label} (patients)", fontsize=8)
         handles = [
             Patch(facecolor="white", edgecolor=style.model_colour(k), label=model_label(model), hatch=_hatch(k))
             for k, model in enumerate(aligned.models)
