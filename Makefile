@@ -12,8 +12,9 @@ TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 demo: $(READY)
 	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
 
+# LONG=1, as in continuous integration: Slurm, and clusters of several nodes, too
 test: lint
-	$(BIN)/pytest $(TOGETHER) --durations=10
+	$(BIN)/pytest $(TOGETHER) $(if $(LONG),,-m "not long") --durations=10
 
 quick: $(READY)
 	$(BIN)/pytest $(TOGETHER) -m "not ray and not slow"

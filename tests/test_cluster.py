@@ -16,6 +16,7 @@ import pytest
 from tests.helpers import LIGHT, assert_same, light_study, serial, tables
 from tests.processes import marked, wait_until
 
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).resolve().parent.parent
 
 CLUSTER = """
@@ -118,8 +119,6 @@ class Run:
         assert_same(tables(self.folder), serial(self.study, "unet"))
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 def test_a_node_that_dies_takes_nothing_along(phantom: Path, tmp_path: Path, nodes: Nodes) -> None:
     """One of three nodes dies in mid-run, with the trial's own process and some workers; then a new one comes."""
     run = Run(phantom, tmp_path / "study", nodes, "train.epochs=8")
@@ -133,8 +132,6 @@ def test_a_node_that_dies_takes_nothing_along(phantom: Path, tmp_path: Path, nod
     assert "lost the trial's own process; it starts again" in run.log.read_text()
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 def test_what_was_trained_is_saved_when_a_machine_is_announced_to_go(
     phantom: Path, tmp_path: Path, nodes: Nodes
 ) -> None:

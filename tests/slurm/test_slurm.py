@@ -13,7 +13,13 @@ from tests.helpers import LIGHT, assert_same, light_study, serial, tables
 from tests.processes import wait_until
 from tests.slurm.one_machine import missing, slurm_cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "it can")]
+CANNOT = missing()
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.skipif(bool(CANNOT), reason=CANNOT or "-"),
+]
 EPOCHS = 120
 """Of the run that hits its time limit: a minute or so."""
 
