@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from eus_ray import store as names
 from eus_ray.config import UserError
-from eus_ray.process import birth_of
+from eus_ray.process import birth_of, this_process
 from eus_ray.store import Store
 
 HEARTBEAT_S = 10.0
@@ -64,8 +63,7 @@ class Claim:
             self._write()
 
     def _write(self) -> None:
-        pid = os.getpid()
-        owner = {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": birth_of(pid)}
+        owner = {"token": self.token, **this_process()}
         self.store.write_json(names.RUN, {**owner, "heartbeat": time.time(), "stop": self._stopping})
 
     def _beat(self) -> None:

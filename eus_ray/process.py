@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """What a file says of the process that owns it: `host`, `pid`, `born`."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "born": birth_of(pid)}
 
 
 def birth_of(pid: int) -> str:

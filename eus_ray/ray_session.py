@@ -22,7 +22,7 @@ from typing import Any
 from eus_ray.auth_token import guard_own_token
 from eus_ray.config import UserError
 from eus_ray.machines import Machines, of_cluster
-from eus_ray.process import birth_of
+from eus_ray.process import birth_of, this_process
 
 _ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks the network for a newer version when imported
@@ -81,11 +81,12 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
         if not joined:
             os.environ["TMPDIR"] = str(rays_own)  # for what its processes forget, sockets among it
             shown = _start(ray, address, num_cpus, rays_own, dashboard)
+        nodes = ray.nodes()
         # each machine holds a copy of what is shared, so that the smallest store counts
-        stores = [int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes() if node["Alive"]]
+        stores = [int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["Alive"]]
         yield Session(
             scratch=scratch,
-            machines=of_cluster(ray.nodes()),
+            machines=of_cluster(nodes),
             object_store_bytes=min(stores, default=0),
             dashboard=shown,
         )
@@ -101,8 +102,7 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
 
 def _make_folder(parent: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "born": birth_of(os.getpid())}
-    (folder / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    (folder / _OWNER).write_text(json.dumps(this_process()), encoding="utf-8")
     return folder
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from eus_ray import ray_session
-from eus_ray.process import birth_of
+from eus_ray.process import this_process
 
 
 def test_only_what_a_dead_run_of_this_machine_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     alive = ray_session._make_folder(str(tmp_path))
-    here = {"host": socket.gethostname(), "pid": os.getpid(), "born": birth_of(os.getpid())}
+    here = this_process()
     owners = {
         "eus-ray-1-dead": {**here, "born": "1"},
         "eus-ray-2-elsewhere": {**here, "host": "another", "born": "1"},
