@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BESIDE := $(VENV)/.beside
 TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
-.PHONY: demo test quick bench bench-full bench-search bench-statistics chaos chaos-full lint clean
+.PHONY: demo test quick architecture bench bench-full bench-search bench-statistics chaos chaos-full lint clean
 
 demo: $(READY)
 	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
@@ -23,6 +23,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the rooms as the imports have them; their picture in ARCHITECTURE.md is drawn anew
+architecture: $(READY)
+	$(BIN)/python -m tests.architecture $(if $(wildcard ARCHITECTURE.md),--write)
 
 bench: $(BESIDE)
 	$(BIN)/python -m tests.benchmarks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from eus_ray import store as layout
-from eus_ray.analysis.results import Results, read_study, read_table
-from eus_ray.analysis.score_table import SUFFIXES
+from eus_ray.analysis.inputs.score_table import SUFFIXES
+from eus_ray.analysis.report.results import Results, read_study, read_table
 from eus_ray.store import Store
 
 REPORT = "report.html"
@@ -48,7 +48,7 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
 
 def report_files(results: Results) -> dict[str, bytes]:
     """All files of a report but images.parquet, by name relative to its folder; report.html comes last."""
-    from eus_ray.analysis.report import build_sections, report_html  # draws: matplotlib is slow to load
+    from eus_ray.analysis.report.report import build_sections, report_html  # draws: matplotlib is slow to load
 
     sections = build_sections(results)
     files: dict[str, bytes] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eus_ray.analysis.metrics import METRICS
+from eus_ray.analysis.measures.image_metrics import METRICS
 
 DASH = "\N{EN DASH}"
 MODEL_LABELS = {"unet": "U-Net", "attention_unet": "Att-U-Net", "daf_net": "DAF-Net"}

@@ -35,7 +35,7 @@ def busbra() -> Path:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of a small synthetic data set: 10 patients, 20 images of 64 x 64, 2 of them cancer-free."""
-    from eus_ray.data.phantom import make_phantom
+    from eus_ray.data.phantom.dataset import make_phantom
 
     folder = tmp_path_factory.mktemp("phantom") / "set"
     return make_phantom(folder, patients=10, images=18, seed=3, cancer_free=2, size=64)
@@ -44,7 +44,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[object]:
     """One local Ray cluster for all tests that need it; commands run in this process join it."""
-    from eus_ray.ray_session import session
+    from eus_ray.distributed.session import session
 
     with session(num_cpus=2) as cluster:
         yield cluster

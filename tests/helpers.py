@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 
 from eus_ray.config import Study
-from eus_ray.fold import FoldData, Record, train_fold
-from eus_ray.prepare import check_data
+from eus_ray.config_file import load_study
 from eus_ray.store import PARTS, Store
-from eus_ray.study_file import load_study
+from eus_ray.study.prepare import check_data
+from eus_ray.training.fold import FoldData, Record, train_fold
 
 LIGHT = (
     "data.image_size=32",

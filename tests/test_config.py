@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eus_ray.config import ARCHITECTURES, Study, UserError, dotted_names, flat
-from eus_ray.study_file import PRESETS, build_study, load_study, parse_override, read_toml, study_toml
+from eus_ray.config_file import PRESETS, build_study, load_study, parse_override, read_toml, study_toml
 
 
 def write(folder: Path, text: str) -> Path:

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from eus_ray.campaign import Task
-from eus_ray.claim import Claim
 from eus_ray.config import UserError
-from eus_ray.cross_validation import CrossValidation, fold_on_disk
-from eus_ray.cross_validation.fold_on_disk import FoldOnDisk
-from eus_ray.prepare import check_data
-from eus_ray.runs import FixedList
+from eus_ray.distributed import fold_runner
+from eus_ray.distributed.cross_validation import CrossValidation
+from eus_ray.distributed.fold_runner import FoldOnDisk
+from eus_ray.distributed.trainable import finish
+from eus_ray.distributed.tune_driver import Task
+from eus_ray.distributed.worker import steps
 from eus_ray.store import (
     PARTS,
     DamagedFile,
@@ -32,8 +32,10 @@ from eus_ray.store import (
     read_trials,
     whole_name,
 )
-from eus_ray.trial import finish
-from eus_ray.trials import Trials
+from eus_ray.store.lock import Claim
+from eus_ray.study.cross_validate import FixedList
+from eus_ray.study.prepare import check_data
+from eus_ray.study.trials import Trials
 from tests.helpers import assert_same, light_study, tables
 
 EPOCHS = 3
@@ -83,7 +85,7 @@ def train(manifest: Path, folder: Path, stop_at: int | None = None, *overrides: 
             arrays=lambda: (arrays.images, arrays.masks),
         )
         Trials(store).begin("unet", "fixed", 0, run.study)
-        for number, cells in enumerate(run.steps(0, 1, 0), start=1):
+        for number, cells in enumerate(steps(run, 0, 1, 0), start=1):
             notes += [cell["note"] for cell in cells if cell["note"]]
             if number == stop_at:
                 return notes
@@ -103,7 +105,7 @@ def test_a_fold_is_saved_by_the_time_that_it_was_trained_itself(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, 10.0)
-    monkeypatch.setattr(fold_on_disk, "time", SimpleNamespace(time=time.time, perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(fold_runner, "time", SimpleNamespace(time=time.time, perf_counter=lambda: next(clock)))
     saves: list[tuple[int, int]] = []
     save = FoldOnDisk.save
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from eus_ray.commands import run_cv
-from eus_ray.fold import Fold, Record, train_fold
-from eus_ray.probe import measure
+from eus_ray.cli.commands import run_cv
+from eus_ray.distributed.profiling import measure
+from eus_ray.training.fold import Fold, Record, train_fold
 from tests.helpers import assert_same, light_study, tables
-from tests.test_fold import fold_data, study, without_seconds
+from tests.training.test_fold import fold_data, study, without_seconds
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 GPU = torch.device("cuda")

@@ -18,14 +18,14 @@ from typing import NoReturn
 import psutil
 import pytest
 
-from eus_ray.auth_token import DEFAULT, guard_own_token
-from eus_ray.commands import run_cv
+from eus_ray.cli.commands import run_cv
 from eus_ray.config import UserError
-from eus_ray.machines import Machines
-from eus_ray.planner import Plan
-from eus_ray.ray_session import Session
-from eus_ray.runs import tell
-from eus_ray.trial import Workers
+from eus_ray.distributed.auth_token import DEFAULT, guard_own_token
+from eus_ray.distributed.planner import Plan
+from eus_ray.distributed.resources import Machines
+from eus_ray.distributed.session import Session
+from eus_ray.distributed.trainable import Workers
+from eus_ray.study.cross_validate import tell
 from tests.helpers import light_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -129,7 +129,7 @@ def test_a_run_starts_the_dashboard_where_the_study_asks_for_it(
     def session(address: str | None, *, dashboard: bool) -> NoReturn:
         raise UserError(f"asked for {dashboard}")
 
-    monkeypatch.setattr("eus_ray.ray_session.session", session)
+    monkeypatch.setattr("eus_ray.distributed.session.session", session)
     with pytest.raises(UserError, match=f"asked for {wanted}"):
         run_cv(light_study(phantom, *(["run.dashboard=true"] if wanted else [])), tmp_path / "study")
 

@@ -13,10 +13,10 @@ import torch
 
 from eus_ray.config import Study
 from eus_ray.data.arrays import read_mask
-from eus_ray.fold import Fold, FoldData, Record, prepare_process
-from eus_ray.prepare import check_data, write_study
 from eus_ray.store import PARTS, Store, checkpoint_name, write_trials
-from eus_ray.trials import settings_row
+from eus_ray.study.prepare import check_data, write_study
+from eus_ray.study.trials import settings_row
+from eus_ray.training.fold import Fold, FoldData, Record, prepare_process
 from tests.helpers import light_study
 
 CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from eus_ray.config import UserError, nearest
-from eus_ray.table import Lines, read_table
+from eus_ray.data.io.tables import Lines, read_table
 
 COLUMNS = ("table", "group", "metric", "value", "sd", "n", "unit")
 

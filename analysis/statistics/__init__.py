@@ -19,7 +19,6 @@ from eus_ray.analysis.statistics.independent import Pair, cliffs_delta, dunn, kr
 from eus_ray.analysis.statistics.many_models import Friedman, Nemenyi, friedman, nemenyi
 from eus_ray.analysis.statistics.multiple import benjamini_hochberg, holm
 from eus_ray.analysis.statistics.normality import shapiro_wilk
-from eus_ray.analysis.statistics.outcome import Test
 from eus_ray.analysis.statistics.paired import (
     Tost,
     nadeau_bengio,
@@ -28,6 +27,7 @@ from eus_ray.analysis.statistics.paired import (
     wilcoxon_signed_rank,
 )
 from eus_ray.analysis.statistics.resampling import Bbc, Estimate, bbc_cv, patient_bootstrap
+from eus_ray.analysis.statistics.test_result import Test
 
 __all__ = [
     "Bbc",

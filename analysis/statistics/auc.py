@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis import metrics
-from eus_ray.analysis.statistics.inputs import Floats
-from eus_ray.analysis.statistics.outcome import ratio
+from eus_ray.analysis.measures import image_metrics
+from eus_ray.analysis.statistics.test_result import ratio
+from eus_ray.analysis.statistics.validation import Floats
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -57,7 +57,7 @@ def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLik
     positive = labels == 1
     if not (positive | (labels == 0)).all():
         raise ValueError("truth: must hold 0 and 1 alone")
-    auc_a, auc_b = (metrics.auc(scores, positive) for scores in (first, second))
+    auc_a, auc_b = (image_metrics.auc(scores, positive) for scores in (first, second))
     difference = auc_a - auc_b
     m, n = int(positive.sum()), int((~positive).sum())
     covariance = np.full((2, 2), math.nan)

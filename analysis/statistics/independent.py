@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis.statistics import inputs
-from eus_ray.analysis.statistics.inputs import Floats
+from eus_ray.analysis.statistics import validation
 from eus_ray.analysis.statistics.multiple import holm
-from eus_ray.analysis.statistics.outcome import Test
+from eus_ray.analysis.statistics.test_result import Test
+from eus_ray.analysis.statistics.validation import Floats
 
 EXACT_UP_TO = 8
 """Mann-Whitney is exact where one of the samples has at most so many values, and nothing ties."""
@@ -40,7 +40,7 @@ def kruskal_wallis(groups: Iterable[npt.ArrayLike]) -> Test:
     2014). NaN for fewer than two groups, for a group without values, and for values that are all equal. Raises
     `ValueError` for NaN.
     """
-    samples = inputs.groups(groups)
+    samples = validation.groups(groups)
     ranks = _pooled_ranks(samples)
     number = sum(map(len, ranks))
     if len(ranks) < 2 or not all(map(len, ranks)) or _all_tie(ranks):
@@ -58,7 +58,7 @@ def dunn(groups: Iterable[npt.ArrayLike]) -> tuple[Pair, ...]:
     over all pairs. NaN for a pair with a group without values, and for all pairs where all values are equal. Raises
     `ValueError` for NaN.
     """
-    ranks = _pooled_ranks(inputs.groups(groups))
+    ranks = _pooled_ranks(validation.groups(groups))
     # The s2 above is the variance of the ranks themselves.
     variance = 0.0 if _all_tie(ranks) else float(np.concatenate(ranks).var(ddof=1))
     places = list(combinations(range(len(ranks)), 2))
@@ -116,7 +116,7 @@ def cliffs_delta(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def _two_samples(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
-    return inputs.sample(x, "x", infinite=True), inputs.sample(y, "y", infinite=True)
+    return validation.sample(x, "x", infinite=True), validation.sample(y, "y", infinite=True)
 
 
 def _pooled_ranks(samples: tuple[Floats, ...]) -> list[Floats]:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis.statistics import inputs
-from eus_ray.analysis.statistics.inputs import Floats
-from eus_ray.analysis.statistics.outcome import ratio
+from eus_ray.analysis.statistics import validation
+from eus_ray.analysis.statistics.test_result import ratio
+from eus_ray.analysis.statistics.validation import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def friedman(values: npt.ArrayLike) -> Friedman:
     on one order; W = chi2 / (n (k - 1)). Two models are enough. NaN for no cases, for one model, and where every case
     has all values equal; F also for a single case. Raises `ValueError` for another rank, NaN and infinite values.
     """
-    array = inputs.table(values)
+    array = validation.table(values)
     n, k = array.shape
     ranks = scipy.stats.rankdata(array, method="average", axis=1)
     mean_ranks = _mean_ranks(ranks)
@@ -80,8 +80,8 @@ def nemenyi(values: npt.ArrayLike, alpha: float = 0.05) -> Nemenyi:
     for ties; the critical difference is q_alpha / sqrt(2) * sqrt(k (k + 1)/(6 n)). NaN for no cases and for one model.
     Raises `ValueError` as `friedman` does, and for an alpha outside (0, 1).
     """
-    inputs.inside(alpha, "alpha", 0, 1)
-    array = inputs.table(values)
+    validation.inside(alpha, "alpha", 0, 1)
+    array = validation.table(values)
     n, k = array.shape
     mean_ranks = _mean_ranks(scipy.stats.rankdata(array, method="average", axis=1))
     q, p_values = np.full((2, k, k), math.nan)

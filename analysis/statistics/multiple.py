@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis.statistics.inputs import Floats
+from eus_ray.analysis.statistics.validation import Floats
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:

@@ -8,8 +8,8 @@ import warnings
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis.statistics.inputs import sample
-from eus_ray.analysis.statistics.outcome import Test
+from eus_ray.analysis.statistics.test_result import Test
+from eus_ray.analysis.statistics.validation import sample
 
 
 def shapiro_wilk(values: npt.ArrayLike) -> Test:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes most of a second
 
-from eus_ray.analysis.statistics import inputs
-from eus_ray.analysis.statistics.inputs import Floats
-from eus_ray.analysis.statistics.outcome import Test, ratio
+from eus_ray.analysis.statistics import validation
+from eus_ray.analysis.statistics.test_result import Test, ratio
+from eus_ray.analysis.statistics.validation import Floats
 
 DECIMALS = 10
 """Differences are equal when so many decimals are: 0.81 - 0.79 and 0.70 - 0.68 tie, whatever their last bits say."""
@@ -105,7 +105,7 @@ def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def _rounded_differences(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
-    first, second = inputs.pairs(x, y)
+    first, second = validation.pairs(x, y)
     return np.round(first - second, DECIMALS)
 
 
@@ -119,7 +119,7 @@ def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> 
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"margins: must be finite and in order, not {low} and {high}")
-    first, second = inputs.pairs(x, y)
+    first, second = validation.pairs(x, y)
     number = len(first)
     mean, deviation = _mean_and_deviation(first - second)
     if number < 2:
@@ -147,8 +147,8 @@ def nadeau_bengio(differences: npt.ArrayLike, test_to_train: float, level: float
     """
     if not 0 <= test_to_train < math.inf:
         raise ValueError(f"test_to_train: must be finite and not negative, not {test_to_train}")
-    inputs.inside(level, "level", 0, 1)
-    values = inputs.sample(differences, "differences")
+    validation.inside(level, "level", 0, 1)
+    values = validation.sample(differences, "differences")
     number = len(values)
     mean, deviation = _mean_and_deviation(values)
     if number < 2:

@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.analysis import averages
-from eus_ray.analysis.averages import DRAWS, SEED
-from eus_ray.analysis.statistics import inputs
-from eus_ray.analysis.statistics.inputs import Floats
+from eus_ray.analysis.statistics import bootstrap, validation
+from eus_ray.analysis.statistics.bootstrap import DRAWS, SEED
+from eus_ray.analysis.statistics.validation import Floats
 
 Counts = npt.NDArray[np.int64]
 Score = Callable[[Floats, Counts], npt.ArrayLike]
@@ -79,10 +78,10 @@ def patient_bootstrap(
     if where.size and where.dtype.kind not in "iu":
         raise ValueError(f"folds: must be integers, not {where.dtype}")
     _check_draws(draws)
-    inputs.inside(level, "level", 0, 1)
+    validation.inside(level, "level", 0, 1)
     column = array[:, None]
-    value = averages.mean_of_fold_means(averages.fold_means(column, where))
-    low, high = averages.interval(averages.bootstrap(column, who, where, draws, seed), level)
+    value = bootstrap.mean_of_fold_means(bootstrap.fold_means(column, where))
+    low, high = bootstrap.interval(bootstrap.bootstrap(column, who, where, draws, seed), level)
     return Estimate(float(value[0]), float(low[0]), float(high[0]))
 
 
@@ -133,7 +132,7 @@ def bbc_cv(
     Raises `ValueError` for another rank, no rows or configurations, different lengths, NaN and infinite values, a
     score of another shape or an infinite one, and fewer than one draw.
     """
-    values = inputs.table(scores, "scores")
+    values = validation.table(scores, "scores")
     if not len(values):
         raise ValueError("scores: has no rows")
     if better not in ("higher", "lower"):
@@ -155,7 +154,7 @@ def bbc_cv(
     judged = _judged_outside(judge, values, clusters, better, draws, np.random.default_rng(seed))
     if judged is None:
         return Bbc(np.nan, np.nan, np.nan, naive, np.nan, winner)
-    low, high = averages.interval(judged[:, None])
+    low, high = bootstrap.interval(judged[:, None])
     estimate = float(judged.mean())
     return Bbc(estimate, float(low[0]), float(high[0]), naive, naive - estimate, winner)
 

@@ -58,8 +58,8 @@ def add(commands: Any) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from eus_ray.predict import predict
-    from eus_ray.predict_progress import PredictProgress
+    from eus_ray.cli.progress.prediction import PredictProgress
+    from eus_ray.inference.predict import predict
 
     out = place(args.out)
     with PredictProgress(Console(soft_wrap=True)) as progress:
@@ -80,7 +80,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from eus_ray.analysis.evaluate import evaluate
+    from eus_ray.analysis.inputs.evaluate import evaluate
 
     out = absolute(args.out)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

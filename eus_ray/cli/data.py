@@ -76,7 +76,7 @@ def _add_duplicates(parser: argparse.ArgumentParser) -> None:
 
 
 def _phantom(args: argparse.Namespace) -> int:
-    from eus_ray.data.phantom import make_phantom
+    from eus_ray.data.phantom.dataset import make_phantom
 
     manifest = make_phantom(
         absolute(args.folder),
@@ -92,7 +92,7 @@ def _phantom(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from eus_ray.analysis.tables import table1
+    from eus_ray.analysis.comparison.paper_tables import table1
     from eus_ray.data.manifest import read_manifest
 
     manifest = read_manifest(absolute(args.manifest), args.duplicates)
@@ -124,8 +124,8 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _folds(args: argparse.Namespace) -> int:
-    from eus_ray.data.folds import assign_folds, balance
     from eus_ray.data.manifest import read_manifest
+    from eus_ray.data.splits import assign_folds, balance
 
     out = absolute(args.out)
     manifest = read_manifest(absolute(args.manifest), args.duplicates)

@@ -6,13 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from eus_ray.cli.launch.launch import add_launch_parser
 from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table, shown
 from eus_ray.config import UserError
-from eus_ray.launch import add_launch_parser
-from eus_ray.study_file import PRESETS, load_study
+from eus_ray.config_file import PRESETS, load_study
 
 if TYPE_CHECKING:
-    from eus_ray.runs import Outcome
+    from eus_ray.study.cross_validate import Outcome
 
 
 _SHOWN = 12
@@ -96,14 +96,14 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from eus_ray.demo import run_demo
+    from eus_ray.cli.demo import run_demo
 
     print(f"report: {run_demo(absolute(args.out))}")
     return 0
 
 
 def _cv(args: argparse.Namespace) -> int:
-    from eus_ray.commands import run_cv
+    from eus_ray.cli.commands import run_cv
 
     study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
     out = place(args.out)
@@ -116,7 +116,7 @@ def _cv(args: argparse.Namespace) -> int:
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from eus_ray.commands import run_tune
+    from eus_ray.cli.commands import run_tune
 
     trials = [] if args.trials is None else [f"search.trials={args.trials}"]
     study = load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
@@ -140,7 +140,7 @@ def _unfinished(outcome: Outcome) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from eus_ray.commands import plans
+    from eus_ray.cli.commands import plans
 
     study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
     if args.address is not None and not (args.gpus is args.cpus is None and args.nodes == 1):
@@ -157,8 +157,8 @@ def _plan(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from eus_ray.status import in_words, read_status
     from eus_ray.store import Store
+    from eus_ray.study.status import in_words, read_status
 
     status = read_status(Store(place(args.folder)))
     print(f"{status.location}: {f'run by {status.owner}' if status.owner else 'no run writes here now'}")
@@ -185,7 +185,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from eus_ray.replay import run_replay
+    from eus_ray.search.replay import run_replay
 
     table = run_replay(place(args.source), args.rule, args.slots)
     print_table(table, f"Stopping rules, replayed with {args.slots} at a time", digits=3)

@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eus_ray.config import DataSettings, EvaluateSettings, UserError
-from eus_ray.decoding import UInt8, decode, decode_mask
+from eus_ray.data.io.images import UInt8, decode, decode_mask
 from eus_ray.store import CASES
 
 Intensity = Literal["auto"] | tuple[float, float]

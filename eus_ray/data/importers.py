@@ -31,9 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray.config import UserError, nearest
+from eus_ray.data.io.images import decode, decode_labels, decode_mask
+from eus_ray.data.io.tables import MISSING, Table, read_table
 from eus_ray.data.pseudonyms import Pseudonyms
-from eus_ray.decoding import decode, decode_labels, decode_mask
-from eus_ray.table import MISSING, Table, read_table
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")

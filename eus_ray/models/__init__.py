@@ -6,7 +6,7 @@ import torch
 
 from eus_ray.config import ModelSettings
 from eus_ray.models import attention_unet, daf_net, unet  # noqa: F401 (each enters itself into the registry)
-from eus_ray.models.outputs import REGISTRY, Outputs, SegmentationNetwork, probability
+from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, probability
 
 __all__ = [
     "REGISTRY",

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eus_ray.config import ModelSettings
-from eus_ray.models.encoder import Encoder, check_encoder
-from eus_ray.models.outputs import Outputs, SegmentationNetwork, register
+from eus_ray.models.base import Outputs, SegmentationNetwork, register
+from eus_ray.models.timm_encoder import Encoder, check_encoder
 
 CHANNELS_PER_GROUP = 4
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from eus_ray.models.outputs import Outputs
+from eus_ray.models.base import Outputs
 
 
 def as_input(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool) -> Tensor:

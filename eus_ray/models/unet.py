@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eus_ray.config import ModelSettings
-from eus_ray.models.outputs import Outputs, SegmentationNetwork, register
+from eus_ray.models.base import Outputs, SegmentationNetwork, register
 
 NUM_LEVELS = 5
 

@@ -6,7 +6,6 @@ an object store one PUT is atomic already. So a reader sees the old file or the 
 in which a run goes on, or was killed, can be read at any moment.
 """
 
-from eus_ray.store.folder import DamagedFile, Store, read_manifest, read_trials, without_credentials, write_trials
 from eus_ray.store.layout import (
     CASES,
     CASES_FILE,
@@ -33,6 +32,7 @@ from eus_ray.store.layout import (
     search_name,
     whole_name,
 )
+from eus_ray.store.study_folder import DamagedFile, Store, read_manifest, read_trials, without_credentials, write_trials
 
 __all__ = [
     "CASES",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from playwright.sync_api import Browser, Locator, Page
 
-from eus_ray.analysis.selection import write_selection
+from eus_ray.analysis.comparison.selection_bias import write_selection
 from eus_ray.store import Store
 from tests.analysis.conftest import HEIGHT, MODELS, PROVENANCE, WIDTH, disc, write_study
 from tests.analysis.search_example import example_search

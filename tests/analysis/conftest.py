@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from eus_ray import scores, store
-from eus_ray.analysis import style
+from eus_ray import metrics, store
 from eus_ray.analysis.analyze import analyze
+from eus_ray.analysis.figures import style
 from eus_ray.config import Study
+from eus_ray.config_file import study_toml
 from eus_ray.store import Store
-from eus_ray.study_file import study_toml
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -131,11 +131,11 @@ def write_study(
             study.write_part("epochs", model, 0, 0, fold, pa.Table.from_pylist(rows, store.EPOCHS))
             if not mine:
                 continue
-            levels = {image: scores.quantise(probabilities[model, image]) for image in mine}
+            levels = {image: metrics.quantise(probabilities[model, image]) for image in mine}
             patient = dict(zip(manifest["image_id"], manifest["patient_id"], strict=True))
             counted = []
             for image, level in levels.items():
-                tp, fp, fn, tn = scores.counts(level >= scores.THRESHOLD, truths[image]).tolist()
+                tp, fp, fn, tn = metrics.counts(level >= metrics.THRESHOLD, truths[image]).tolist()
                 counted.append(
                     {**key, "epoch": epochs - 1, "image_id": image, "patient_id": patient[image], "split": "test"}
                     | {"tp": tp, "fp": fp, "fn": fn, "tn": tn}

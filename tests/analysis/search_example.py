@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eus_ray import store
-from eus_ray.scores import counts, quantise
+from eus_ray.metrics import counts, quantise
 from eus_ray.store import Store
 
 EPOCHS = 6

@@ -17,9 +17,9 @@ import pytest
 
 from eus_ray import store
 from eus_ray.analysis.analyze import analyze
-from eus_ray.analysis.images import read_study_images
-from eus_ray.analysis.results import read_study
-from eus_ray.analysis.tables import table2
+from eus_ray.analysis.comparison.paper_tables import table2
+from eus_ray.analysis.inputs.study_images import read_study_images
+from eus_ray.analysis.report.results import read_study
 from eus_ray.config import UserError
 from eus_ray.store import Store
 from tests.analysis.conftest import leave_out_figures
@@ -308,10 +308,11 @@ def test_neither_torch_nor_ray_is_imported() -> None:
     code = """
 import importlib, pkgutil, sys
 import eus_ray.analysis.analyze
-from eus_ray.analysis import report
-for found in pkgutil.iter_modules(report.package.__path__):
-    importlib.import_module(f"{report.package.__name__}.{found.name}")
-print([name for name in ("torch", "ray", "eus_ray.data", "eus_ray.models", "matplotlib.pyplot") if name in sys.modules])
+from eus_ray.analysis.report import sections
+for found in pkgutil.iter_modules(sections.__path__):
+    importlib.import_module(f"{sections.__name__}.{found.name}")
+heavy = ("torch", "ray", "eus_ray.data.arrays", "eus_ray.models", "matplotlib.pyplot")
+print([name for name in heavy if name in sys.modules])
 """
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

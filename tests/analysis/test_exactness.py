@@ -14,8 +14,8 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import cKDTree
 from skimage.metrics import hausdorff_distance
 
-from eus_ray.analysis.distances import Directed, directed_distances
-from eus_ray.analysis.metrics import DISTANCES, OVERLAPS, auc, image_metrics
+from eus_ray.analysis.measures.distances import Directed, directed_distances
+from eus_ray.analysis.measures.image_metrics import DISTANCES, OVERLAPS, auc, image_metrics
 
 SPACINGS = [(1.0, 1.0), (0.25, 0.25), (0.3, 1.1), (7.0, 0.05)]
 

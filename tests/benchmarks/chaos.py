@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from eus_ray.data.phantom import make_phantom
+from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.store import Store, read_trials
 from tests.benchmarks.data import ROOT
 from tests.helpers import LIGHT, assert_same, tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from eus_ray.data.phantom import make_phantom
+from eus_ray.data.phantom.dataset import make_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 

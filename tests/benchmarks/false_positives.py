@@ -10,9 +10,9 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.aligned import Aligned
-from eus_ray.analysis.claims import LEVEL, SUPPORTED, verdict
-from eus_ray.analysis.pairs import Training, compare_pairs
+from eus_ray.analysis.comparison.claims import LEVEL, SUPPORTED, verdict
+from eus_ray.analysis.comparison.pairwise import Training, compare_pairs
+from eus_ray.analysis.comparison.score_matrix import Aligned
 
 ICCS = (0.1, 0.3, 0.5)
 PATIENTS = (30, 50)

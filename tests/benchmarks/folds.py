@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from eus_ray.data.folds import assign_folds
 from eus_ray.data.manifest import read_manifest
+from eus_ray.data.splits import assign_folds
 from tests.benchmarks.data import busbra, phantom
 
 COUNT = 5

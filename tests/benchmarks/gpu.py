@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from eus_ray.config import Study
+from eus_ray.config_file import load_study, study_toml
 from eus_ray.store import Store
-from eus_ray.study_file import load_study, study_toml
-from eus_ray.trials import LoggedEpoch, read_log
+from eus_ray.study.trials import LoggedEpoch, read_log
 from tests.benchmarks.data import phantom
 from tests.benchmarks.turns import Command, in_turns
 

@@ -21,9 +21,9 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
-from eus_ray.analysis.metrics import image_metrics
+from eus_ray.analysis.measures.image_metrics import image_metrics
 from eus_ray.data.manifest import read_manifest
-from eus_ray.data.phantom import make_phantom
+from eus_ray.data.phantom.dataset import make_phantom
 from tests.benchmarks.data import busbra
 
 Mask = npt.NDArray[np.bool_]

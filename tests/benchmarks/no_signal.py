@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.selection import choose_again, fold_winners
-from eus_ray.racing import parse_rule
-from eus_ray.replay import replay
-from eus_ray.scores import criterion
+from eus_ray.analysis.comparison.selection_bias import choose_again, fold_winners
+from eus_ray.metrics import criterion
+from eus_ray.search.pruners import parse_rule
+from eus_ray.search.replay import replay
 from tests.benchmarks.score_tables import Generator, Nested
 
 EQUAL = Generator(settings=50, quality_sd=0.0, tau_log_sd=0.0)

@@ -18,9 +18,9 @@ import optuna
 import pandas as pd
 
 from eus_ray.config import SearchSettings
-from eus_ray.racing import Never, Rule, Standing, make_rule, parse_rule
-from eus_ray.replay import replay
-from eus_ray.scores import criterion
+from eus_ray.metrics import criterion
+from eus_ray.search.pruners import Never, Rule, Standing, make_rule, parse_rule
+from eus_ray.search.replay import replay
 from tests.benchmarks.score_tables import Generator
 
 PATIENTS = (50, 150)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.replay import Curves
+from eus_ray.search.replay import Curves
 
 
 @dataclass(frozen=True)

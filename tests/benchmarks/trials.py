@@ -21,12 +21,12 @@ from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.util.state import list_actors
 
-from eus_ray.campaign import Task, run_campaign
 from eus_ray.config import Study
-from eus_ray.cross_validation import CrossValidation
-from eus_ray.ray_session import Session, session
+from eus_ray.distributed.cross_validation import CrossValidation
+from eus_ray.distributed.session import Session, session
+from eus_ray.distributed.trainable import Workers
+from eus_ray.distributed.tune_driver import Task, run_campaign
 from eus_ray.store import Store
-from eus_ray.trial import Workers
 
 
 class Nothing(CrossValidation):

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from eus_ray.config import LossSettings, ModelSettings
-from eus_ray.losses import segmentation_loss
 from eus_ray.models import build_model, check_model
 from eus_ray.models.daf_net import DAFModule
+from eus_ray.training.losses import segmentation_loss
 from tests.models.tester import ModelTester, disks, images, predict
 
 SMALL = ModelSettings(arch="daf_net", encoder="test_resnet", decoder_width=8)

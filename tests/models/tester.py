@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eus_ray.config import ARCHITECTURES, LossSettings, ModelSettings
-from eus_ray.losses import segmentation_loss
 from eus_ray.models import REGISTRY, Outputs, build_model, check_model, probability
+from eus_ray.training.losses import segmentation_loss
 
 
 def images(num: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -1,0 +1,240 @@
+"""Two models at a time: everything that is said of a pair, in each metric, comes from here.
+
+The unit is the patient: his value is the mean over his images, and infinite distances are the image's diagonal. A pair
+is compared on the images that both have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.analysis.comparison.score_matrix import Aligned, Floats
+from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.analysis.statistics import (
+    Test,
+    Tost,
+    bootstrap,
+    holm,
+    nadeau_bengio,
+    signed_rank_by_signs,
+    tost_paired,
+    wilcoxon_signed_rank,
+)
+from eus_ray.config import UserError
+
+DECIMALS = 10
+"""Differences that agree to so many decimals are equal, as they are to the signed rank test."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The smallest difference of interest: what is smaller counts as none."""
+
+    ratio: float = 0.02
+    distance: float = 2.0
+    """In the unit of distances, px or mm."""
+
+    def of(self, metric: str) -> float:
+        return self.distance if metric in DISTANCES else self.ratio
+
+
+def read_margins(settings: Mapping[str, Any]) -> Margins:
+    """`analysis.margin` (ratios) and `analysis.distance_margin` of a study's settings, where they are there.
+
+    Raises `UserError` for what is no positive number.
+    """
+    table = settings.get("analysis", {})
+    given = {
+        field: table[name] for name, field in (("margin", "ratio"), ("distance_margin", "distance")) if name in table
+    }
+    names = {"ratio": "margin", "distance": "distance_margin"}
+    lines = [
+        f"study.toml: analysis.{names[field]} must be a number above 0, not {value!r}"
+        for field, value in given.items()
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf
+    ]
+    if lines:
+        raise UserError(*lines)
+    return Margins(**given)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the models of the folds learnt from: Nadeau and Bengio's n_test / n_train."""
+
+    patients: Mapping[int, int]
+    """Number of patients by fold, of all folds of the data, tested yet or not."""
+    held_out: Mapping[str, float]
+    """By model the share of a fold's training patients that chose settings and epochs instead (nested estimates)."""
+
+    def test_to_train(self, models: Sequence[str], folds: Sequence[int]) -> float:
+        """Test patients over training patients, both as means over `folds`; the larger one of the models'.
+
+        1/(K - 1) for all of K folds without inner validation. NaN where nothing is left to train on.
+        """
+        test = sum(self.patients[fold] for fold in folds)
+        others = sum(sum(self.patients.values()) - self.patients[fold] for fold in folds)
+        train = others * (1 - max(self.held_out.get(model, 0.0) for model in models))
+        return test / train if train > 0 else float("nan")
+
+
+def read_training(patients: pd.DataFrame, kinds: Mapping[str, str], settings: Mapping[str, Any]) -> Training:
+    """From all images of the data (`patient_id, fold`), each model's kind, and the study's settings."""
+    numbers = patients.groupby("fold")["patient_id"].nunique()
+    parts = settings.get("search", {}).get("inner_folds", 5)
+    return Training(
+        {int(fold): int(number) for fold, number in zip(numbers.index, numbers, strict=True)},
+        {model: 1 / parts if kind == "nested" else 0.0 for model, kind in kinds.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models in one metric. Differences are first minus second; what cannot be known is NaN."""
+
+    first: str
+    second: str
+    metric: str
+    margin: float
+    num_patients: int
+    num_images: int
+    left_out: int
+    """Images that only one of the two has."""
+    difference: float
+    """Of the means of the patients' means."""
+    low: float
+    """Its 95 % interval: patients drawn again, all their images with them. NaN of a single patient."""
+    high: float
+    sd: float
+    """Of the patients' differences, ddof 1."""
+    patients: Test
+    """Wilcoxon signed rank of the patients' means: the test to believe."""
+    p_adjusted: float
+    """Holm over the pairs within the metric."""
+    by_signs: float
+    """The same test's p over all signs of these very differences: exact with ties too."""
+    by_signs_adjusted: float
+    equivalence: Tost
+    """Of the patients' means, within ± margin."""
+    folds: Test
+    """Nadeau-Bengio of the folds' mean differences of their patients: would other trainings say the same?"""
+    folds_p_adjusted: float
+    images: Test
+    """Wilcoxon signed rank of the images, as in the paper; they are not independent."""
+    images_p_adjusted: float
+    num_tests: int
+    """Pairs within the metric that could be tested: what Holm adjusts for."""
+
+    @property
+    def alike(self) -> bool:
+        """Whether all patients have the same difference, which leaves an interval without width."""
+        return not self.sd > 10**-DECIMALS
+
+    @property
+    def same(self) -> bool:
+        """Whether the two agree on every patient."""
+        return self.num_patients > 1 and self.sd == 0 and abs(self.difference) < 10**-DECIMALS
+
+
+def compare_pairs(
+    aligned: Aligned,
+    training: Training,
+    margins: Margins | None = None,
+    draws: int = bootstrap.DRAWS,
+    seed: int = bootstrap.SEED,
+) -> tuple[Comparison, ...]:
+    """All pairs of models in each metric, pairs in the order of the models and metrics within a pair; none for one."""
+    margins = margins or Margins()
+    found = [
+        pair
+        for first, second in combinations(range(len(aligned.models)), 2)
+        for pair in _compare(aligned, first, second, training, margins, draws, seed)
+    ]
+    for metric in aligned.metrics:
+        places = [place for place, pair in enumerate(found) if pair.metric == metric]
+        by_patient = holm([found[place].patients.p_value for place in places])
+        by_fold = holm([found[place].folds.p_value for place in places])
+        by_image = holm([found[place].images.p_value for place in places])
+        by_signs = holm([found[place].by_signs for place in places])
+        tested = int((~np.isnan(by_patient)).sum())
+        for place, *adjusted in zip(places, by_patient, by_fold, by_image, by_signs, strict=True):
+            p_adjusted, folds, images, signs = map(float, adjusted)
+            found[place] = replace(
+                found[place],
+                p_adjusted=p_adjusted,
+                folds_p_adjusted=folds,
+                images_p_adjusted=images,
+                by_signs_adjusted=signs,
+                num_tests=tested,
+            )
+    return tuple(found)
+
+
+def _compare(
+    aligned: Aligned, first: int, second: int, training: Training, margins: Margins, draws: int, seed: int
+) -> list[Comparison]:
+    """All metrics of two models, not yet adjusted for the number of pairs."""
+    both = aligned.predicted[:, first] & aligned.predicted[:, second]
+    either = aligned.predicted[:, first] | aligned.predicted[:, second]
+    known = ~(np.isnan(aligned.bounded[:, first]) | np.isnan(aligned.bounded[:, second]))
+    x, y = (np.where(known, aligned.bounded[:, k], np.nan) for k in (first, second))
+    means = aligned.patient_means(np.stack([x, y], axis=1))
+    differences = np.round(means[:, 0] - means[:, 1], DECIMALS)
+    in_pair = np.isin(aligned.patient_names(), aligned.patients[both])
+    low, high = np.full((2, len(aligned.metrics)), np.nan)
+    if in_pair.any():
+        together = np.zeros(int(in_pair.sum()), np.int64)
+        names = aligned.patient_names()[in_pair]
+        drawn = bootstrap.bootstrap(differences[in_pair], names, together, draws, seed)
+        low, high = bootstrap.interval(drawn)
+    folds = aligned.patient_folds()
+    pairs = []
+    for place, metric in enumerate(aligned.metrics):
+        has = ~np.isnan(differences[:, place])
+        mine = means[has, :, place]
+        margin = margins.of(metric)
+        pairs.append(
+            Comparison(
+                aligned.models[first],
+                aligned.models[second],
+                metric,
+                margin,
+                num_patients=int(has.sum()),
+                num_images=int(known[:, place].sum()),
+                left_out=int((either & ~both).sum()),
+                difference=float(differences[has, place].mean()) if has.any() else np.nan,
+                low=float(low[place]) if has.sum() > 1 else np.nan,
+                high=float(high[place]) if has.sum() > 1 else np.nan,
+                sd=float(differences[has, place].std(ddof=1)) if has.sum() > 1 else np.nan,
+                patients=wilcoxon_signed_rank(mine[:, 0], mine[:, 1]),
+                p_adjusted=np.nan,
+                by_signs=signed_rank_by_signs(mine[:, 0], mine[:, 1]),
+                by_signs_adjusted=np.nan,
+                equivalence=tost_paired(mine[:, 0], mine[:, 1], -margin, margin),
+                folds=_over_folds(
+                    differences[has, place], folds[has], training, (aligned.models[first], aligned.models[second])
+                ),
+                folds_p_adjusted=np.nan,
+                images=wilcoxon_signed_rank(x[known[:, place], place], y[known[:, place], place]),
+                images_p_adjusted=np.nan,
+                num_tests=0,
+            )
+        )
+    return pairs
+
+
+def _over_folds(differences: Floats, folds: npt.NDArray[np.int64], training: Training, models: tuple[str, str]) -> Test:
+    """Nadeau-Bengio of patients' differences `(n,)`; NaN with fewer than two folds, which say nothing of training."""
+    numbers = np.unique(folds)
+    means = bootstrap.fold_means(differences[:, None], folds)[:, 0]
+    ratio = training.test_to_train(models, [int(number) for number in numbers]) if len(numbers) else np.nan
+    if np.isnan(ratio):
+        return Test("Nadeau-Bengio", len(numbers), np.nan, np.nan, np.nan, "mean difference")
+    return nadeau_bengio(means, ratio)

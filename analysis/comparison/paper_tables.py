@@ -1,0 +1,210 @@
+"""The paper's tables for any data: Table 1 (patients) and Table 2 (performance), as CSV and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis.comparison.subgroup_columns import MOST_LEVELS, is_category, known_values, level_order, level_text
+from eus_ray.analysis.inputs.study_images import clinical_columns
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
+from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.analysis.statistics import bootstrap
+
+TABLE2_METRICS = ("dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc")
+"""In the paper's order, with AUC last."""
+
+
+# ---- Table 1 ------------------------------------------------------------------------------------
+
+
+def table1(frame: pd.DataFrame) -> pd.DataFrame:
+    """Characteristics of the patients, as the paper's Table 1, from one row an image.
+
+    frame: `image_id`, `patient_id` and whatever clinical columns there are. Gives `characteristic`, `value` (text),
+    `unit` (`patients` or `images`: what is counted) and `missing` (how many of them have no value). Numbers are a
+    mean (range) of one value a patient, the mean of his images; categories are counted once a patient, or once an
+    image where they differ between the images of a patient. Columns in which each image has a text of its own are
+    identifiers and left out; with more than 12 categories only their number is given. Without rows: zero patients.
+    """
+    rows: list[dict[str, str | int]] = [
+        {"characteristic": "Patients", "value": str(frame["patient_id"].nunique()), "unit": "patients", "missing": 0},
+        {"characteristic": "Images", "value": str(frame["image_id"].nunique()), "unit": "images", "missing": 0},
+    ]
+    images = frame.drop_duplicates("image_id")
+    rows += [row for column in clinical_columns(frame) if (row := _characteristic(images, column)) is not None]
+    return pd.DataFrame(rows, columns=["characteristic", "value", "unit", "missing"])
+
+
+def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] | None:
+    values = known_values(images[column])
+    if not is_category(values, images["patient_id"]):
+        each = values.astype(float).groupby(images["patient_id"]).mean()
+        known = each.dropna()
+        digits = ".1f" if len(known) and known.max() - known.min() >= 1 else ".4g"
+        text = f"{known.mean():{digits}} ({known.min():.4g}{DASH}{known.max():.4g})" if len(known) else DASH
+        name, unit = f"{column_label(column)}, mean (range)", "patients"
+    else:
+        by_patient = values.groupby(images["patient_id"])
+        unit = "images" if (by_patient.nunique() > 1).any() else "patients"
+        each = values if unit == "images" else by_patient.first()
+        counts = each.dropna().value_counts()
+        if len(counts) == len(images) > MOST_LEVELS:
+            return None
+        levels = sorted(counts.index, key=level_order)
+        listed = len(levels) <= MOST_LEVELS
+        name = column_label(column)
+        if listed and levels:
+            name += f" ({', '.join(map(level_text, levels))})"
+        text = "/".join(str(counts[level]) for level in levels) if listed else f"{len(levels)} different"
+    return {"characteristic": name, "value": text or DASH, "unit": unit, "missing": int(each.isna().sum())}
+
+
+# ---- Table 2 ------------------------------------------------------------------------------------
+
+
+def table2(
+    images: pd.DataFrame,
+    metrics: Sequence[str] = TABLE2_METRICS,
+    draws: int = bootstrap.DRAWS,
+    seed: int = bootstrap.SEED,
+) -> pd.DataFrame:
+    """The paper's Table 2 with its uncertainty: one row a model, in the order of `images`.
+
+    images: one row a model and image with `model`, `fold`, `patient_id`, `diagonal` and metrics (see `images.py`), one
+    kind a model. Columns: `model`, the mean of the fold means of each of `metrics`, then for each of them `_low`,
+    `_high` (95 % percentile interval; patients resampled within folds; NaN where a fold has one alone), `_sd` (over
+    fold means, ddof 1; NaN for one fold), and for distances `_not_finite` (images) and `_finite` (the mean of fold
+    means of the others). Infinite distances enter the mean as the image's diagonal; an undefined AUC is left out. A
+    metric that `images` lacks is NaN.
+    Raises `ValueError` where a model has several rows for one image.
+    """
+    if images.duplicated(["model", "image_id"]).any():
+        raise ValueError("a model has several rows for one image: choose one kind of trial a model first")
+    present = [name for name in metrics if name in images]
+    finite_only = [name for name in present if name in DISTANCES]
+    rows = []
+    for model, mine in images.groupby("model", sort=False):
+        values = bootstrap.at_diagonal(mine)[present].to_numpy(np.float64)
+        means = bootstrap.fold_means(values, mine["fold"])
+        low, high = bootstrap.interval(bootstrap.bootstrap(values, mine["patient_id"], mine["fold"], draws, seed))
+        if not bootstrap.has_interval(mine["patient_id"], mine["fold"]):
+            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+        headline = dict(zip(present, bootstrap.mean_of_fold_means(means), strict=True))
+        infinite = mine[finite_only].to_numpy(np.float64)
+        finite = np.where(np.isinf(infinite), np.nan, infinite)
+        rest = bootstrap.mean_of_fold_means(bootstrap.fold_means(finite, mine["fold"]))
+        extras: dict[str, float] = {}
+        for place, name in enumerate(present):
+            extras |= {f"{name}_low": low[place], f"{name}_high": high[place]}
+            extras[f"{name}_sd"] = float(np.std(means[:, place], ddof=1)) if len(means) > 1 else np.nan
+        for place, name in enumerate(finite_only):
+            extras[f"{name}_not_finite"] = int(np.isinf(infinite[:, place]).sum())
+            extras[f"{name}_finite"] = float(rest[place])
+        rows.append({"model": model} | headline | extras)
+    return pd.DataFrame(rows, columns=_table2_columns(metrics))
+
+
+def _table2_columns(metrics: Sequence[str]) -> list[str]:
+    columns = ["model", *metrics]
+    for name in metrics:
+        columns += [f"{name}_low", f"{name}_high", f"{name}_sd"]
+        columns += [f"{name}_not_finite", f"{name}_finite"] if name in DISTANCES else []
+    return columns
+
+
+def is_distance(metric: str) -> bool:
+    """Whether smaller is better."""
+    return metric in DISTANCES
+
+
+def printed(metric: str, value: float) -> str:
+    """Three decimals for ratios, two for distances; a dash for what is not known."""
+    return DASH if np.isnan(value) else f"{value:.2f}" if is_distance(metric) else f"{value:.3f}"
+
+
+def best_printed(table: pd.DataFrame, metric: str) -> str | None:
+    """The best mean as printed: all models that print it share the bold. None where all print the same."""
+    values = table[metric].dropna()
+    texts = {printed(metric, value) for value in values}
+    if len(texts) < 2:
+        return None
+    return printed(metric, values.min() if is_distance(metric) else values.max())
+
+
+def shown_metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics of a Table 2 of which some model has a value."""
+    metrics = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
+    return [name for name in metrics if table[name].notna().any()]
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """Full precision: each number reads back to the same bits."""
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+# ---- LaTeX --------------------------------------------------------------------------------------
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    DASH: "--",
+} | {char: f"\\{char}" for char in "&%$#_{}"}
+
+
+def escape_latex(text: str) -> str:
+    """Any text as it should read in LaTeX.
+
+    >>> print(escape_latex("T1_a & 5 %"))
+    T1\\_a \\& 5 \\%
+    """
+    return "".join(_SPECIAL.get(char, char) for char in " ".join(text.split()))
+
+
+def table1_latex(table: pd.DataFrame) -> str:
+    """Table 1 for a manuscript; needs the package booktabs."""
+    lines = []
+    for row in table.to_dict("records"):
+        per_image = row["unit"] == "images" and row["characteristic"] != "Images"
+        name = row["characteristic"] + (" (images)" if per_image else "")
+        value = row["value"] + (f" ({row['missing']} missing)" if row["missing"] else "")
+        lines.append([escape_latex(name), escape_latex(value)])
+    return _booktabs("Characteristics of the patients.", "tab:patients", "ll", ["Characteristic", "Value"], lines)
+
+
+def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
+    """Table 2 for a manuscript: each model's means, the best in bold, and beneath them the intervals that there are."""
+    metrics = shown_metrics(table)
+    best = {name: best_printed(table, name) for name in metrics}
+    lines = []
+    for row in table.to_dict("records"):
+        means, limits = [], []
+        for name in metrics:
+            text = printed(name, row[name])
+            means.append(rf"\textbf{{{text}}}" if text == best[name] else escape_latex(text))
+            low, high = (printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
+            limits.append("" if low == DASH else rf"{{\scriptsize {low}--{high}}}")
+        lines.append([escape_latex(model_label(row["model"])), *means])
+        if any(limits):
+            lines.append(["", *limits])
+    heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and is_distance(name) else ''}" for name in metrics]
+    with_interval = len(lines) > len(table)
+    interval = " and its 95\\,\\% interval (patients resampled within folds)" if with_interval else ""
+    caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold."
+    caption += f" {escape_latex(note)}" if note else ""
+    return _booktabs(caption, "tab:performance", "l" + "c" * len(metrics), ["Model", *heads], lines)
+
+
+def _booktabs(caption: str, label: str, columns: str, heads: list[str], lines: Iterable[list[str]]) -> str:
+    body = "\n".join("    " + " & ".join(cells) + r" \\" for cells in lines)
+    return (
+        "% needs \\usepackage{booktabs}\n\\begin{table}\n  \\centering\n"
+        f"  \\caption{{{caption}}}\n  \\label{{{label}}}\n  \\begin{{tabular}}{{{columns}}}\n    \\toprule\n"
+        f"    {' & '.join(heads)} \\\\\n    \\midrule\n{body}\n    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n"
+    )

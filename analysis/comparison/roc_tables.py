@@ -1,0 +1,146 @@
+"""ROC curves and areas of models: over folds, with intervals, and their differences.
+
+The areas of single images, averaged as in table 2, and the area of all pixels of a fold are different numbers: the
+latter also asks that probabilities mean the same in one image as in another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis.measures.roc import FPR, Floats, FoldRoc
+from eus_ray.analysis.statistics import bootstrap
+
+AREA_COLUMNS = ("model", "minus", "pixels", "fold", "auc", "low", "high")
+CURVE_COLUMNS = ("model", "pixels", "fold", "fpr", "tpr", "sd", "threshold")
+
+Row = tuple[str, str, str, float, float, float, float]
+
+
+def over_folds(curves: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Mean and sample SD (ddof 1) `(G,)` of the folds' curves `(G,)` at each false positive rate.
+
+    Curves that are NaN are left out; without any both are NaN, and of one the SD is NaN.
+    """
+    known = [curve for curve in curves if not np.isnan(curve).any()]
+    unknown = np.full(len(FPR), np.nan)
+    mean = np.mean(known, axis=0) if known else unknown
+    return mean, np.std(known, axis=0, ddof=1) if len(known) > 1 else unknown
+
+
+def curves(rocs: Mapping[str, Sequence[FoldRoc]]) -> pd.DataFrame:
+    """The curves of each model at `FPR` as one table: `CURVE_COLUMNS`, a row a point.
+
+    `pixels` says what was ranked together, as in `areas`. With a `fold`: its curve, and for its pooled pixels the
+    `threshold` of the probability, the lowest whose false positive rate is at most `fpr`. Without one: the mean over
+    folds and its `sd` (ddof 1). Folds without a curve have no rows.
+    """
+    unknown = np.full(len(FPR), np.nan)
+    parts = []
+    for model, folds in rocs.items():
+        for pixels in ("image", "fold"):
+            pooled = pixels == "fold"
+            of = [fold.pooled.tpr if pooled else fold.image_tpr for fold in folds]
+            drawn = [(np.nan, *over_folds(of), unknown)]
+            drawn += [
+                (fold.fold, tpr, unknown, fold.pooled.threshold if pooled else unknown)
+                for fold, tpr in zip(folds, of, strict=True)
+            ]
+            parts += [(model, pixels, *part) for part in drawn if not np.isnan(part[1]).any()]
+    names = [np.repeat([part[place] for part in parts], len(FPR)) for place in range(3)]
+    numbers = [np.concatenate([unknown[:0], *(part[place] for part in parts)]) for place in range(3, 6)]
+    columns = [*names, np.tile(FPR, len(parts)), *numbers]
+    return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).astype({"fold": "Int64"})
+
+
+def pooled_draws(fold: FoldRoc, draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED) -> Floats:
+    """The pooled area `(draws,)` when the fold's patients are drawn again, on the draws of `averages.bootstrap`.
+
+    All pixels of a drawn patient come along, twice where he is drawn twice. NaN where all drawn pixels have one class,
+    and everywhere where the fold has too many patients (`roc.MOST_PATIENTS`).
+    """
+    if fold.wins is None:
+        return np.full(draws, np.nan)
+    weights = bootstrap.draw_patients(len(fold.patients), fold.fold, draws, seed)
+    pairs = (weights @ fold.positives.astype(np.float64)) * (weights @ fold.negatives.astype(np.float64))
+    wins = ((weights @ fold.wins) * weights).sum(axis=1)
+    return np.divide(wins, pairs, out=np.full(draws, np.nan), where=pairs > 0)
+
+
+def areas(
+    images: pd.DataFrame,
+    rocs: Mapping[str, Sequence[FoldRoc]],
+    draws: int = bootstrap.DRAWS,
+    seed: int = bootstrap.SEED,
+) -> pd.DataFrame:
+    """Areas under the curves of each model, then their differences for each pair of models: `AREA_COLUMNS`.
+
+    images: one row a model and image with `model, image_id, patient_id, fold, auc`. rocs: the folds of each model; a
+    model may be missing. `pixels` says what was ranked together: `image`, the pixels of each image, whose areas are
+    averaged over images and then over folds as in table 2; `fold`, all pixels of a fold, whose areas are averaged over
+    folds. A row with a `fold` has that fold's area; the row without one has the mean over folds and its 95 % interval
+    (patients drawn again within folds; none where a fold has one alone). In a row with `minus` the areas are
+    differences, `model` less `minus`, on the images, or folds, that both have, and both are drawn alike. What is not
+    defined is NaN.
+    """
+    models = list(dict.fromkeys(images["model"]))
+    by_model = {model: images[images["model"] == model].set_index("image_id") for model in models}
+    by_fold = {model: {fold.fold: fold for fold in rocs.get(model, ())} for model in models}
+    drawn = {
+        model: {fold: pooled_draws(by_fold[model][fold], draws, seed) for fold in by_fold[model]} for model in models
+    }
+    rows = []
+    for model in models:
+        mine, folds = by_model[model], by_fold[model]
+        rows += _of_images((model, ""), mine["auc"], mine, draws, seed)
+        rows += _of_folds((model, ""), folds, {fold: folds[fold].pooled.auc for fold in folds}, drawn[model])
+    for pair in itertools.combinations(models, 2):
+        first, second = (by_model[model] for model in pair)
+        both = first.index.intersection(second.index, sort=False)
+        rows += _of_images(pair, first.loc[both, "auc"] - second.loc[both, "auc"], first.loc[both], draws, seed)
+        one, other = (by_fold[model] for model in pair)
+        # The same patients, or they would not be drawn alike.
+        same = [fold for fold in one if fold in other and one[fold].patients == other[fold].patients]
+        rows += _of_folds(
+            pair,
+            one,
+            {fold: one[fold].pooled.auc - other[fold].pooled.auc for fold in same},
+            {fold: drawn[pair[0]][fold] - drawn[pair[1]][fold] for fold in same},
+        )
+    return pd.DataFrame(rows, columns=list(AREA_COLUMNS)).astype({"fold": "Int64"})
+
+
+def _of_images(names: tuple[str, str], values: pd.Series, images: pd.DataFrame, draws: int, seed: int) -> list[Row]:
+    if images.empty:
+        return []
+    column, folds = values.to_numpy(np.float64)[:, None], images["fold"].to_numpy()
+    means = bootstrap.fold_means(column, folds)[:, 0]
+    drawn = bootstrap.bootstrap(column, images["patient_id"], folds, draws, seed)
+    enough = bootstrap.has_interval(images["patient_id"], folds)
+    return _rows(names, "image", dict(zip(np.unique(folds).tolist(), means.tolist(), strict=True)), drawn, enough)
+
+
+def _of_folds(
+    names: tuple[str, str], folds: Mapping[int, FoldRoc], by_fold: Mapping[int, float], drawn: Mapping[int, Floats]
+) -> list[Row]:
+    if not by_fold:
+        return []
+    patients = [(patient, fold) for fold in by_fold for patient in folds[fold].patients]
+    together = np.stack([drawn[fold] for fold in by_fold], axis=1)[:, :, None]
+    lacking = np.isnan(together).all(axis=(0, 2)) & ~np.isnan(list(by_fold.values()))
+    means = bootstrap.mean_of_fold_means(together)
+    enough = not lacking.any() and bootstrap.has_interval(*zip(*patients, strict=True))
+    return _rows(names, "fold", by_fold, means, enough)
+
+
+def _rows(names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats, enough: bool) -> list[Row]:
+    """The mean over folds with its interval from draws `(draws, 1)` if they are enough, then each fold."""
+    unknown = float("nan")
+    mean = bootstrap.mean_of_fold_means(np.array(list(by_fold.values()))[:, None])
+    low, high = bootstrap.interval(drawn if enough else np.full_like(drawn, np.nan))
+    each = [(*names, pixels, float(fold), value, unknown, unknown) for fold, value in by_fold.items()]
+    return [(*names, pixels, unknown, float(mean[0]), float(low[0]), float(high[0])), *each]

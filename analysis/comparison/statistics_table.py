@@ -1,0 +1,268 @@
+"""statistics.csv: every question that is asked of the scores, with the test that answers it.
+
+`question` groups the rows; `unit` is what counts as one case (`patients`, `images` or `folds`) and `n` how many of
+them there are. `groups` names the models as `A vs B`, and the part of the data in front of a colon: `T1 vs T3: unet`.
+Rows over images repeat the paper's tests, and say in `test` that images are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eus_ray import store as layout
+from eus_ray.analysis.comparison.pairwise import Comparison
+from eus_ray.analysis.comparison.score_matrix import Aligned
+from eus_ray.analysis.comparison.subgroups import LevelTest, Stratum
+from eus_ray.analysis.statistics import (
+    Friedman,
+    Nemenyi,
+    Test,
+    friedman,
+    nemenyi,
+    patient_bootstrap,
+    shapiro_wilk,
+)
+from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("question", "metric", "test", "groups", "unit")),
+        ("n", pa.int64()),
+        *((name, pa.float64()) for name in ("statistic", "p_value", "p_adjusted", "effect_size")),
+        ("effect_name", pa.string()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+AS_IN_THE_PAPER = "as in the paper: images are not independent"
+TOO_FEW = f"fewer than {FEWEST_PATIENTS} patients: too few to judge"
+
+Row = dict[str, Any]
+
+
+def statistics_table(
+    aligned: Aligned,
+    compared: Sequence[Comparison],
+    tested: Sequence[LevelTest],
+    strata: Sequence[Stratum],
+) -> pd.DataFrame:
+    """All rows, with the columns of `SCHEMA`; what a test does not give is NaN, or an empty text."""
+    rows = [
+        *_normality(aligned),
+        *_by_category(tested),
+        *_share_above_half(aligned),
+        *_all_models(aligned),
+        *_model_pairs(compared),
+        *_strata(strata),
+    ]
+    columns = {name: [row.get(name, _EMPTY.get(name, np.nan)) for row in rows] for name in SCHEMA.names}
+    return pd.DataFrame(columns).astype({"n": "int64"})
+
+
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """The table as statistics.parquet, as the study folder keeps its tables."""
+    rows = pa.Table.from_pandas(table, SCHEMA, preserve_index=False)
+    metadata = {b"eus_ray_schema": layout.SCHEMA_VERSION.encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.replace_schema_metadata(metadata), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+_EMPTY: Mapping[str, Any] = {"question": "", "metric": "", "test": "", "groups": "", "unit": "", "n": 0} | {
+    "effect_name": ""
+}
+
+
+def _of_test(test: Test, n: int | None = None) -> Row:
+    return {
+        "test": test.test,
+        "n": test.n if n is None else n,
+        "statistic": test.statistic,
+        "p_value": test.p_value,
+        "effect_size": test.effect_size,
+        "effect_name": test.effect_name,
+        "low": test.low,
+        "high": test.high,
+    }
+
+
+def _normality(aligned: Aligned) -> Iterator[Row]:
+    by_patient = aligned.patient_means(aligned.bounded)
+    for k, model in enumerate(aligned.models):
+        for m, metric in enumerate(aligned.metrics):
+            row = {"question": "Are the values normal?", "metric": metric, "groups": model}
+            for unit, values in (("images", aligned.bounded), ("patients", by_patient)):
+                mine = values[:, k, m]
+                test = _of_test(shapiro_wilk(mine[~np.isnan(mine)]))
+                if unit == "images":
+                    test["test"] += f", {AS_IN_THE_PAPER}"
+                yield row | test | {"unit": unit}
+
+
+def _by_category(tested: Sequence[LevelTest]) -> Iterator[Row]:
+    for each in tested:
+        beside = f", {AS_IN_THE_PAPER}" if each.unit == "images" else ""
+        row = {"question": f"Does it differ by {each.division.column}?", "metric": each.metric, "unit": each.unit}
+        found = _of_test(each.test) | {"p_adjusted": each.p_adjusted}
+        yield (
+            row
+            | found
+            | {
+                "test": f"{each.test.test}{beside}",
+                "groups": f"{', '.join(each.levels)}: {each.model}",
+            }
+        )
+        for pair in each.pairs:
+            few = f"; {TOO_FEW}" if pair.few else ""
+            yield row | {
+                "test": f"Dunn{beside}{few}",
+                "groups": f"{pair.first} vs {pair.second}: {each.model}",
+                "n": pair.n,
+                "statistic": pair.pair.z,
+                "p_value": pair.pair.p_value,
+                "p_adjusted": pair.pair.p_adjusted,
+                "effect_size": pair.delta,
+                "effect_name": "Cliff's delta",
+            }
+
+
+def shares_above_half(aligned: Aligned) -> list[tuple[str, int, float, float, float]]:
+    """Of each model the number of images, the share with IoU > 0.5, and its 95 % interval (patients drawn again; NaN
+    of a single one).
+
+    Nothing where IoU is not among the metrics.
+    """
+    if "iou" not in aligned.metrics:
+        return []
+    shares = []
+    for k, model in enumerate(aligned.models):
+        iou = aligned.values[:, k, aligned.metrics.index("iou")]
+        known = ~np.isnan(iou)
+        share = patient_bootstrap((iou[known] > 0.5).astype(np.float64), aligned.patients[known])
+        several = len(np.unique(aligned.patients[known])) > 1
+        limits = (share.low, share.high) if several else (np.nan, np.nan)
+        shares.append((model, int(known.sum()), share.value, *limits))
+    return shares
+
+
+def _share_above_half(aligned: Aligned) -> Iterator[Row]:
+    for model, number, share, low, high in shares_above_half(aligned):
+        yield {
+            "question": "How many images have an IoU above 0.5?",
+            "metric": "iou",
+            "test": "patient-cluster bootstrap",
+            "groups": model,
+            "unit": "images",
+            "n": number,
+            "effect_size": share,
+            "effect_name": "share of images",
+            "low": low,
+            "high": high,
+        }
+
+
+def rank_models(aligned: Aligned, metric: str) -> tuple[Friedman, Nemenyi] | None:
+    """Friedman's and Nemenyi's tests of all models on patients' means over the images that all of them have.
+
+    None for fewer than three models (a pair has its own tests), and without two patients whom all models have.
+    """
+    values = aligned.bounded[:, :, aligned.metrics.index(metric)]
+    complete = ~np.isnan(values).any(axis=1, keepdims=True)
+    means = aligned.patient_means(np.where(complete, values, np.nan))
+    means = means[~np.isnan(means).any(axis=1)]
+    if means.shape[1] < 3 or len(means) < 2:
+        return None
+    return friedman(means), nemenyi(means)
+
+
+def _all_models(aligned: Aligned) -> Iterator[Row]:
+    for metric in aligned.metrics:
+        found = rank_models(aligned, metric)
+        if found is None:
+            continue
+        whole, each = found
+        row = {
+            "question": "Do the models differ?",
+            "metric": metric,
+            "groups": " vs ".join(aligned.models),
+            "unit": "patients",
+            "n": whole.n,
+            "effect_size": whole.kendall_w,
+            "effect_name": "Kendall's W",
+        }
+        yield row | {"test": "Friedman", "statistic": whole.chi2, "p_value": whole.p_value}
+        yield row | {"test": "Iman-Davenport", "statistic": whole.f, "p_value": whole.f_p_value}
+        for i, j in combinations(range(len(aligned.models)), 2):
+            yield {
+                "question": "Which models differ?",
+                "metric": metric,
+                "test": "Nemenyi",
+                "groups": f"{aligned.models[i]} vs {aligned.models[j]}",
+                "unit": "patients",
+                "n": whole.n,
+                "statistic": each.q[i, j],
+                # of the whole family already
+                "p_value": each.p_values[i, j],
+                "p_adjusted": each.p_values[i, j],
+                "effect_size": each.mean_ranks[i] - each.mean_ranks[j],
+                "effect_name": "difference of mean ranks",
+            }
+
+
+def _model_pairs(compared: Sequence[Comparison]) -> Iterator[Row]:
+    for pair in compared:
+        row = {
+            "question": "Which models differ?",
+            "metric": pair.metric,
+            "groups": f"{pair.first} vs {pair.second}",
+            "unit": "patients",
+            "n": pair.num_patients,
+        }
+        yield row | _of_test(pair.patients, pair.num_patients) | {"p_adjusted": pair.p_adjusted}
+        yield row | {
+            "test": "patient-cluster bootstrap",
+            "effect_size": pair.difference,
+            "effect_name": "mean difference",
+            "low": pair.low,
+            "high": pair.high,
+        }
+        yield row | _of_test(pair.folds) | {"unit": "folds", "p_adjusted": pair.folds_p_adjusted}
+        found = _of_test(pair.images, pair.num_images)
+        found["test"] += f", {AS_IN_THE_PAPER}"
+        yield row | found | {"unit": "images", "p_adjusted": pair.images_p_adjusted}
+        tost = pair.equivalence
+        yield row | {
+            "question": "Are the models equivalent?",
+            "test": f"TOST within {pair.margin:g}, 90 % interval",
+            "statistic": tost.t_low if tost.p_low >= tost.p_upp else tost.t_upp,
+            "p_value": tost.p_value,
+            "effect_size": pair.difference,
+            "effect_name": "mean difference",
+            "low": tost.ci_low,
+            "high": tost.ci_high,
+        }
+
+
+def _strata(strata: Sequence[Stratum]) -> Iterator[Row]:
+    for each in strata:
+        if not each.num_images:
+            continue
+        yield {
+            "question": f"How good is it by {each.division.column}?",
+            "metric": each.metric,
+            "test": TOO_FEW if each.few else "patient-cluster bootstrap",
+            "groups": f"{each.level}: {each.model}",
+            "unit": "images",
+            "n": each.num_images,
+            "effect_size": each.mean,
+            "effect_name": "mean",
+            "low": each.low,
+            "high": each.high,
+        }

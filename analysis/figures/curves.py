@@ -1,0 +1,134 @@
+"""The figures of numbers: learning curves (the paper's figure 4), and the DSC of each image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from eus_ray.analysis.figures import style
+from eus_ray.analysis.labels import model_label
+
+SUCCESS_DSC = 2 / 3
+"""DSC = 2 IoU / (1 + IoU): where IoU is 0.5, above which the paper counts an image as segmented."""
+
+_MOST_COLUMNS = 3
+_SPLITS = {"train": "Training loss", "validation": "Validation loss"}
+
+
+def learning_curves(epochs: pd.DataFrame) -> Figure:
+    """Loss of each fold by epoch (figure 4): a column a model, training above, then validation if any.
+
+    epochs: `model, fold, epoch, split, loss` of one trial a model, models in the order of the rows. Epochs count from 1
+    on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were tested. Losses of
+    architectures with deep supervision are sums over more outputs, so that each model has its own scale, the same for
+    training and validation.
+    """
+    models = list(dict.fromkeys(epochs["model"]))
+    splits = [split for split in _SPLITS if (epochs["split"] == split).any()]
+    columns = min(len(models), _MOST_COLUMNS)
+    blocks = -(-len(models) // columns)
+    num_rows = blocks * len(splits)
+    with style.styled():
+        figure = style.new_figure(2.1 * num_rows + 0.55, min(style.PAGE_WIDTH, 1.4 + 2.6 * columns))
+        panels = figure.subplots(num_rows, columns, squeeze=False, sharex=True)
+        for place in range(blocks * columns):
+            block, column = divmod(place, columns)
+            mine = panels[block * len(splits) : (block + 1) * len(splits), column]
+            if place < len(models):
+                _model_curves(mine, epochs[epochs["model"] == models[place]], splits)
+                mine[0].set_title(model_label(models[place]))
+            else:
+                for axes in mine:
+                    axes.set_visible(False)
+        for axes, split in zip(panels[:, 0], splits * blocks, strict=True):
+            axes.set_ylabel(_SPLITS[split])
+        for column in panels.T:
+            lowest = [axes for axes in column if axes.get_visible()][-1]
+            lowest.tick_params(labelbottom=True)
+            lowest.set_xlabel("Epoch")
+        folds = sorted({int(fold) for fold in epochs["fold"]})
+        handles = [
+            Line2D([], [], color=style.model_colour(fold), linestyle=style.dashes(fold), label=f"Fold {fold}")
+            for fold in folds
+        ]
+        if (epochs["split"] == "test").any():
+            handles.append(Line2D([], [], marker="D", ls="", ms=4, mfc="white", mec=style.INK, label="Test images"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), int(figure.get_figwidth())))
+    return figure
+
+
+def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits: list[str]) -> None:
+    """One model's curves, a panel a split; tests stand in the last that it has, beside the losses on unseen images."""
+    last = panels[0]
+    for axes, split in zip(panels, splits, strict=True):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        mine = epochs[epochs["split"] == split].sort_values("epoch")
+        if mine.empty:
+            axes.annotate(f"no {split} images", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center")
+            continue
+        last = axes
+        for fold in sorted({int(fold) for fold in mine["fold"]}):
+            curve = mine[mine["fold"] == fold]
+            axes.plot(
+                curve["epoch"] + 1,
+                curve["loss"],
+                color=style.model_colour(fold),
+                linestyle=style.dashes(fold),
+                marker="o" if len(curve) == 1 else None,
+                ms=4,
+            )
+    for test in epochs[epochs["split"] == "test"].to_dict("records"):
+        colour = style.model_colour(int(test["fold"]))
+        last.plot(test["epoch"] + 1, test["loss"], "D", ms=4, mfc="white", mec=colour, zorder=4, clip_on=False)
+    top = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(0, top)
+
+
+def score_by_model(images: pd.DataFrame, metric: str = "dsc", label: str = "DSC") -> Figure:
+    """A box and every image's value for each model, in the order of the rows.
+
+    Boxes: median, quartiles by linear interpolation, whiskers at the smallest and largest value within 1.5 IQR of the
+    box. NaN are left out. Of the DSC, a line shows where IoU is 0.5.
+    """
+    models = list(dict.fromkeys(images["model"]))
+    with style.styled():
+        figure = style.new_figure(2.9, min(style.PAGE_WIDTH, 1.2 + 1.5 * len(models)))
+        axes = figure.subplots()
+        for place, model in enumerate(models):
+            values = images.loc[images["model"] == model, metric].dropna().to_numpy(np.float64)
+            _strip_and_box(axes, place, values)
+        axes.set_xticks(range(len(models)), [model_label(model) for model in models])
+        axes.set_xlim(-0.6, len(models) - 0.4)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_ylabel(f"{label} of each image")
+        axes.grid(False, axis="x")
+        if metric == "dsc":
+            axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)
+            axes.annotate("IoU 0.5", (-0.58, SUCCESS_DSC), (0, 2), textcoords="offset points", fontsize=6.5)
+    return figure
+
+
+def _strip_and_box(axes: Axes, place: int, values: npt.NDArray[np.float64]) -> None:
+    colour = style.model_colour(place)
+    # Points beside the box, spread by their rank: the same picture each time.
+    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    aside = 0.26 + 0.09 * np.sin(order * 2.399963)
+    axes.plot(place + aside, values, "o", ms=2.0, mew=0, color=colour, alpha=0.55)
+    axes.boxplot(
+        [values],
+        positions=[place - 0.08],
+        widths=0.3,
+        patch_artist=True,
+        showfliers=False,
+        boxprops={"facecolor": "white", "edgecolor": colour, "linewidth": 1.2},
+        medianprops={"color": colour, "linewidth": 2.0},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+        manage_ticks=False,
+    )

@@ -1,0 +1,150 @@
+"""Figures of images with outlines: examples (the paper's figure 6), video frames (figure 8), failures (figure 9).
+
+Outlines only, nothing filled, so that the tissue stays visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from eus_ray.analysis.figures import style
+from eus_ray.analysis.labels import DASH, model_label
+from eus_ray.analysis.measures.outlines import Outline
+
+_LINE_HEIGHT = 0.125
+"""Inches a line of a title takes."""
+_DARK = "#39434d"
+"""Behind the legend: its lines are light."""
+
+
+class Drawn(NamedTuple):
+    """An outline on an image."""
+
+    outline: Outline
+    colour: str
+    width: float = 1.2
+    """Points."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image with its outlines; the last lies on top."""
+
+    title: str
+    image: npt.NDArray[np.uint8]  # (H, W)
+    drawn: tuple[Drawn, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side, and what is written beside them."""
+
+    label: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with the outlines to draw on it."""
+
+    rank: str
+    caption: str
+    image: npt.NDArray[np.uint8]  # (H, W)
+    truth: Outline
+    found: Mapping[str, tuple[Outline, float]]
+    """Outline and DSC by model."""
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, the last an ellipsis where there were more."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def prediction(outline: Outline, place: int) -> Drawn:
+    """A prediction's outline in the colour of the model at this place."""
+    return Drawn(outline, style.outline_colour(place))
+
+
+def truth_beneath(outline: Outline) -> Drawn:
+    """The truth's outline, thinner, for beneath a prediction's."""
+    return Drawn(outline, style.TRUTH_COLOUR, 0.8)
+
+
+def legend_of(models: Mapping[str, int]) -> dict[str, str]:
+    """Colours by label, of the truth and of each model by its place."""
+    labels = {model_label(model): style.outline_colour(place) for model, place in models.items()}
+    return {"Truth": style.TRUTH_COLOUR} | labels
+
+
+def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
+    """A row an example: the image, the truth's outline, and each model's outline with the truth's (figure 6)."""
+    rows = []
+    for example in examples:
+        panels = [
+            Panel(example.caption, example.image),
+            Panel("Truth", example.image, (Drawn(example.truth, style.TRUTH_COLOUR, 1.1),)),
+        ]
+        for place, model in enumerate(models):
+            outlines, score = example.found.get(model, ((), None))
+            title = f"{model_label(model)} {DASH if score is None else f'{score:.2f}'}"
+            found = () if score is None else (prediction(outlines, place),)
+            panels.append(Panel(title, example.image, (truth_beneath(example.truth), *found)))
+        rows.append(Row(example.rank, tuple(panels)))
+    return picture_grid(rows, legend_of({model: place for place, model in enumerate(models)}))
+
+
+def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 0) -> Figure:
+    """Rows of images as wide as the page, and beneath them which colour is whose.
+
+    Images keep their aspect; the widest row, or `columns` where that is more, says how small they are.
+    """
+    columns = max(columns, *(len(row.panels) for row in rows))
+    beside = max(_LINE_HEIGHT * (1 + row.label.count("\n")) + 0.05 if row.label else 0.0 for row in rows)
+    side = (style.PAGE_WIDTH - beside) / columns - 0.04
+    # What the tallest image of each row needs, and its title.
+    heights = [
+        max(side * panel.image.shape[0] / panel.image.shape[1] + _title_height(panel) for panel in row.panels)
+        for row in rows
+    ]
+    with style.styled():
+        figure = style.new_figure(sum(heights) + 0.04 * len(rows) + 0.3)
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+        grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for row, line in zip(rows, grid, strict=True):
+            line[0].set_ylabel(row.label, fontsize=7.5, fontweight="bold")
+            for axes, panel in zip(line, row.panels, strict=False):
+                _show(axes, panel)
+            for axes in line[len(row.panels) :]:
+                axes.set_visible(False)
+        handles = [Line2D([], [], color=colour, label=label) for label, colour in legend.items()]
+        below = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor="white")
+        below.set_frame_on(True)
+        below.get_frame().set(facecolor=_DARK, edgecolor="none", alpha=1.0)
+    return figure
+
+
+def _title_height(panel: Panel) -> float:
+    return _LINE_HEIGHT * (1 + panel.title.count("\n")) + 0.04 if panel.title else 0.0
+
+
+def _show(axes: Axes, panel: Panel) -> None:
+    height, width = panel.image.shape
+    # Nearest: smoothing would invent texture.
+    axes.imshow(panel.image, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title(panel.title, fontsize=7, fontweight="normal", pad=2.5)
+    for outlines, colour, line_width in panel.drawn:
+        casing = withStroke(linewidth=line_width + 1.2, foreground="#000000b0")  # light lines on bright tissue
+        for polygon in outlines:
+            closed = np.vstack([polygon, polygon[:1]])
+            axes.plot(closed[:, 0], closed[:, 1], color=colour, linewidth=line_width, path_effects=[casing])

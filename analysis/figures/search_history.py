@@ -1,0 +1,198 @@
+"""Figures of a search: what each trial came to, which fields mattered, and the score against each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from eus_ray.analysis.figures import style
+from eus_ray.analysis.inputs.searches import Dimension, Search
+from eus_ray.analysis.labels import METRIC_LABELS, model_label
+
+MOST_SLICES = 12
+_COLUMNS = 4
+_PRUNED, _BELIEVED = "#8593a0", "#a34700"
+_FAR = 2.0
+"""Values so many quartile distances below the lower quartile are drawn at the foot, so that the others part."""
+_LONGEST = 14
+_TITLE_FITS = 21
+"""Characters of a panel's title that have room at full size."""
+_RING: dict[str, Any] = {"mfc": "none", "mec": style.INK, "ms": 8.5, "mew": 0.9}
+"""Around the dot of a trial that has a name."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def history(searches: Sequence[Search], colours: Mapping[str, str]) -> Figure:
+    """Each trial's score by number, a panel a search, with the best so far and the score to be believed.
+
+    Of pruned trials the fair value is shown. Failed trials have none, and stand as crosses at the foot, as do, as
+    triangles, scores that lie far below all others. Colours are by model.
+    """
+    with style.styled():
+        figure = style.new_figure(2.6 * len(searches) + 0.35)
+        panels = figure.subplots(len(searches), 1, squeeze=False)[:, 0]
+        for axes, search in zip(panels, searches, strict=True):
+            _history(axes, search, colours[search.model])
+        panels[-1].set_xlabel("Trial")
+        handles = [
+            Line2D([], [], marker="o", ls="", color=style.INK, label="Complete"),
+            Line2D([], [], marker="o", ls="", mfc="white", color=_PRUNED, label="Pruned (fair value)"),
+            Line2D([], [], marker="x", ls="", color=style.INK, label="Failed"),
+            Line2D([], [], marker="D", ls="", label="Study's own setting", **_RING),
+            Line2D([], [], marker="s", ls="", label="Paper's setting", **_RING),
+            Line2D([], [], color=style.INK, lw=1.0, label="Best so far"),
+        ]
+        if any(map(believed, searches)):
+            handles += [
+                Line2D([], [], marker="o", ls="", label="Chosen", **_RING),
+                Line2D([], [], color=_BELIEVED, linestyle=style.dashes(1), label="To be believed, with 95 % interval"),
+            ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def believed(search: Search) -> dict[str, Any] | None:
+    """The estimate that is a search's headline; None where nothing is chosen yet."""
+    return search.estimate("nested") or search.estimate("bbc")
+
+
+def _history(axes: Axes, search: Search, colour: str) -> None:
+    trials = search.trials
+    estimate = believed(search)
+    foot, top = _limits(search, [estimate["low"], estimate["high"]] if estimate else [])
+    axes.set_title(model_label(search.model))
+    axes.set_ylabel(METRIC_LABELS[search.metric])
+    axes.set_ylim(foot, top)
+    axes.set_xlim(trials["trial"].min() - 0.7, trials["trial"].max() + 0.7)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _dots(axes, trials["trial"].to_numpy(np.float64), search, colour)
+    failed = trials.loc[trials["state"] == "failed", "trial"]
+    if len(failed):
+        axes.plot(failed, np.full(len(failed), foot), "x", color=style.INK, ms=5, clip_on=False)
+    complete = trials[trials["state"] == "complete"]
+    best = complete["value"].cummax()
+    if len(best):
+        end = axes.get_xlim()[1]
+        axes.step([*complete["trial"], end], [*best, best.iloc[-1]], where="post", color=colour, lw=1.0, zorder=1)
+    if estimate:
+        axes.axhline(estimate["value"], color=_BELIEVED, linestyle=style.dashes(1), lw=1.2, zorder=1)
+        axes.axhspan(estimate["low"], estimate["high"], color=_BELIEVED, alpha=0.08, lw=0, zorder=0)
+    chosen = search.estimate("naive")
+    rings = {"o": chosen and chosen["trial"], "D": search.default_trial, "s": search.paper_trial}
+    for marker, trial in rings.items():
+        mine = complete[complete["trial"] == trial]
+        axes.plot(mine["trial"], np.maximum(mine["value"], foot), marker, **_RING)
+
+
+def importance_bars(searches: Sequence[Search], colours: Mapping[str, str]) -> Figure:
+    """Each searched field's share, the largest on top, a panel a search that has importances."""
+    with style.styled():
+        shares = [search.importances() for search in searches]
+        longest = max(map(len, shares))
+        figure = style.new_figure(0.2 * longest + 0.75, min(style.PAGE_WIDTH, 1.2 + 2.9 * len(searches)))
+        figure.set_layout_engine("constrained", w_pad=0.1)  # long names, which other resolutions draw a little wider
+        panels = figure.subplots(1, len(searches), squeeze=False)[0]
+        for axes, search, mine in zip(panels, searches, shares, strict=True):
+            mine = mine.sort_values(kind="stable")
+            axes.barh(range(len(mine)), 100 * mine, height=0.65, color=colours[search.model])
+            axes.set_yticks(range(len(mine)), list(mine.index))
+            axes.set_ylim(len(mine) - longest - 0.6, len(mine) - 0.4)
+            axes.set_xlim(left=0)
+            axes.set_title(model_label(search.model))
+            axes.set_xlabel("Importance, %")
+            axes.grid(False, axis="y")
+    return figure
+
+
+def slices(search: Search, colour: str) -> Figure:
+    """The score against each searched field in which trials differ, the most important first; `MOST_SLICES` at most."""
+    drawn = sliced(search)
+    chosen = search.estimate("naive")
+    foot, top = _limits(search, [])
+    columns = min(len(drawn), _COLUMNS)
+    rows = -(-len(drawn) // columns)
+    with style.styled():
+        figure = style.new_figure(1.75 * rows + 0.1, min(style.PAGE_WIDTH, 0.5 + 1.9 * columns))
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, dimension in zip(panels.flat, drawn, strict=False):
+            places = _places(axes, dimension, search.settings(dimension))
+            axes.set_ylim(foot, top)
+            _dots(axes, places, search, colour, size=3.5)
+            if chosen:
+                here = (search.trials["trial"] == chosen["trial"]).to_numpy()
+                axes.plot(places[here], [chosen["value"]], "o", **_RING)
+            axes.set_title(dimension.name, fontsize=min(7.5, 7.5 * _TITLE_FITS / len(dimension.name)))
+        for axes in panels.flat[len(drawn) :]:
+            axes.set_visible(False)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(METRIC_LABELS[search.metric])
+    return figure
+
+
+def sliced(search: Search) -> list[Dimension]:
+    """The fields that `slices` draws: those in which trials with a value differ."""
+    ended = search.trials["state"].isin(["complete", "pruned"]) & search.trials["value"].notna()
+    shares = search.importances()
+    varied = [each for each in search.dimensions if search.settings(each)[ended].nunique() > 1]
+    return sorted(varied, key=lambda each: -shares.get(each.name, 0.0))[:MOST_SLICES]
+
+
+def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
+    """Where each trial stands on the axis, which is made ready; NaN where the field plays no part."""
+    if dimension.kind == "choice":
+        texts = [text for text in dimension.choices if (settings == text).any()]
+        labels = [text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for text in texts]
+        turned = sum(map(len, labels)) > 18
+        axes.set_xticks(range(len(texts)), labels, rotation=25 if turned else 0, ha="right" if turned else "center")
+        axes.set_xlim(-0.6, len(texts) - 0.4)
+        axes.grid(False, axis="x")
+        place = settings.map({text: index for index, text in enumerate(texts)}).to_numpy(np.float64)
+        return place + 0.18 * np.sin(np.arange(len(place)) * 2.399963)  # aside, and the same each time
+    if dimension.kind == "log_float":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=4))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=dimension.kind == "int"))
+    return settings.to_numpy(np.float64)
+
+
+def _dots(axes: Axes, places: Floats, search: Search, colour: str, size: float = 4.5) -> None:
+    """A dot a trial that has a value, inside the axis' limits: triangles at its foot stand for those below."""
+    foot = axes.get_ylim()[0]
+    values = search.trials["value"].to_numpy(np.float64)
+    looks: Mapping[str, dict[str, Any]] = {
+        "pruned": {"mfc": "white", "mec": _PRUNED},
+        "complete": {"mfc": colour, "mec": colour},
+    }
+    for state, look in looks.items():
+        here = (search.trials["state"] == state).to_numpy() & ~np.isnan(values)
+        for below, marker in ((False, "o"), (True, "v")):
+            mine = here & ((values < foot) == below)
+            if mine.any():  # an empty line would count as one in the figure's corner when it is laid out
+                axes.plot(
+                    places[mine], np.maximum(values[mine], foot), marker, ms=size, mew=0.9, clip_on=not below, **look
+                )
+
+
+def _limits(search: Search, others: Sequence[float]) -> tuple[float, float]:
+    """Where the axis of the score begins and ends."""
+    ended = search.trials["state"].isin(["complete", "pruned"])
+    values = search.trials.loc[ended, "value"].dropna().to_numpy(np.float64)
+    if not len(values):
+        return 0.0, 1.0
+    lower, upper = np.percentile(values, [25, 75])
+    near = values[values >= lower - _FAR * max(upper - lower, 0.005)]
+    low, high = min([near.min(), *others]), max([near.max(), *others])
+    room = 0.08 * max(high - low, 0.01)
+    return float(low - room), float(high + 2 * room)

@@ -1,0 +1,1 @@
+"""What is analysed: study folders, score tables, mask files."""

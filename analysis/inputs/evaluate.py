@@ -1,0 +1,296 @@
+"""`evaluate`: the per-image metrics of mask files from any tool, as a table that `analyze` takes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.analysis.inputs.mask_files import Masks, Pair, Pairing, pair_files, read_pair
+from eus_ray.analysis.inputs.mask_manifest import Described, describe
+from eus_ray.analysis.inputs.process_pool import in_processes
+from eus_ray.analysis.inputs.score_table import SUFFIXES
+from eus_ray.analysis.inputs.study_images import IDENTITY
+from eus_ray.analysis.measures.distances import diagonal
+from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+_AT_ONCE = 64
+"""Pairs of one job."""
+_PIXELS = 2**22
+"""Of pairs of one size that are measured together."""
+_WORTH_A_POOL = 2000
+"""Pairs from which more processes finish sooner than they start."""
+_ON = (1, 255, 65535)
+"""Values that mean "lesion" to some tool, of 1, 8 and 16 bits: masks of one folder may differ in them."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of pairs that are measured, and of all."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    frame: pd.DataFrame
+    """What was written: the columns of `images.parquet`, one row a pair."""
+    unit: Literal["px", "mm"]
+    """Of distances."""
+    notes: tuple[str, ...]
+    """What a person should know about it."""
+
+
+def evaluate(
+    predictions: Path,
+    truths: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    manifest: Path | None = None,
+    label: int | None = None,
+    probability: bool = False,
+    unpaired: Literal["stop", "skip"] = "stop",
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure every predicted mask against its truth and write the table to `out`, a new .csv or .parquet file.
+
+    predictions, truths: folders of PNG, TIFF, BMP or .npy files (2-D arrays), paired by name without suffix, folders
+        within them included. A mask has 0 and one other value, the same
+        throughout a folder (1, 255 and 65535 count as one).
+    model: the table's `model`; the name of the predictions' folder unless given.
+    manifest: a CSV or Parquet table that gives the pairs' patients, and their folds, spacing and clinical columns where
+        it has them, see `describe`. Without it each image is a patient of its own, in fold 0, measured in pixels.
+    label: the value that is the lesion in the masks, all others being background (of a palette file: the index).
+    probability: predictions are probabilities (8- or 16-bit levels, floats from 0 to 1): lesion from a half on, and
+        the AUC comes from them as they are.
+    unpaired: what names without partner do; `skip` leaves them out, with a note.
+    processes: many pairs are measured on all cores, unless told otherwise.
+
+    Raises `UserError` with a line for each defect, and writes nothing then.
+    """
+    name = predictions.resolve().name if model is None else model.strip()
+    lines = _output_defects(out)
+    if not name:
+        lines.append("the model has no name; give one with --model")
+    if label == 0:
+        lines.append("label 0 is the background; name the lesion's value")
+    pairing = None
+    try:
+        pairing = pair_files(predictions, truths)
+    except UserError as error:
+        lines += error.lines
+    if lines or pairing is None:
+        raise UserError(*lines)
+    lines += pairing.defects
+    notes = _judge_unpaired(pairing, predictions, truths, unpaired, lines)
+    names, described = [pair.name for pair in pairing.pairs], None
+    if manifest is not None:
+        try:
+            described = describe(manifest, names)
+        except UserError as error:
+            lines += error.lines
+    measured = _measure(_tasks(pairing.pairs, described), label, probability, processes, progress)
+    lines += measured.problems
+    masks = [(1, truths)] if probability else [(0, predictions), (1, truths)]
+    lines += _value_defects(measured, pairing.pairs, masks, label, notes)
+    if lines:
+        raise UserError(*lines)
+    frame = _table(name, names, described, measured)
+    if not frame[["tp", "fp"]].to_numpy().any():
+        hint = "; where they are masks of 0 and 1, leave out --probability" if probability else ""
+        notes.append(f"{predictions}: every prediction is empty{hint}")
+    if described is None:
+        notes.append(
+            "no manifest names the patients, so each image is a patient of its own: where images share a patient, "
+            "intervals come out too narrow and p-values too small; --manifest mends that"
+        )
+    elif described.left_over:
+        notes.append(f"{manifest}: {described.left_over} of its rows describe none of these masks")
+    _write(frame, out)
+    in_mm = described is not None and bool(described.frame["spacing_row"].notna().all())
+    return Evaluation(frame, "mm" if in_mm else "px", tuple(notes))
+
+
+def _output_defects(out: Path) -> list[str]:
+    lines = []
+    if out.suffix.lower() not in SUFFIXES:
+        lines.append(f"{out}: the table is CSV or Parquet; end its name in {' or '.join(SUFFIXES)}")
+    if out.exists():
+        lines.append(f"{out}: is there already; nothing is overwritten, choose another --out")
+    elif not out.absolute().parent.is_dir():
+        lines.append(f"{out.parent}: no such folder; make it first, or choose another --out")
+    return lines
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    store = Store(out.absolute().parent)
+    if out.suffix.lower() == ".csv":
+        store.write_text(out.name, frame.to_csv(index=False))
+    else:
+        store.write_frame(out.name, frame)
+
+
+def _judge_unpaired(
+    pairing: Pairing, predictions: Path, truths: Path, unpaired: Literal["stop", "skip"], lines: list[str]
+) -> list[str]:
+    """Notes of what is left out; what may not be goes to `lines`."""
+    if not pairing.pairs:
+        lines.append(
+            f"{predictions}: no name is one in {truths} too; a pair has one name up to the suffix, as a.png and a.tif"
+        )
+    without_truth, without_prediction = pairing.alone
+    if unpaired == "stop":
+        lines += [f"{path}: has no truth of its name in {truths}" for path in without_truth]
+        lines += [
+            f"{path}: has no prediction of its name in {predictions}; where no lesion was found, give an empty mask"
+            for path in without_prediction
+        ]
+        return []
+    notes = []
+    if without_truth:
+        notes.append(f"left out: {len(without_truth)} predictions without truth, such as {without_truth[0]}")
+    if without_prediction:
+        notes.append(
+            f"left out: {len(without_prediction)} truths without prediction, such as {without_prediction[0]}; "
+            "where they are lesions that were missed, the scores are too good"
+        )
+    return notes
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+class _Task(NamedTuple):
+    pair: Pair
+    spacing: tuple[float, float] = (1.0, 1.0)
+    size: tuple[float, float] | None = None
+    """Height and width that the spacing was given for; none where nothing is known."""
+
+
+class _Measured(NamedTuple):
+    columns: dict[str, npt.NDArray[np.generic]]
+    """`METRICS` and `diagonal` of the pairs in which nothing is wrong."""
+    values: npt.NDArray[np.float64]
+    """What stands for the lesion in prediction and truth, `(n, 2)`, see `Masks`; NaN where a pair could not be read."""
+    problems: list[str]
+
+
+def _tasks(pairs: Sequence[Pair], described: Described | None) -> list[_Task]:
+    if described is None or described.frame["spacing_row"].isna().any():
+        return [_Task(pair) for pair in pairs]
+    told = described.frame.sort_index()[["spacing_row", "spacing_col", "height", "width"]].to_numpy()
+    return [
+        _Task(pair, (row, column), None if np.isnan(height + width) else (height, width))
+        for pair, (row, column, height, width) in zip(pairs, told.tolist(), strict=True)
+    ]
+
+
+def _measure(
+    tasks: Sequence[_Task], label: int | None, probability: bool, processes: int | None, progress: Progress | None
+) -> _Measured:
+    jobs = [tasks[at : at + _AT_ONCE] for at in range(0, len(tasks), _AT_ONCE)]
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if len(tasks) >= _WORTH_A_POOL else 1
+    done, parts = 0, []
+    for part in in_processes(partial(_measure_job, label=label, probability=probability), jobs, processes):
+        parts.append(part)
+        done += len(part.values)
+        if progress is not None:
+            progress(done, len(tasks))
+    if not parts:
+        return _Measured({}, np.empty((0, 2)), [])
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    problems = list(itertools.chain.from_iterable(part.problems for part in parts))
+    return _Measured(columns, np.concatenate([part.values for part in parts]), problems)
+
+
+def _measure_job(job: Sequence[_Task], label: int | None, probability: bool) -> _Measured:
+    values = np.full((len(job), 2), np.nan)
+    problems: list[str] = []
+    tables: list[dict[str, npt.NDArray[np.generic]]] = []
+    waiting: list[tuple[Masks, tuple[float, float]]] = []
+    for place, task in enumerate(job):
+        try:
+            masks = read_pair(task.pair.prediction, task.pair.truth, label, probability)
+        except UserError as error:
+            problems += error.lines
+            continue
+        values[place] = masks.lesion_values
+        height, width = masks.truth.shape
+        if task.size is not None and task.size != (height, width):
+            problems.append(
+                f"{task.pair.truth}: is {height} × {width} pixels (rows × columns), but the manifest gives its "
+                f"spacing for {task.size[0]:.0f} × {task.size[1]:.0f}; give masks of that size, or their own spacing"
+            )
+            continue
+        if waiting and not _stackable(masks, waiting[0][0], len(waiting)):
+            tables.append(_metrics(waiting))
+            waiting = []
+        waiting.append((masks, task.spacing))
+    if waiting:
+        tables.append(_metrics(waiting))
+    tables = tables or [{name: np.empty(0) for name in (*METRICS, "diagonal")}]
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    return _Measured(columns, values, problems)
+
+
+def _stackable(masks: Masks, first: Masks, number: int) -> bool:
+    kinds = [None if one.scores is None else one.scores.dtype for one in (masks, first)]
+    return masks.truth.shape == first.truth.shape and kinds[0] == kinds[1] and number * masks.truth.size < _PIXELS
+
+
+def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, npt.NDArray[np.generic]]:
+    """`METRICS` and `diagonal` of pairs of one shape, for which one call costs half of what one each does."""
+    masks, spacing = zip(*waiting, strict=True)
+    truth, pred = np.stack([one.truth for one in masks]), np.stack([one.pred for one in masks])
+    scores = None if masks[0].scores is None else np.stack([one.scores for one in masks])
+    diagonals = np.array([diagonal(truth.shape[1:], step) for step in spacing])
+    return {**image_metrics(truth, pred, scores=scores, spacing=spacing), "diagonal": diagonals}
+
+
+# ---- what all masks of a folder have in common --------------------------------------------------
+
+
+def _value_defects(
+    measured: _Measured, pairs: Sequence[Pair], masks: Sequence[tuple[int, Path]], label: int | None, notes: list[str]
+) -> list[str]:
+    """Values that no single file shows to be wrong: several lesions in a folder, a label that no mask has.
+
+    `masks`: the folders that hold masks, and which of a pair's files lies there. What may be right goes to `notes`.
+    """
+    if label is not None:
+        lacking = [folder for side, folder in masks if not np.nan_to_num(measured.values[:, side]).any()]
+        if len(lacking) < len(masks):
+            notes += [f"{folder}: no mask holds the label {label}" for folder in lacking]
+            return []
+        return [f"{' and '.join(map(str, lacking))}: no mask holds the label {label}; name the lesion's value"]
+    lines = []
+    for side, folder in masks:
+        places: dict[float, list[int]] = defaultdict(list)
+        for place, value in enumerate(measured.values[:, side].tolist()):
+            if value == value and value != 0:
+                places[1.0 if value in _ON else value].append(place)
+        if len(places) > 1:
+            each = [f"{value:g} ({len(at)} masks, such as {pairs[at[0]].name})" for value, at in sorted(places.items())]
+            lines.append(f"{folder}: the lesion is {' and '.join(each)}; --label V says which value it is")
+    return lines
+
+
+def _table(model: str, names: Sequence[str], described: Described | None, measured: _Measured) -> pd.DataFrame:
+    """The columns of `images.parquet`, in the manifest's order where there is one."""
+    clinical: list[str] = []
+    about = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
+    if described is not None:
+        about, clinical = described.frame, described.clinical
+    about = about.assign(model=model, kind="fixed", fold=about.get("fold", np.int64(0)))
+    metrics = pd.DataFrame(measured.columns).loc[about.index]
+    return pd.concat([about[[*IDENTITY, *clinical]], metrics], axis=1).reset_index(drop=True)

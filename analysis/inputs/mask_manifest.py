@@ -1,0 +1,111 @@
+"""What a manifest says of pairs of masks: patient, fold, spacing, clinical columns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from eus_ray.analysis.inputs.mask_files import without_suffix
+from eus_ray.config import UserError
+from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
+from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, typed
+
+_NAMING = ("image_id", "mask", "image")
+"""Columns that may name a pair; of those that name most pairs the first is believed."""
+_SIZE = ("height", "width")
+
+
+class Described(NamedTuple):
+    frame: pd.DataFrame
+    """One row a pair, in the manifest's order, with the pair's place in `names` as index: `image_id, patient_id`,
+    `fold` where the manifest has it, `spacing_row, spacing_col` in mm or NaN, `height, width` in pixels or NaN, then
+    the clinical columns."""
+    clinical: list[str]
+    left_over: int
+    """How many rows of the manifest describe no pair."""
+
+
+def describe(path: Path, names: Sequence[str]) -> Described:
+    """The rows of a manifest (CSV or Parquet) for the pairs of these names.
+
+    A row is named by its `image_id`, or by the path of its `mask` or `image` without suffix, whole or from any folder
+    on: `masks/p1/a.png` is `p1/a` and `a`. Raises `UserError` with a line for each defect: a table that is none,
+    columns or cells that are wrong, a pair without a row or with several, a row that describes two pairs.
+    """
+    table = read_table(path)
+    header, lines = [*table.defects, *column_defects(table, ("patient_id",))], Lines()
+    naming = [column for column in _NAMING if column in table.columns]
+    if not naming:
+        header.append(f"there is no column {', '.join(_NAMING[:-1])} or {_NAMING[-1]}, which would name the masks")
+    checked = [column for column in ("patient_id", *OPTIONAL) if column in table.columns]
+    cells = {column: table.column(column) for column in checked}
+    check_cells(table, cells, lines)
+    rows, unclear = _rows_of(table, naming, names, lines) if naming else ([], [])
+    if defects := [*header, *lines.told(), *unclear]:
+        raise UserError(*(f"{path}: {line}" for line in defects))
+    clinical = [column for column in table.columns if column not in (*REQUIRED, *OPTIONAL, *_SIZE)]
+    row_mm, col_mm = spacing_mm(cells, len(table.rows))
+    whole = pd.DataFrame(
+        {
+            "patient_id": cells["patient_id"],
+            **({"fold": [int(cell) for cell in cells["fold"]]} if "fold" in cells else {}),
+            "spacing_row": row_mm,
+            "spacing_col": col_mm,
+            **{name: _numbers(table, name) for name in _SIZE},
+            **{column: typed(table.column(column)) for column in clinical},
+        }
+    )
+    frame = whole.iloc[rows]
+    frame.insert(0, "image_id", [cells["image_id"][row] for row in rows] if "image_id" in cells else list(names))
+    places = sorted(range(len(rows)), key=rows.__getitem__)
+    return Described(frame.set_axis(range(len(rows))).iloc[places], clinical, len(table.rows) - len(rows))
+
+
+def _numbers(table: Table, column: str) -> pd.Series:
+    cells = table.column(column) if column in table.columns else [""] * len(table.rows)
+    return pd.to_numeric(pd.Series(cells), errors="coerce").astype("float64")
+
+
+def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: Lines) -> tuple[list[int], list[str]]:
+    """The place of each pair's row, and a line for each pair whose row is not clear."""
+    known = {column: _places_by_name(table, column) for column in naming}
+    column = max(naming, key=lambda one: sum(_lookup(known[one], name) != [] for name in names))
+    rows: list[int] = []
+    unclear = []
+    owner: dict[int, str] = {}
+    for name in names:
+        found = _lookup(known[column], name)
+        if len(found) != 1:
+            which = " and ".join(str(table.numbers[row]) for row in found[:3])
+            fault = f"rows {which} have it" if found else "no row has it"
+            unclear.append(f"{name} is not described: {fault} as {column}")
+            continue
+        (row,) = found
+        if row in owner:
+            lines.add(table.numbers[row], f"describes {owner[row]} and {name}; each needs a row of its own")
+        owner.setdefault(row, name)
+        rows.append(row)
+    return rows, unclear
+
+
+def _places_by_name(table: Table, column: str) -> Mapping[str, list[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for row, cell in enumerate(table.column(column)):
+        if cell not in MISSING:
+            for name in [cell] if column == "image_id" else _tails(without_suffix(cell)):
+                places[name].append(row)
+    return dict(places)
+
+
+def _lookup(places: Mapping[str, list[int]], name: str) -> list[int]:
+    return next((places[tail] for tail in _tails(name) if tail in places), [])
+
+
+def _tails(name: str) -> Iterator[str]:
+    """The name, and what is left of it from each folder on: p1/a, a."""
+    parts = name.split("/")
+    return ("/".join(parts[first:]) for first in range(len(parts)))

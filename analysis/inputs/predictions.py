@@ -1,0 +1,196 @@
+"""Stored probability maps, measured in one pass: metrics, outline and ROC curve of each, a few in memory at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from eus_ray import store as layout
+from eus_ray.analysis.inputs.cases import Case, read_cases
+from eus_ray.analysis.measures.distances import diagonal
+from eus_ray.analysis.measures.image_metrics import image_metrics
+from eus_ray.analysis.measures.outlines import Outline, outline
+from eus_ray.analysis.measures.roc import FoldCounts, FoldRoc, LevelCounts, Roc, count_levels, roc
+from eus_ray.analysis.measures.thumbnails import probability_jpeg
+from eus_ray.metrics import THRESHOLD
+from eus_ray.store import Store
+
+_KEY = ["model", "trial", "fold", "image_id"]
+_ROWS_AT_ONCE = 16
+_WORTH_A_POOL = 2000
+"""Predictions from which more processes finish sooner than they start. Threads would wait for one another's GIL."""
+
+
+class MovedError(Exception):
+    """A file was replaced while it was being read: a run is writing."""
+
+
+class Measured(NamedTuple):
+    row: dict[str, Any]
+    """Key, `kind`, metrics and `diagonal`."""
+    outline: Outline
+    picture: bytes
+    """Of the probabilities: a small JPEG."""
+    roc: Roc
+    counts: LevelCounts
+
+
+class _Group(NamedTuple):
+    """A row group of a file of predictions, and how many the file had when the work was shared out."""
+
+    name: str
+    place: int
+    of: int
+    kind: str
+    folds: frozenset[int]
+
+
+@dataclass
+class Measurements:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outlines: dict[tuple[str, str, str], Outline] = field(default_factory=dict)
+    """By model, kind and image_id."""
+    pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    rocs: dict[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
+    """By model, kind and fold."""
+    problems: list[str] = field(default_factory=list)
+    """A line for each prediction that cannot be measured."""
+
+
+def trial_files(store: Store, table: str, model: str, trial: int, folds: Collection[int]) -> list[str]:
+    """The files that hold one trial's rows of a table in some folds; a finished trial's one file has all its folds."""
+    wanted = {layout.part_name(table, model, trial, 0, fold) for fold in folds}
+    wanted.add(layout.whole_name(table, model, trial, 0))
+    return [name for name in store.part_names(table, model) if name in wanted]
+
+
+def measure(
+    store: Store,
+    folds: pd.DataFrame,
+    cases: dict[str, Case],
+    patients: Mapping[str, str],
+    processes: int | None = None,
+) -> Measurements:
+    """Measure the predictions of `folds` (`model, kind, trial, fold`); many on all cores, unless told otherwise.
+
+    patients: patient_id by image_id, for what is pooled. Raises `MovedError` or `FileNotFoundError` where a run
+    replaces or joins files meanwhile: begin again.
+    """
+    groups, predictions = [], 0
+    for _, mine in folds.groupby(["model", "kind", "trial"], sort=False):
+        of, wanted = mine.iloc[0], frozenset(mine["fold"])
+        for name in trial_files(store, "predictions", of["model"], of["trial"], wanted):
+            with store.fs.open_input_file(store.path(name)) as file:
+                metadata = pq.ParquetFile(file).metadata
+            predictions += metadata.num_rows
+            number = metadata.num_row_groups
+            groups += [_Group(name, index, number, of["kind"], wanted) for index in range(number)]
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if predictions >= _WORTH_A_POOL else 1
+    if processes > 1:
+        try:
+            # Spawned, not forked: pyarrow and OpenCV have threads by now. Truths are read there and not sent: more than
+            # a pipe holds would wait for ever for a process that died as it started.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(processes, context, _start_process, (store,)) as pool:
+                return _collect(pool.map(_in_process, groups), patients)
+        except BrokenProcessPool:  # such as a calling script without `if __name__ == "__main__"`
+            pass
+    return _collect((_measure_group(store, cases, group) for group in groups), patients)
+
+
+def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
+    """What the groups gave, in their order: a fold's images come together, so that one fold's pixels are counted at a
+    time."""
+    result = Measurements()
+    counted: tuple[tuple[str, str, int], FoldCounts] | None = None
+    for measured, problems in parts:
+        result.problems += problems
+        for row, polygons, picture, curve, counts in measured:
+            result.rows.append(row)
+            shown = row["model"], row["kind"], row["image_id"]
+            result.outlines[shown], result.pictures[shown] = polygons, picture
+            key = row["model"], row["kind"], row["fold"]
+            if counted is None or counted[0] != key:
+                if key in result.rocs:
+                    result.problems.append(
+                        f"{row['model']}, trial {row['trial']}: rows of fold {row['fold']} are apart"
+                    )
+                if counted is not None:
+                    result.rocs[counted[0]] = counted[1].finish()
+                counted = key, FoldCounts(row["fold"])
+            counted[1].add(patients.get(row["image_id"], ""), counts, curve.tpr)
+    if counted is not None:
+        result.rocs[counted[0]] = counted[1].finish()
+    return result
+
+
+_process: tuple[Store, dict[str, Case]]
+
+
+def _start_process(store: Store) -> None:
+    global _process
+    _process = store, read_cases(store)
+    cv2.setNumThreads(1)
+
+
+def _in_process(group: _Group) -> tuple[list[Measured], list[str]]:
+    return _measure_group(*_process, group)
+
+
+def _measure_group(store: Store, cases: dict[str, Case], group: _Group) -> tuple[list[Measured], list[str]]:
+    measured, problems = [], []
+    for key, size, levels in _maps(store, group):
+        try:
+            measured.append(_measure_one(key | {"kind": group.kind}, size, levels, cases.get(key["image_id"])))
+        except ValueError as error:
+            problems.append(f"{store.path(group.name)}: image {key['image_id']}: {error}")
+    return measured, problems
+
+
+def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[int, int], npt.NDArray[np.uint16]]]:
+    """Key, height and width, and the flat levels of each prediction."""
+    with store.fs.open_input_file(store.path(group.name)) as stream:
+        file = pq.ParquetFile(stream)
+        if file.metadata.num_row_groups != group.of:
+            raise MovedError(group.name)
+        for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group.place], use_threads=False):
+            column = batch.column("probability")
+            levels, offsets = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+            rows = batch.select([*_KEY, "height", "width"]).to_pylist()
+            for row, start, end in zip(rows, offsets[:-1], offsets[1:], strict=True):
+                if row["fold"] in group.folds:
+                    yield row, (row.pop("height"), row.pop("width")), levels[start:end]
+
+
+def _measure_one(
+    key: dict[str, Any], size: tuple[int, int], levels: npt.NDArray[np.uint16], case: Case | None
+) -> Measured:
+    """Raises `ValueError` with what does not fit."""
+    if case is None:
+        raise ValueError(f"is predicted, but {layout.CASES_FILE} has no such image")
+    truth = case.truth()
+    if not truth.shape == (case.height, case.width) == size or levels.size != truth.size:
+        raise ValueError(
+            f"its prediction is {size[0]} x {size[1]} with {levels.size} values, "
+            f"its truth {truth.shape[0]} x {truth.shape[1]}"
+        )
+    probability = levels.reshape(size)
+    found = probability >= THRESHOLD
+    values = image_metrics(truth, found, spacing=case.spacing)
+    counts = count_levels(probability, truth)
+    ranked = roc(counts)
+    row = {**key, **values, "auc": ranked.auc, "diagonal": diagonal(size, case.spacing)}
+    return Measured(row, outline(found), probability_jpeg(probability), ranked, counts)

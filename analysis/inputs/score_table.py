@@ -1,0 +1,207 @@
+"""A table of per-image scores from any tool (CSV or Parquet), checked whole and brought to the columns of a study's."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eus_ray.analysis.inputs.study_images import IDENTITY, KINDS, clinical_columns
+from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.measures.distances import diagonal
+from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
+from eus_ray.config import UserError
+from eus_ray.data.io.tables import MISSING
+from eus_ray.store import Store
+
+SUFFIXES = (".csv", ".parquet")
+_NAMES = ("model", "kind", "image_id", "patient_id")
+"""Text columns: `007` stays `007`, and a patient may be called NA."""
+_SCORES = (*OVERLAPS, *DISTANCES, "auc")
+
+
+def read_score_table(store: Store, name: str) -> pd.DataFrame:
+    """The table as the columns of `images.parquet` that it has: identity, clinical columns, metrics, `diagonal`.
+
+    Needs `model`, `image_id`, `patient_id` and one metric. `fold` is 0 for all where there is none, `kind` is `fixed`.
+    `diagonal` comes from the column of that name or from `height` and `width` (and `spacing_row`, `spacing_col`).
+    Raises `UserError` with a line for each defect: missing columns, unnamed models, images or patients, a model's image
+    given twice, a patient in two folds, scores that are NaN (save for AUC, which one class leaves undefined) or out of
+    range, infinite distances without a size of the image.
+    """
+    where = store.path(name)
+    frame = _read(store, name)
+    metrics = [column for column in _SCORES if column in frame]
+    missing = [column for column in ("model", "image_id", "patient_id") if column not in frame]
+    lines = [f"{where}: has no column {column}" for column in missing]
+    if not metrics:
+        lines.append(f"{where}: has no metric; name one column at least of {', '.join(_SCORES)}")
+    if not len(frame):
+        lines.append(f"{where}: has no rows")
+    if lines:
+        raise UserError(*lines)
+    lines = [*_check_names(where, frame), *_check_folds(where, frame)]
+    numeric = [
+        name for name in (*METRICS, "height", "width", "spacing_row", "spacing_col", "diagonal") if name in frame
+    ]
+    for column in numeric:
+        try:
+            values = pd.to_numeric(frame[column])
+            frame[column] = values if column in (*COUNTS, *FINDINGS) else values.astype(np.float64)
+        except (ValueError, TypeError):
+            lines.append(f"{where}: {column} holds text; give numbers with a decimal point")
+    if lines:
+        raise UserError(*lines)
+    frame = frame.assign(
+        fold=pd.to_numeric(frame["fold"]).astype(np.int64) if "fold" in frame else np.int64(0),
+        kind=frame.get("kind", "fixed"),
+    )
+    frame["diagonal"] = _diagonals(frame)
+    wrong = frame.index[~((frame["diagonal"] > 0) & np.isfinite(frame["diagonal"]) | frame["diagonal"].isna())]
+    lines = [f"{where}: diagonal must be a length above 0, but is not in {_rows(wrong)}"] if len(wrong) else []
+    lines += [line for column in metrics for line in _check_scores(where, frame, column)]
+    lines += [
+        f"{where}: {column} is missing in {_rows(frame.index[frame[column].isna()])}"
+        for column in (*COUNTS, *FINDINGS)
+        if column in frame and frame[column].isna().any()
+    ]
+    if lines:
+        raise UserError(*lines)
+    given = [column for column in METRICS if column in frame]
+    return frame[[*IDENTITY, *clinical_columns(frame), *given, "diagonal"]]
+
+
+def _read(store: Store, name: str) -> pd.DataFrame:
+    where = store.path(name)
+    try:
+        data = store.read_bytes(name)
+        if name.lower().endswith(".csv"):
+            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+                # each column whole, not in pieces that may be told apart as numbers and texts
+                frame = pd.read_csv(
+                    io.BytesIO(data),
+                    index_col=False,
+                    low_memory=False,
+                    keep_default_na=False,
+                    na_values=sorted(MISSING),
+                )
+            # the index that pandas writes has no name
+            frame = frame[[name for name in frame.columns if not str(name).startswith("Unnamed: ")]]
+            names = frame.columns.intersection(list(_NAMES))
+            # Read as text, nothing missing: pandas would make numbers and NaN of names.
+            text = pd.read_csv(
+                io.BytesIO(data), usecols=list(names), dtype="str", keep_default_na=False, index_col=False
+            )
+            return frame.assign(**{name: text[name].str.strip() for name in names})
+        frame = _plain(pq.read_table(pa.BufferReader(data))).to_pandas(ignore_metadata=True)
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file; give a study folder or a table of per-image scores") from None
+    except pd.errors.ParserWarning:
+        raise UserError(f"{where}: rows have more cells than the header has names; name every column") from None
+    except (ValueError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{where}: cannot be read as {name.rsplit('.', 1)[-1]} ({reason})") from None
+    for column in frame.columns.intersection(list(_NAMES)):
+        frame[column] = frame[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
+    return frame
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table without what pandas adds to it: categories become their values, an index without a name goes."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+    return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
+
+
+def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
+    lines = []
+    for column in [column for column in _NAMES if column in frame]:
+        empty = frame.index[frame[column] == ""]
+        if len(empty):
+            lines.append(f"{where}: {column} is empty in {_rows(empty)}")
+    if "kind" in frame:
+        kinds = (*KINDS, "nested")
+        unknown = sorted(set(frame["kind"]) - {"", *kinds})
+        lines += [
+            f"{where}: kind is {kind!r}; write {', '.join(kinds)}, or tell models apart by their name"
+            for kind in unknown[:5]
+        ]
+    printed: dict[str, list[str]] = {}
+    for model in sorted(set(frame["model"])) if "model" in frame else ():
+        printed.setdefault(model_label(model), []).append(model)
+    lines += [
+        f"{where}: models {' and '.join(models)} are both printed as {label}; rename one"
+        for label, models in printed.items()
+        if len(models) > 1
+    ]
+    key = [column for column in ("model", "kind", "image_id") if column in frame]
+    twice = frame[frame.duplicated(key)]
+    lines += [
+        f"{where}: row {index + 2}: image {row.image_id} of model {row.model} is there already; each needs one row"
+        for index, row in zip(twice.index[:5], twice.itertuples(), strict=False)
+    ]
+    owners = frame.groupby("image_id")["patient_id"].nunique()
+    lines += [f"{where}: image {image} belongs to two patients" for image in owners.index[owners > 1][:5]]
+    return lines
+
+
+def _check_folds(where: str, frame: pd.DataFrame) -> list[str]:
+    if "fold" not in frame:
+        return []
+    folds = pd.to_numeric(frame["fold"], errors="coerce")
+    wrong = frame.index[~(folds >= 0) | (folds % 1 != 0)]
+    if len(wrong):
+        return [f"{where}: fold must count from 0 in whole numbers, but does not in {_rows(wrong)}"]
+    spread = frame.groupby("patient_id")["fold"].nunique()
+    return [
+        f"{where}: patient {patient} is in {spread[patient]} folds; a patient's images must share one"
+        for patient in spread.index[spread > 1][:5]
+    ]
+
+
+def _diagonals(frame: pd.DataFrame) -> pd.Series:
+    if "diagonal" in frame:
+        return frame["diagonal"]
+    if not {"height", "width"} <= set(frame.columns):
+        return pd.Series(np.nan, frame.index)
+    rows, columns = (
+        frame.get(name, pd.Series(1.0, frame.index)).fillna(1.0) for name in ("spacing_row", "spacing_col")
+    )
+    sizes = zip(frame["height"], frame["width"], rows, columns, strict=True)
+    return pd.Series([diagonal((high, wide), (row, column)) for high, wide, row, column in sizes], frame.index)
+
+
+def _check_scores(where: str, frame: pd.DataFrame, column: str) -> list[str]:
+    values = frame[column]
+    lines = []
+    unknown = frame.index[values.isna()]
+    if len(unknown) and column != "auc":
+        cure = "an infinite distance is written inf" if column in DISTANCES else "leave out no image"
+        lines.append(f"{where}: {column} is missing or NaN in {_rows(unknown)}; {cure}")
+    if column in DISTANCES:
+        outside = frame.index[values < 0]
+        if len(outside):
+            lines.append(f"{where}: {column} is negative in {_rows(outside)}")
+        unbounded = frame.index[np.isinf(values) & frame["diagonal"].isna()]
+        if len(unbounded):
+            lines.append(
+                f"{where}: {column} is infinite in {_rows(unbounded)}, and a mean needs the image's size: add columns "
+                "height and width (and spacing_row, spacing_col where distances are in mm)"
+            )
+    else:
+        outside = frame.index[(values < 0) | (values > 1)]
+        if len(outside):
+            percent = "; divide percentages by 100" if values.max() <= 100 and values.min() >= 0 else ""
+            lines.append(f"{where}: {column} must lie in 0 to 1, but does not in {_rows(outside)}{percent}")
+    return lines
+
+
+def _rows(index: pd.Index) -> str:
+    """Rows as a spreadsheet counts them, the header being row 1."""
+    shown = ", ".join(str(row + 2) for row in index[:5])
+    return f"row{'s' if len(index) > 1 else ''} {shown}" + (f" and {len(index) - 5} more" if len(index) > 5 else "")

@@ -1,0 +1,240 @@
+"""`report/images.parquet`: every metric of every predicted image, read from the study folder.
+
+Predictions are read a few at a time, so memory does not grow with the study, and the same pass keeps each mask's
+outline for the report. A study in which folds are missing, are being written, or were killed gives what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eus_ray import store as layout
+from eus_ray.analysis.inputs.cases import Case
+from eus_ray.analysis.inputs.predictions import MovedError, measure, trial_files
+from eus_ray.analysis.inputs.searches import Search, read_searches
+from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO
+from eus_ray.analysis.labels import KIND_LABELS, model_label
+from eus_ray.analysis.measures.image_metrics import COUNTS, METRICS
+from eus_ray.analysis.measures.outlines import Outline
+from eus_ray.analysis.measures.roc import FoldRoc
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+KINDS = ("fixed", "winner")
+"""Trials whose predictions are reported as they are. Kind `nested` joins a search's trials: of each fold its winner."""
+IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
+NOT_CLINICAL = frozenset(
+    {*IDENTITY, *METRICS, "diagonal", "image", "mask", "height", "width", "lesion_share"}
+    | {"spacing_row", "spacing_col", "spacing_mm", "spacing_row_mm", "spacing_col_mm"}
+    | {VIDEO, FRAME, TIME}
+)
+"""Columns of a manifest, or of a table of scores, that say nothing about the patient."""
+
+_ATTEMPTS = 5
+_MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    frame: pd.DataFrame
+    """One row a model, kind and image: `IDENTITY`, clinical columns, `METRICS`, and `diagonal`, which stands for an
+    infinite distance in a mean. Models are in the order of the trials, images in that of the manifest."""
+    outlines: dict[tuple[str, str, str], Outline]
+    """Outline of each predicted mask, by model, kind and image_id."""
+    rocs: dict[tuple[str, str, int], FoldRoc]
+    """By model, kind and fold."""
+    pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+
+
+def clinical_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that describe patients or images, in the table's order."""
+    return [column for column in frame.columns if column not in NOT_CLINICAL]
+
+
+def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: Iterable[int]) -> pd.DataFrame:
+    """The folds whose predictions are reported: `model, kind, trial, fold`, and `state` and `reason` of the trial.
+
+    These are all `folds` of the last fixed trial and of the last winner of each model, and what each fold of a search
+    under protocol `nested` chose: kind `nested`.
+    """
+    whole = trials[trials["kind"].isin(KINDS)].drop_duplicates(["model", "kind"], keep="last")
+    rows = whole[["model", "kind", "trial"]].merge(pd.DataFrame({"fold": sorted(folds)}, dtype="int64"), "cross")
+    for search in searches.values():
+        won = search.fold_winners().assign(model=search.model, kind="nested")
+        rows = pd.concat([rows, won[rows.columns]], ignore_index=True)
+    rows = rows.merge(trials[["model", "trial", "state", "reason"]], on=["model", "trial"])
+    place = rows["model"].map({model: place for place, model in enumerate(dict.fromkeys(trials["model"]))})
+    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def read_study_images(store: Store, cases: dict[str, Case], processes: int | None = None) -> StudyImages:
+    """Measure the stored predictions of all reported folds; many predictions on all cores, unless told otherwise.
+
+    Empty where nothing is predicted yet. Raises `UserError` naming the images whose stored counts, folds, sizes or
+    truths contradict the predictions.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _read(store, cases, processes, last=attempt == _ATTEMPTS)
+        except (MovedError, FileNotFoundError):
+            continue
+    raise UserError(f"{store.location}: a run replaces predictions faster than they can be read; analyse again later")
+
+
+def _read(store: Store, cases: dict[str, Case], processes: int | None, last: bool) -> StudyImages:
+    if not store.exists(layout.MANIFEST):
+        return StudyImages(_no_rows(), {}, {})
+    manifest, trials = layout.read_manifest(store), layout.read_trials(store)
+    reported = reported_folds(trials, read_searches(store, trials), manifest["fold"].unique())
+    patients = dict(zip(manifest["image_id"], manifest["patient_id"], strict=True))
+    found = measure(store, reported, cases, patients, processes)
+    problems, frame = found.problems, _no_rows()
+    if found.rows:
+        frame = pd.DataFrame(found.rows)
+        problems += _disagreements(frame, manifest)
+        frame, contradicted = _check_counts(frame, _test_counts(store, reported), reported)
+        if contradicted and not last and (trials["state"] == "running").any():
+            raise MovedError  # scores and predictions of one fold were read around their replacement
+        problems += contradicted
+        if not problems:
+            frame = _in_order(frame, manifest, list(dict.fromkeys(reported["model"])))
+    if problems:
+        more = len(problems) - _MOST_LINES
+        rest = (f"... and {more} more lines like these",) if more > 0 else ()
+        raise UserError(*problems[:_MOST_LINES], *rest)
+    counted = frame.groupby(["model", "kind", "fold"]).size()
+    rocs = {key: fold for key, fold in found.rocs.items() if counted.get(key) == fold.num_images}
+    return StudyImages(frame, found.outlines, rocs, found.pictures)
+
+
+def _no_rows() -> pd.DataFrame:
+    types = dict.fromkeys((*IDENTITY, *METRICS, "diagonal"), "float64")
+    types |= dict.fromkeys((*COUNTS, "fold", "components"), "int64") | {"missed": "bool", "false_alarm": "bool"}
+    types |= dict.fromkeys(("model", "kind", "image_id", "patient_id"), "str")
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
+# ---- checking -----------------------------------------------------------------------------------
+
+
+def _test_counts(store: Store, reported: pd.DataFrame) -> pd.DataFrame:
+    columns = ["model", "trial", "fold", "epoch", "image_id", "split", *COUNTS]
+    tables = [layout.SCORES.empty_table().select(columns)]
+    for _, mine in reported.groupby(["model", "trial"], sort=False):
+        of = mine.iloc[0]
+        for name in trial_files(store, "scores", of["model"], of["trial"], set(mine["fold"])):
+            rows = store.read_table(name, columns).cast(tables[0].schema)
+            tables.append(rows.filter(pc.equal(rows["split"], "test")))
+    frame = pa.concat_tables(tables).to_pandas()
+    key = ["model", "trial", "fold", "image_id"]
+    return frame.sort_values("epoch", kind="stable").drop_duplicates(key, keep="last")
+
+
+def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Rows that the training's own counts confirm, and a line for each that they contradict.
+
+    A fold killed between writing its predictions and its counts is unfinished: its rows are left out, unless its trial
+    claims to be complete.
+    """
+    stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
+    both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
+    known = both["stored_tp"].notna()
+    complete = reported.drop_duplicates(["model", "trial"]).set_index(["model", "trial"])["state"].eq("complete")
+    claimed = pd.Series(
+        [bool(complete[key]) for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
+    )
+    lines = [
+        f"{_where(row)}: predicted, but the scores of this complete trial do not have it; train this model again "
+        "with --resume"
+        for row in both[~known & claimed].to_dict("records")
+    ]
+    same = (both[list(COUNTS)].to_numpy() == both[[f"stored_{name}" for name in COUNTS]].to_numpy()).all(axis=1)
+    for row in both[known & ~same].to_dict("records"):
+        ours = ", ".join(f"{name} {row[name]}" for name in COUNTS)
+        theirs = ", ".join(f"{name} {row[f'stored_{name}']:.0f}" for name in COUNTS)
+        lines.append(
+            f"{_where(row)}: prediction and truth give {ours}, but the scores have {theirs}; two runs are mixed here: "
+            "train this model again with --resume"
+        )
+    return frame[known.to_numpy()], lines
+
+
+def _where(row: Mapping[Any, Any]) -> str:
+    return f"{row['model']}, trial {row['trial']}, fold {row['fold']}, image {row['image_id']}"
+
+
+def _disagreements(frame: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
+    folds = dict(zip(manifest["image_id"], manifest["fold"], strict=True))
+    lines = []
+    for row in frame.to_dict("records"):
+        fold = folds.get(row["image_id"])
+        if fold != row["fold"]:
+            there = "does not have it" if fold is None else f"has it in fold {fold}"
+            lines.append(f"{_where(row)}: {layout.MANIFEST} {there}")
+    twice = frame[frame.duplicated(["model", "kind", "image_id"])]
+    return lines + [f"{_where(row)}: predicted twice" for row in twice.to_dict("records")]
+
+
+def _in_order(frame: pd.DataFrame, manifest: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    clinical = clinical_columns(manifest)
+    places = {"model": {model: place for place, model in enumerate(models)}}
+    places["image_id"] = {image: place for place, image in enumerate(manifest["image_id"])}
+    order = frame[["model", "kind", "fold", "image_id"]].assign(
+        **{column: frame[column].map(place) for column, place in places.items()}
+    )
+    frame = frame.loc[order.sort_values(["model", "kind", "fold", "image_id"]).index]
+    measured = frame[[name for name in (*IDENTITY, *METRICS, "diagonal") if name != "patient_id"]]
+    described = measured.merge(manifest[["image_id", "patient_id", *clinical]], "left", "image_id")
+    return described[[*IDENTITY, *clinical, *METRICS, "diagonal"]].reset_index(drop=True)
+
+
+def unfinished(
+    manifest: pd.DataFrame,
+    trials: pd.DataFrame,
+    frame: pd.DataFrame,
+    models: Iterable[str],
+    searches: Mapping[str, Search],
+) -> list[str]:
+    """One line for each kind of each model of which something is missing; none for a finished study."""
+    lines = [f"{model_label(model)}: not started" for model in models if model not in {*trials["model"], *searches}]
+    for model in dict.fromkeys([*trials.loc[trials["kind"] == "trial", "model"], *searches]):
+        search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == "winner")
+        if search is not None and search.ended and not (search.trials["state"] == "complete").any():
+            lines.append(f"{model_label(model)}: none of the search's {len(search.trials)} trials was completed")
+        elif search is None or search.selection.empty:
+            lines.append(f"{model_label(model)}: the search goes on; no setting is chosen yet")
+        elif not won.any():
+            lines.append(f"{model_label(model)}: the chosen setting is not trained again yet")
+    folds = manifest.groupby("fold")["image_id"].size()
+    for (model, kind), mine in reported_folds(trials, searches, folds.index).groupby(["model", "kind"], sort=False):
+        predicted = frame[(frame["model"] == model) & (frame["kind"] == kind)]
+        lines += _lacking(_name(str(model), str(kind)), mine.iloc[0], predicted, folds)
+    return lines
+
+
+def _name(model: str, kind: str) -> str:
+    return f"{model_label(model)} ({kind})" if kind in KIND_LABELS else model_label(model)
+
+
+def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Series) -> list[str]:
+    """A line where some of the images of `folds` (their number by fold) are not predicted, or the trial failed."""
+    there = predicted.groupby("fold")["image_id"].size().reindex(folds.index, fill_value=0)
+    absent = [str(fold) for fold in folds.index[there == 0]]
+    lacks = [f"fold{'s' if len(absent) > 1 else ''} {', '.join(absent)}"] if absent else []
+    lacks += [
+        f"{expected - have} of the {expected} images of fold {fold}"
+        for fold, have, expected in zip(folds.index, there, folds, strict=True)
+        if 0 < have < expected
+    ]
+    state = trial["state"] + (f" ({trial['reason']})" if trial["reason"] else "")
+    if lacks:
+        done = f"{int((there == folds).sum())} of {len(folds)} folds finished"
+        return [f"{name}: {done}, {state}; missing {', '.join(lacks)}"]
+    return [f"{name}: {state}"] if trial["state"] == "failed" else []

@@ -1,0 +1,1 @@
+"""Numbers and outlines of one mask."""

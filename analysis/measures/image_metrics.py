@@ -1,0 +1,165 @@
+"""Every metric of one predicted mask against its truth, for single images and for stacks.
+
+Overlap metrics are in [0, 1], distances in the unit of the spacing. What each number means where a mask
+is empty is said at `image_metrics`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from eus_ray.analysis.measures.distances import (
+    BothEmpty,
+    Distances,
+    OneEmpty,
+    bounding_box,
+    check_spacing,
+    contour_distances,
+    diagonal,
+    summarise,
+)
+from eus_ray.metrics import COUNT_METRICS, from_counts
+
+COUNTS = ("tp", "fp", "fn", "tn")
+OVERLAPS = COUNT_METRICS
+DISTANCES = Distances._fields
+FINDINGS = ("missed", "false_alarm", "components")
+METRICS = (*COUNTS, *OVERLAPS, *DISTANCES, "auc", *FINDINGS)
+"""Every column that `image_metrics` gives, in the order of `images.parquet`."""
+
+OverlapPolicy = Literal["defined", "strict"]
+
+
+def as_masks(values: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]:
+    """Masks `(H, W)` or `(N, H, W)`, boolean or integers 0 and 1, as booleans.
+
+    Raises `ValueError` for another rank, an image without pixels, or any other value. Probabilities are
+    refused too: binarise them first (`probability >= 0.5`).
+    """
+    array = np.asarray(values)
+    if array.ndim not in (2, 3) or 0 in array.shape[-2:]:
+        raise ValueError(f"{name}: must be (H, W) or (N, H, W) with H, W >= 1, not {array.shape}")
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: must be boolean or integers 0 and 1, not {array.dtype}; binarise it first (p >= 0.5)"
+        )
+    # A signed -1 has a large unsigned twin, so that one comparison finds every stranger.
+    if array.size and array.view(f"u{array.itemsize}").max() > 1:
+        strangers = np.setdiff1d(array, [0, 1])[:3].tolist()
+        raise ValueError(f"{name}: must hold 0 and 1 alone, but has {', '.join(map(str, strangers))}")
+    return array.astype(np.bool_)
+
+
+def auc(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """Area under the ROC curve of pixels: Mann-Whitney with ties, equal to the trapezoid area.
+
+    `scores` are compared in the precision they arrive in, any real dtype, any shape; `truth` is a mask of that
+    shape. NaN where the truth has one class only. Raises `ValueError` for NaN scores or another shape.
+    """
+    values, labels = np.asarray(scores), np.asarray(truth)
+    if values.shape != labels.shape:
+        raise ValueError(f"scores and truth differ in shape: {values.shape} and {labels.shape}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"scores must be real numbers, not {values.dtype}")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError("scores hold NaN")
+    if labels.dtype != np.bool_:
+        labels = as_masks(np.atleast_2d(labels), "truth").reshape(labels.shape)
+    positive, negative = values[labels], values[~labels]
+    if not positive.size or not negative.size:
+        return float("nan")
+    if values.dtype in (np.uint8, np.uint16):
+        at = np.bincount(negative, minlength=int(positive.max()) + 1)
+        twice_below = np.cumsum(at)
+        twice_below *= 2
+        twice_below -= at
+        twice = int(twice_below[positive].sum())
+    else:
+        negative = np.sort(negative)
+        below, up_to = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
+        twice = int(below.sum()) + int(up_to.sum())
+    return twice / (2 * positive.size * negative.size)
+
+
+def num_components(mask: npt.NDArray[np.bool_]) -> int:
+    """How many separate regions a boolean mask `(H, W)` has; pixels that touch at a corner belong together."""
+    return _num_components(np.ascontiguousarray(mask[bounding_box(mask)]))
+
+
+def _num_components(mask: npt.NDArray[np.bool_]) -> int:
+    """Of a mask without much around it."""
+    return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if mask.size else 0
+
+
+def _counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], pixels: int) -> tuple[int, int, int, int]:
+    """TP, FP, FN, TN of masks that were cut out of an image of so many pixels."""
+    tp, in_truth, in_pred = (int(np.count_nonzero(mask)) for mask in (truth & pred, truth, pred))
+    return tp, in_pred - tp, in_truth - tp, pixels - in_truth - in_pred + tp
+
+
+def image_metrics(
+    truth: npt.ArrayLike,
+    pred: npt.ArrayLike,
+    *,
+    scores: npt.ArrayLike | None = None,
+    spacing: npt.ArrayLike = (1.0, 1.0),
+    overlap: OverlapPolicy = "defined",
+    one_empty: OneEmpty = "inf",
+    both_empty: BothEmpty = "zero",
+) -> dict[str, npt.NDArray[np.generic]]:
+    """All of `METRICS` by name: arrays `(N,)` for masks `(N, H, W)`, scalars for one pair `(H, W)`.
+
+    truth, pred: masks of one shape, boolean or 0 and 1.
+    scores: what the AUC ranks the pixels by, of the masks' shape (probabilities, logits or levels, as they are);
+        without them the AUC is NaN, and so it is where the truth is empty or full.
+    spacing: `(row, column)`, or `(N, 2)` for one an image; distances come in its unit.
+    overlap: what 0/0 is. `defined`: 1 where truth and prediction agree on the class concerned, else 0 (both empty:
+        DSC = IoU = SEN = PC = 1). `strict`: NaN.
+    one_empty, both_empty: distances where a mask is empty, see `summarise`.
+
+    `missed`: the truth has a lesion and the prediction is empty; `false_alarm`: the reverse. `components`: regions of
+    the prediction. Raises `ValueError` for masks that are none, shapes that differ, and spacings that are not positive.
+    """
+    truths, preds = as_masks(truth, "truth"), as_masks(pred, "pred")
+    if truths.shape != preds.shape:
+        raise ValueError(f"truth and pred differ in shape: {truths.shape} and {preds.shape}")
+    single = truths.ndim == 2
+    if single:
+        truths, preds = truths[None], preds[None]
+    ranked = None
+    if scores is not None:
+        ranked = np.asarray(scores)
+        if ranked.shape != (truths.shape[1:] if single else truths.shape):
+            raise ValueError(f"scores and truth differ in shape: {ranked.shape} and {np.shape(truth)}")
+        ranked = ranked[None] if single else ranked
+    steps = np.asarray(spacing, dtype=np.float64)
+    per_image = [check_spacing(one) for one in steps] if steps.ndim == 2 else [check_spacing(spacing)] * len(truths)
+    if len(per_image) != len(truths):
+        raise ValueError(f"spacing has {len(per_image)} rows for {len(truths)} images")
+
+    counts = np.empty((len(truths), 4), np.int64)
+    lengths = np.empty((len(truths), len(DISTANCES)))
+    areas, regions = np.full(len(truths), np.nan), np.zeros(len(truths), np.int64)
+    for index, (true, found, step) in enumerate(zip(truths, preds, per_image, strict=True)):
+        box = bounding_box(true, found)  # all beyond it is background in both
+        lesion, guess = np.ascontiguousarray(true[box]), np.ascontiguousarray(found[box])
+        counts[index] = _counts(lesion, guess, true.size)
+        lists = contour_distances(lesion, guess, step)
+        lengths[index] = summarise(lists, diagonal(true.shape, step), one_empty, both_empty)
+        regions[index] = _num_components(guess)
+        if ranked is not None:
+            areas[index] = auc(ranked[index], true)
+
+    tp, fp, fn, _ = counts.T
+    result: dict[str, npt.NDArray[np.generic]] = dict(zip(COUNTS, counts.T.copy(), strict=True))
+    result |= {name: from_counts(name, counts, overlap) for name in OVERLAPS}
+    result |= dict(zip(DISTANCES, lengths.T.copy(), strict=True))
+    result |= {"auc": areas, "missed": (tp + fp == 0) & (fn > 0), "false_alarm": (tp + fn == 0) & (fp > 0)}
+    result["components"] = regions
+    return {name: values[0] for name, values in result.items()} if single else result

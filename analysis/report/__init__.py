@@ -1,0 +1,1 @@
+"""The report: results, sections, templates."""

@@ -1,0 +1,172 @@
+"""What there is to report: read once, then shared by every section of the report."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from markupsafe import Markup
+
+from eus_ray import store as layout
+from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, table2
+from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
+from eus_ray.analysis.inputs.score_table import read_score_table
+from eus_ray.analysis.inputs.searches import Search, read_searches
+from eus_ray.analysis.inputs.study_images import read_study_images, reported_folds, unfinished
+from eus_ray.analysis.measures.image_metrics import DISTANCES, METRICS, OVERLAPS
+from eus_ray.analysis.measures.outlines import Outline
+from eus_ray.analysis.measures.roc import FoldRoc
+from eus_ray.analysis.statistics import bootstrap
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+HEADLINE_KINDS = ("nested", "fixed", "winner")
+"""Of a model's kinds the first is the headline; a winner's scores are those that it was chosen by."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report. `order` places it, `files` go beside report.html (names relative to its folder)."""
+
+    order: int
+    anchor: str
+    title: str
+    body: Markup
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study, or a table of scores, as the sections of the report read it."""
+
+    source: str
+    """The name of the folder or table."""
+    images: pd.DataFrame
+    """The columns of `images.parquet`."""
+    patients: pd.DataFrame
+    """One row an image with `image_id`, `patient_id` and clinical columns: all of the data, predicted or not."""
+    unfinished: tuple[str, ...] = ()
+    store: Store | None = None
+    """The study folder; none for a table of scores."""
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    outlines: Mapping[tuple[str, str, str], Outline] = field(default_factory=dict)
+    """By model, kind and image_id."""
+    pictures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    rocs: Mapping[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
+    """By model, kind and fold; none for a table of scores."""
+    epochs: pd.DataFrame = field(default_factory=layout.EPOCHS.empty_table().to_pandas)
+    """The learning curves of the folds that are reported, with their `kind`."""
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    """By model."""
+    settings_text: str = ""
+    """study.toml; empty for a table of scores."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def headline(self) -> pd.DataFrame:
+        """The rows of `images` that tables and figures show: of each model, its first kind of `HEADLINE_KINDS`."""
+        if self.images.empty:
+            return self.images
+        rank = self.images["kind"].map(lambda kind: HEADLINE_KINDS.index(kind) if kind in HEADLINE_KINDS else 99)
+        return self.images[rank == rank.groupby(self.images["model"]).transform("min")].reset_index(drop=True)
+
+    @cached_property
+    def table2(self) -> pd.DataFrame:
+        """The paper's metrics; for a table of scores that has none of them, those that it has."""
+        known = [name for name in (*OVERLAPS, *DISTANCES, "auc") if name in self.headline]
+        return table2(self.headline, TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known)
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(self.headline["model"]))
+
+    def kind(self, model: str) -> str:
+        return str(self.headline.loc[self.headline["model"] == model, "kind"].iloc[0])
+
+    @cached_property
+    def interval_note(self) -> str:
+        """What is to be known of the intervals of means of fold means where patients are few, else nothing."""
+        tested = [] if self.headline.empty else [mine for _, mine in self.headline.groupby("model")]
+        numbers = [bootstrap.patients_in_folds(mine["patient_id"], mine["fold"]) for mine in tested]
+        if any(number.min() == 1 for number in numbers):
+            return "A model that was tested on a single patient of a fold has no interval."
+        if any(number.sum() < bootstrap.FEWEST_PATIENTS for number in numbers):
+            return f"With fewer than {bootstrap.FEWEST_PATIENTS} patients intervals are too short."
+        if any(number.min() < bootstrap.FEWEST_IN_A_FOLD for number in numbers):
+            return f"With fewer than {bootstrap.FEWEST_IN_A_FOLD} patients in a fold intervals are too short."
+        return ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return tomllib.loads(self.settings_text)
+
+    @property
+    def synthetic(self) -> bool:
+        return self.provenance.get("data", {}).get("synthetic") is True
+
+    @cached_property
+    def unit(self) -> str:
+        """Of distances: px or mm; empty where it is not known."""
+        units = {"mm" if case.in_mm else "px" for case in self.cases.values()}
+        return " and ".join(sorted(units, reverse=True))
+
+    def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """image_id and pixels `(H, W)` of the wanted images, in the order of the cases; none for a table of scores."""
+        return gray_images(self.store, wanted) if self.store is not None and self.cases else iter(())
+
+
+def read_study(store: Store) -> Results:
+    """A study folder in any state. Raises `UserError` where it is none, or where its parts contradict each other."""
+    if not store.exists(layout.STUDY):
+        found = "is not a study folder" if store.exists() else "no such folder"
+        raise UserError(
+            f"{store.location}: {found} (no {layout.STUDY}); give the folder that `eus-ray cv` or `tune` wrote, "
+            "or a .csv or .parquet table of per-image scores"
+        )
+    settings_text = store.read_text(layout.STUDY)
+    try:
+        settings = tomllib.loads(settings_text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{store.path(layout.STUDY)}: is not TOML: {error}") from None
+    provenance = store.read_json(layout.PROVENANCE) if store.exists(layout.PROVENANCE) else {}
+    cases = read_cases(store)
+    measured = read_study_images(store, cases)
+    trials = layout.read_trials(store)
+    searches = read_searches(store, trials)
+    if store.exists(layout.MANIFEST):
+        manifest = layout.read_manifest(store)
+        missing = unfinished(manifest, trials, measured.frame, settings.get("models", []), searches)
+    else:
+        manifest = pd.DataFrame({"image_id": [], "patient_id": [], "fold": []})
+        missing = ["the data are not prepared yet"]
+    reported = reported_folds(trials, searches, manifest["fold"].unique())[["model", "kind", "trial", "fold"]]
+    epochs = reported.merge(store.read_parts("epochs").to_pandas())
+    return Results(
+        source=store.location.rstrip("/").rsplit("/", 1)[-1],
+        images=measured.frame,
+        patients=manifest,
+        unfinished=tuple(missing),
+        store=store,
+        cases=cases,
+        outlines=measured.outlines,
+        pictures=measured.pictures,
+        rocs=measured.rocs,
+        epochs=epochs,
+        searches=searches,
+        settings_text=settings_text,
+        provenance=provenance,
+    )
+
+
+def read_table(store: Store, name: str) -> Results:
+    """A table of per-image scores from any tool. Raises `UserError` for whatever is wrong with it."""
+    images = read_score_table(store, name)
+    described = images.drop(columns=[column for column in METRICS if column in images])
+    return Results(source=name, images=images, patients=described.drop_duplicates("image_id"))

@@ -1,0 +1,162 @@
+"""What can be claimed of the models, and the tests that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis.comparison import claims, paper_tables, statistics_table
+from eus_ray.analysis.comparison.claims import p_text, signed
+from eus_ray.analysis.comparison.pairwise import Comparison, Margins, compare_pairs, read_margins, read_training
+from eus_ray.analysis.comparison.score_matrix import Aligned, align
+from eus_ray.analysis.comparison.subgroups import divide, level_tests, stratum_means
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.analysis.report.page import render
+from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.statistics import bootstrap
+
+_MOST_LISTED = 10
+"""Claims that are listed; more of them are folded away."""
+
+
+def build(results: Results) -> Section | None:
+    metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
+    if not metrics:
+        return None
+    aligned = align(results.headline, metrics)
+    kinds = {model: results.kind(model) for model in results.models}
+    margins = read_margins(results.settings)
+    compared = compare_pairs(aligned, read_training(results.patients, kinds, results.settings), margins)
+    said = claims.claims_table(compared, kinds, results.unit)
+    divisions, _ = divide(results.headline)
+    table = statistics_table.statistics_table(
+        aligned, compared, level_tests(aligned, divisions), stratum_means(aligned, divisions)
+    )
+    files = {
+        "statistics.csv": paper_tables.as_csv(table).encode(),
+        "statistics.parquet": statistics_table.as_parquet(table),
+        "claims.csv": paper_tables.as_csv(said).encode(),
+    }
+    main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
+    of_main = [pair for pair in compared if pair.metric == main]
+    body = render(
+        "claims.html",
+        several=len(aligned.models) > 1,
+        metric=METRIC_LABELS[main],
+        primary=main == claims.PRIMARY,
+        listed=[_claim(row) for row in said[said["metric"] == main].to_dict("records")],
+        most_listed=_MOST_LISTED,
+        beside=[_beside(pair) for pair in of_main],
+        ranked=_ranked(aligned, main),
+        exploratory=_exploratory(said, [metric for metric in metrics if metric != main]),
+        shares=_shares(aligned),
+        margins=_margins(margins, metrics, results.unit),
+        mixed=" and " in results.unit,
+        left_out=any(pair.left_out for pair in compared),
+        adjusted=any(pair.num_tests > 1 for pair in compared),
+        draws=bootstrap.DRAWS,
+        interval_note=results.interval_note,
+        power=round(100 * claims.POWER),
+    )
+    return Section(12, "claims", "What can be claimed", body, files)
+
+
+def _claim(row: Mapping[Any, Any]) -> dict[str, str]:
+    return {"verdict": row["verdict"], "text": row["claim"]}
+
+
+def _beside(pair: Comparison) -> dict[str, Any]:
+    """A pair's tests side by side, the one to believe first."""
+    return {
+        "pair": f"{model_label(pair.first)} {DASH} {model_label(pair.second)}",
+        "num_patients": pair.num_patients,
+        "difference": signed(pair.metric, pair.difference),
+        "interval": ""
+        if np.isnan(pair.low)
+        else " to ".join(signed(pair.metric, end) for end in (pair.low, pair.high)),
+        "cells": [
+            _p_cell(pair.p_adjusted),
+            _p_cell(pair.folds_p_adjusted),
+            _p_cell(pair.equivalence.p_value),
+            _p_cell(pair.images_p_adjusted),
+        ],
+    }
+
+
+def _p_cell(p_value: float) -> dict[str, str]:
+    text = p_text(p_value).removeprefix("p ").removeprefix("= ")
+    return {"text": DASH if np.isnan(p_value) else text, "sort": "" if np.isnan(p_value) else repr(float(p_value))}
+
+
+def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
+    """Friedman's and Nemenyi's tests of all models, best mean rank first; None where all are equal in every patient."""
+    found = statistics_table.rank_models(aligned, metric)
+    if found is None or np.isnan(found[0].chi2):
+        return None
+    whole, each = found
+    # rank 1 is the smallest value: of ratios the worst
+    ranks = whole.mean_ranks if metric in DISTANCES else whole.k + 1 - whole.mean_ranks
+    order = np.argsort(ranks, kind="stable")
+    apart = [
+        f"{model_label(aligned.models[i])} and {model_label(aligned.models[j])} ({p_text(each.p_values[i, j])})"
+        for place, i in enumerate(order)
+        for j in order[place + 1 :]
+        if each.p_values[i, j] < claims.LEVEL
+    ]
+    return {
+        "n": whole.n,
+        "chi2": f"{whole.chi2:.2f}",
+        "p": p_text(whole.p_value),
+        "w": f"{whole.kendall_w:.2f}",
+        "ranks": ", ".join(f"{model_label(aligned.models[i])} {ranks[i]:.2f}" for i in order),
+        "apart": "; ".join(apart),
+        "critical": f"{each.critical_difference:.2f}",
+    }
+
+
+def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] | None:
+    """The other metrics' differences and verdicts, a row a pair."""
+    if said.empty or not metrics:
+        return None
+    rows = []
+    for (a, b), mine in said.groupby(["model_a", "model_b"], sort=False):
+        by_metric = {row["metric"]: row for row in mine.to_dict("records")}
+        cells = []
+        for metric in metrics:
+            row = by_metric[metric]
+            cells.append(
+                {
+                    "text": signed(metric, row["difference"]),
+                    "sort": "" if np.isnan(row["difference"]) else repr(float(row["difference"])),
+                    "verdict": _in_a_cell(row),
+                    "believed": row["verdict"] == claims.SUPPORTED,
+                }
+            )
+        rows.append({"pair": f"{model_label(str(a))} {DASH} {model_label(str(b))}", "cells": cells})
+    return {"metrics": [METRIC_LABELS[metric] for metric in metrics], "rows": rows}
+
+
+def _in_a_cell(row: Mapping[Any, Any]) -> str:
+    """A verdict in few words, and whether a supported difference is smaller than the margin."""
+    if row["verdict"] == claims.SUPPORTED and row["equivalent_p"] < claims.LEVEL:
+        return "supported, small"
+    return "too few" if row["verdict"] == claims.TOO_FEW else str(row["verdict"])
+
+
+def _shares(aligned: Aligned) -> str:
+    return ", ".join(
+        f"{model_label(model)} {100 * share:.1f} %"
+        + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")
+        for model, _, share, low, high in statistics_table.shares_above_half(aligned)
+    )
+
+
+def _margins(margins: Margins, metrics: Sequence[str], unit: str) -> str:
+    parts = [f"{margins.ratio:g}"] if set(metrics) - set(DISTANCES) else []
+    if set(metrics) & set(DISTANCES):
+        parts.append(f"{margins.distance:g} {unit}".rstrip() + (" for distances" if parts else ""))
+    return ", ".join(parts)

@@ -1,0 +1,53 @@
+"""Images from the best to the worst with every model's outline (the paper's figure 6)."""
+
+from __future__ import annotations
+
+from eus_ray.analysis.figures import image_panels, style
+from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.measures.outlines import outline
+from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.results import Results, Section
+
+_PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile": 0.25, "Worst": 0.0}
+"""Share of the other images that score lower."""
+
+
+def build(results: Results) -> Section | None:
+    if results.headline.empty or not results.cases:
+        return None
+    lesions = results.headline[results.headline["tp"] + results.headline["fn"] > 0]
+    by_image = lesions.groupby("image_id", sort=False)["dsc"].agg(["mean", "size"])
+    everywhere = by_image[by_image["size"] == len(results.models)]["mean"].sort_values(kind="stable")
+    if everywhere.empty:
+        return None
+    chosen: dict[str, str] = {}  # of fewer than five images, each once
+    for name, share in _PLACES.items():
+        chosen.setdefault(everywhere.index[round(share * (len(everywhere) - 1))], name)
+    pixels = dict(results.gray_images(chosen.keys()))
+    scores = results.headline.set_index(["model", "image_id"])["dsc"]
+    shown = [
+        image_panels.Example(
+            rank=name,
+            caption=image_panels.shortened(image_id, 24),
+            image=pixels[image_id],
+            truth=outline(results.cases[image_id].truth()),
+            found={
+                model: (results.outlines[model, results.kind(model), image_id], float(scores[model, image_id]))
+                for model in results.models
+            },
+        )
+        for image_id, name in chosen.items()
+    ]
+    drawn = style.files("examples", image_panels.examples_strip(shown, results.models))
+    words = "; ".join(
+        f"{name}, image {image_id}: "
+        + ", ".join(f"{model_label(model)} {scores[model, image_id]:.2f}" for model in results.models)
+        for image_id, name in chosen.items()
+    )
+    picture = {
+        "src": photo_uri(drawn["figures/examples.png"]),
+        "alt": f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
+        "caption": "Images from the highest to the lowest DSC, averaged over the models, of those that show a lesion, "
+        "chosen by their rank alone. White: truth; numbers: DSC.",
+    }
+    return Section(40, "examples", "Examples", render("picture.html", picture=picture), drawn)

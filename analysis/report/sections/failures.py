@@ -1,0 +1,108 @@
+"""What each model got wrong: the paper's figure 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from eus_ray.analysis.comparison.failures import FALSE_ALARM, MISSED, POOR, failures, worst
+from eus_ray.analysis.figures import image_panels, style
+from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.measures.outlines import outline
+from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.results import Results, Section
+
+_MOST_SHOWN = 6
+"""A model's images, as many as the paper's figure has."""
+_WORDS = {
+    POOR: "Lesion outlined in part, too large, or elsewhere",
+    MISSED: "Lesion missed: nothing is found",
+    FALSE_ALARM: "False alarm: there is no lesion",
+}
+
+
+def build(results: Results) -> Section | None:
+    images = results.headline
+    if images.empty or not {"iou", "missed", "false_alarm"} <= set(images.columns):
+        return None
+    failed = failures(images)
+    files: dict[str, bytes] = {}
+    picture = None
+    chosen = {
+        str(model): worst(mine, _MOST_SHOWN)
+        for model, mine in failed.groupby("model", sort=False)
+        if results.cases  # none of a table of scores
+    }
+    if chosen:
+        rows = _rows(results, chosen)
+        places = {model: results.models.index(model) for model in chosen}
+        files = style.files("failures", image_panels.picture_grid(rows, image_panels.legend_of(places), _MOST_SHOWN))
+        picture = {"src": photo_uri(files["figures/failures.png"]), "alt": _in_words(chosen), "caption": _CAPTION}
+    body = render(
+        "failures.html",
+        total=len(failed),
+        models=[model_label(model) for model in results.models],
+        lines=_lines(images, failed, results.models),
+        picture=picture,
+        more=picture is not None and len(failed) > sum(map(len, chosen.values())),
+    )
+    return Section(42, "failures", "Failures", body, files)
+
+
+_CAPTION = (
+    f"Images with an IoU below 0.5, at most {_MOST_SHOWN} a model: the worst outlined badly, missed, and false "
+    "alarms in turn, of each patient one before any has two. White: truth."
+)
+
+
+def _rows(results: Results, chosen: Mapping[str, pd.DataFrame]) -> list[image_panels.Row]:
+    wanted = {image_id for mine in chosen.values() for image_id in mine["image_id"]}
+    pixels = dict(results.gray_images(wanted))
+    truths = {image_id: outline(results.cases[image_id].truth()) for image_id in wanted}
+    rows = []
+    for model, mine in chosen.items():
+        place = results.models.index(model)
+        panels = [
+            image_panels.Panel(
+                f"{image_panels.shortened(row['image_id'], 20)}\n{_finding(row)}",
+                pixels[row["image_id"]],
+                (
+                    image_panels.truth_beneath(truths[row["image_id"]]),
+                    image_panels.prediction(results.outlines[model, row["kind"], row["image_id"]], place),
+                ),
+            )
+            for row in mine.to_dict("records")
+        ]
+        rows.append(image_panels.Row(model_label(model), tuple(panels)))
+    return rows
+
+
+def _finding(row: Mapping[Any, Any]) -> str:
+    return f"IoU {row['iou']:.2f}" if row["wrong"] == POOR else str(row["wrong"])
+
+
+def _in_words(chosen: Mapping[str, pd.DataFrame]) -> str:
+    parts = [
+        f"{model_label(model)}: " + ", ".join(f"{row['image_id']} ({_finding(row)})" for row in mine.to_dict("records"))
+        for model, mine in chosen.items()
+    ]
+    return f"Ultrasound images with the outlines of truth and prediction. {'; '.join(parts)}."
+
+
+def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
+    sizes = images["model"].value_counts()
+    wrong = failed.groupby(["model", "wrong"]).size()
+    shares = [
+        f"{(failed['model'] == model).sum()} ({100 * (failed['model'] == model).sum() / sizes[model]:.1f} %)"
+        for model in models
+    ]
+    return [
+        {"name": "Tested", "values": [str(sizes[model]) for model in models]},
+        {"name": "IoU below 0.5", "values": shares},
+        *(
+            {"name": name, "values": [str(wrong.get((model, kind), 0)) for model in models]}
+            for kind, name in _WORDS.items()
+        ),
+    ]

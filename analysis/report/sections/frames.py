@@ -1,0 +1,136 @@
+"""Consecutive video frames with every model's outline: the paper's figure 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis.figures import image_panels, style
+from eus_ray.analysis.inputs.videos import Video, find_videos, telling_window
+from eus_ray.analysis.labels import DASH, model_label
+from eus_ray.analysis.measures.outlines import outline
+from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.results import Results, Section
+
+_FRAMES = 5
+"""In a strip, as in the paper's figure."""
+_MOST_ROWS = 6
+_MOST_VIDEOS = 2
+
+Scores = Mapping[tuple[str, str], Mapping[Any, Any]]
+"""Rows of the headline by model and image_id."""
+
+
+class Strip(NamedTuple):
+    """Some consecutive frames of a video."""
+
+    video: str
+    images: tuple[str, ...]
+    captions: tuple[str, ...]
+    changes: bool
+    """Whether some show a lesion and some do not."""
+
+
+def build(results: Results) -> Section | None:
+    if results.headline.empty or not results.cases:
+        return None
+    scores: Scores = {(row["model"], row["image_id"]): row for row in results.headline.to_dict("records")}
+    predicted = set(results.headline["image_id"])
+    videos = [
+        video
+        for video in find_videos(results.patients)
+        if set(video.images) <= set(results.cases) and predicted & set(video.images)
+    ]
+    if not videos:
+        return None
+    num_shown = max(1, min(_MOST_VIDEOS, _MOST_ROWS // len(results.models)))
+    strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.changes)[:num_shown]
+    files = style.files("frames", image_panels.picture_grid(_rows(results, strips, scores), _legend(results)))
+    body = render(
+        "frames.html",
+        num_videos=len(videos),
+        models=[model_label(model) for model in results.models],
+        lines=_lines(results, {image for video in videos for image in video.images}),
+        picture={
+            "src": photo_uri(files["figures/frames.png"]),
+            "alt": _in_words(results, strips, scores),
+            "caption": "Consecutive frames"
+            + (", where the lesion comes into view or goes. " if strips[0].changes else ". ")
+            + "White: truth; a frame without a white line shows no lesion.",
+        },
+    )
+    return Section(44, "frames", "Video frames", body, files)
+
+
+def _strip(results: Results, video: Video) -> Strip:
+    lesions = [bool(results.cases[image_id].truth().any()) for image_id in video.images]
+    window = telling_window(lesions, _FRAMES)
+    return Strip(video.name, video.images[window], video.captions[window], len(set(lesions[window])) > 1)
+
+
+def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[image_panels.Row]:
+    pixels = dict(results.gray_images({image_id for strip in strips for image_id in strip.images}))
+    rows = []
+    for strip in strips:
+        truths = {image_id: outline(results.cases[image_id].truth()) for image_id in strip.images}
+        for place, model in enumerate(results.models):
+            panels = []
+            for image_id, caption in zip(strip.images, strip.captions, strict=True):
+                score = scores.get((model, image_id))
+                drawn = [image_panels.truth_beneath(truths[image_id])]
+                if score is not None:
+                    found = results.outlines[model, score["kind"], image_id]
+                    drawn.append(image_panels.prediction(found, place))
+                panels.append(image_panels.Panel(f"{caption}: {_finding(score)}", pixels[image_id], tuple(drawn)))
+            name = image_panels.shortened(strip.video, 20)
+            rows.append(image_panels.Row(f"{model_label(model)}\n{name}", tuple(panels)))
+    return rows
+
+
+def _finding(score: Mapping[Any, Any] | None) -> str:
+    if score is None:
+        return "not predicted yet"
+    if score["missed"]:
+        return "missed"
+    if score["false_alarm"]:
+        return "false alarm"
+    return f"DSC {score['dsc']:.2f}" if score["tp"] + score["fn"] else "no lesion"
+
+
+def _legend(results: Results) -> dict[str, str]:
+    return image_panels.legend_of({model: place for place, model in enumerate(results.models)})
+
+
+def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
+    parts = []
+    for strip in strips:
+        for model in results.models:
+            frames = zip(strip.images, strip.captions, strict=True)
+            found = ", ".join(f"{caption}: {_finding(scores.get((model, image_id)))}" for image_id, caption in frames)
+            parts.append(f"{strip.video}, {model_label(model)}: {found}")
+    return f"Consecutive video frames with the outlines of truth and prediction. {'; '.join(parts)}."
+
+
+def _lines(results: Results, frames: set[str]) -> list[dict[str, Any]]:
+    columns = [_counts(mine) for mine in _by_model(results, frames)]
+    return [{"name": name, "values": [column[name] for column in columns]} for name in columns[0]]
+
+
+def _by_model(results: Results, frames: set[str]) -> list[pd.DataFrame]:
+    images = results.headline[results.headline["image_id"].isin(frames)]
+    return [images[images["model"] == model] for model in results.models]
+
+
+def _counts(mine: pd.DataFrame) -> dict[str, str]:
+    lesion = mine["tp"] + mine["fn"] > 0
+    dsc = mine.loc[lesion, "dsc"].to_numpy(np.float64)
+    return {
+        "Without lesion": str(int((~lesion).sum())),
+        "Something outlined there (false alarms)": str(int(mine["false_alarm"].sum())),
+        "With a lesion": str(int(lesion.sum())),
+        "Nothing outlined there (missed)": str(int(mine["missed"].sum())),
+        "Mean DSC of the frames with a lesion": f"{dsc.mean():.3f}" if len(dsc) else DASH,
+    }

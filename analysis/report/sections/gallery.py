@@ -1,0 +1,212 @@
+"""Every image with the outlines of truth and of each model and their probability maps, small enough to send by mail."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.analysis.comparison.subgroup_columns import level_text
+from eus_ray.analysis.comparison.subgroups import Division, divide
+from eus_ray.analysis.figures import style
+from eus_ray.analysis.inputs.study_images import clinical_columns
+from eus_ray.analysis.labels import column_label, model_label
+from eus_ray.analysis.measures.image_metrics import COUNTS
+from eus_ray.analysis.measures.outlines import MOST_POLYGONS, outline, svg_path
+from eus_ray.analysis.measures.thumbnails import jpeg
+from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.results import Results, Section
+
+_BUDGET_BYTES = 9_500_000
+"""Of the page: what all images take in it, with their maps and outlines."""
+_SIZES = ((512, 85), (384, 82), (320, 80), (256, 78), (256, 65), (192, 70), (128, 60))
+"""Longest side in pixels and JPEG quality, from the best to the smallest."""
+_IN_BASE64 = 4 / 3
+_MARKUP_BYTES = 1200
+"""Of a card, besides pictures and outlines."""
+_SAMPLE = 12
+_PAGE = 24
+"""Images at once. The style sheet prints as many."""
+_NOT_KNOWN = "none"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the budget affords."""
+
+    side: int
+    quality: int
+    maps: bool
+    number: int
+    """Of images."""
+
+
+def build(results: Results) -> Section | None:
+    if not results.cases:
+        return None
+    order = [image_id for image_id in results.patients["image_id"] if image_id in results.cases]
+    if not order:
+        return None
+    outlines = {image_id: _paths(results, image_id) for image_id in order}
+    plan = _affordable(results, order, outlines)
+    shown = set(_worst(results, order, plan.number))
+    pictures = {image_id: jpeg(pixels, plan.side, plan.quality) for image_id, pixels in results.gray_images(shown)}
+    truths = {image_id: case.truth() for image_id, case in results.cases.items() if image_id in shown}
+    strata = _strata(results, truths)
+    described = results.patients.set_index("image_id").to_dict("index")
+    scores = results.headline.set_index(["model", "image_id"]).to_dict("index")
+    cards = [
+        _card(results, image_id, pictures[image_id], outlines[image_id], plan.maps, described[image_id], scores)
+        | {"levels": [level[image_id] for _, level in strata]}
+        for image_id in order
+        if image_id in pictures
+    ]
+    body = render(
+        "gallery.html",
+        cards=cards,
+        models=[_model(results, place) for place in range(len(results.models))],
+        truth_colour=style.TRUTH_COLOUR,
+        folds=sorted({card["fold"] for card in cards}),
+        strata=[division for division, _ in strata],
+        not_known=_NOT_KNOWN,
+        page=_PAGE,
+        maps=plan.maps and any(model["map"] for card in cards for model in card["found"]),
+        findings=any(model["findings"] for card in cards for model in card["found"]),
+        left_out=len(order) - len(cards),
+        most_polygons=MOST_POLYGONS,
+        unit=results.unit,
+    )
+    return Section(50, "gallery", "Every image", body)
+
+
+# ---- what is said of an image -------------------------------------------------------------------
+
+
+def _model(results: Results, place: int) -> dict[str, Any]:
+    return {"place": place, "label": model_label(results.models[place]), "colour": style.outline_colour(place)}
+
+
+def _card(
+    results: Results,
+    image_id: str,
+    picture: bytes,
+    outlines: Mapping[str, str],
+    maps: bool,
+    described: Mapping[Hashable, Any],
+    scores: Mapping[Hashable, Mapping[Hashable, Any]],
+) -> dict[str, Any]:
+    case = results.cases[image_id]
+    found = []
+    for place, model in enumerate(results.models):
+        score = scores.get((model, image_id))
+        if score is None:
+            continue
+        findings = _findings(score)
+        probability = results.pictures.get((model, str(score["kind"]), image_id)) if maps else None
+        found.append(
+            _model(results, place)
+            | {
+                "path": outlines[model],
+                "map": data_uri(probability, "image/jpeg") if probability else "",
+                "dsc": score["dsc"],
+                "text": ", ".join([f"{score['dsc']:.3f}", *findings.values()]),
+                "findings": " ".join(findings),
+                "hd": "∞" if np.isinf(score["hd"]) else f"{score['hd']:.1f}",
+            }
+        )
+    scale = _scale(case.height, case.width)
+    return {
+        "image_id": image_id,
+        "patient_id": str(described["patient_id"]),
+        "fold": int(described["fold"]),
+        "known": [
+            f"{column_label(column)} {level_text(described[column])}"
+            for column in clinical_columns(results.patients)
+            if not pd.isna(described[column]) and str(described[column]).strip()
+        ],
+        "picture": data_uri(picture, "image/jpeg"),
+        "width": round(case.width * scale, 2),
+        "height": round(case.height * scale, 2),
+        "truth": outlines[""],
+        "found": found,
+    }
+
+
+def _findings(score: Mapping[Hashable, Any]) -> dict[str, str]:
+    """What a score does not tell, by the name that the filter has for it."""
+    findings = {}
+    if score["missed"]:
+        findings["missed"] = "missed"
+    if score["false_alarm"]:
+        findings["alarm"] = "false alarm"
+    if score["components"] > 1:
+        findings["several"] = f"{score['components']} components"
+    return findings
+
+
+def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> list[tuple[Division, Mapping[str, str]]]:
+    """The divisions of the images in `truths`, and each image's level as the filter has it."""
+    images = results.patients[results.patients["image_id"].isin(truths.keys())].reset_index(drop=True)
+    # The counts of a prediction that is the truth: lesions have an area before anything is predicted.
+    counts = [(int(truth.sum()), 0, 0, int((~truth).sum())) for truth in map(truths.__getitem__, images["image_id"])]
+    divisions, _ = divide(images.assign(**dict(zip(COUNTS, zip(*counts, strict=True), strict=True))))
+    return [
+        (
+            division,
+            {
+                image_id: _NOT_KNOWN if place < 0 else str(place)
+                for image_id, place in zip(images["image_id"], division.level, strict=True)
+            },
+        )
+        for division in divisions
+    ]
+
+
+def _scale(height: int, width: int) -> float:
+    """Of an outline's coordinates: a grid finer than the finest picture needs no finer outline."""
+    return min(1.0, _SIZES[0][0] / max(height, width))
+
+
+def _paths(results: Results, image_id: str) -> dict[str, str]:
+    """The outlines of an image as SVG paths by model; the truth's has no name."""
+    case = results.cases[image_id]
+    scale = _scale(case.height, case.width)
+    paths = {"": svg_path(outline(case.truth()), scale)}
+    for model in results.models:
+        found = results.outlines.get((model, results.kind(model), image_id))
+        if found is not None:
+            paths[model] = svg_path(found, scale)
+    return paths
+
+
+# ---- what the budget affords --------------------------------------------------------------------
+
+
+def _affordable(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]) -> _Plan:
+    """Pictures become smaller until all images fit, then maps are left out, then the images that need least looking at.
+
+    The mean of an image's bytes is that of a sample, spread over the order.
+    """
+    sampled = order[:: -(-len(order) // _SAMPLE)]
+    sample = [pixels for _, pixels in results.gray_images(set(sampled))]
+    lines = _MARKUP_BYTES + np.mean([sum(map(len, outlines[image_id].values())) for image_id in sampled])
+    wanted = {(model, results.kind(model), image_id) for model in results.models for image_id in sampled}
+    maps = sum(len(results.pictures[key]) for key in wanted & results.pictures.keys()) / len(sampled)
+    for (side, quality), with_maps in [*((size, True) for size in _SIZES), (_SIZES[-1], False)]:
+        picture = np.mean([len(jpeg(pixels, side, quality)) for pixels in sample])
+        each = float(lines + _IN_BASE64 * (picture + with_maps * maps))
+        if each * len(order) <= _BUDGET_BYTES:
+            break
+    return _Plan(side, quality, with_maps, int(_BUDGET_BYTES / each))
+
+
+def _worst(results: Results, order: list[str], number: int) -> list[str]:
+    """The `number` images of lowest mean DSC, in their order, where not all can be shown."""
+    if len(order) <= number:
+        return order
+    means = results.headline.groupby("image_id")["dsc"].mean().reindex(order)
+    return list(means.sort_values(kind="stable").index[:number])

@@ -1,0 +1,132 @@
+"""ROC curves and their areas: the paper's figure 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eus_ray.analysis.comparison import paper_tables
+from eus_ray.analysis.comparison.roc_tables import areas, curves
+from eus_ray.analysis.figures import roc_curves, style
+from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
+from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
+from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.statistics import bootstrap
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def build(results: Results) -> Section | None:
+    images = results.headline
+    if images.empty or "auc" not in images or images["auc"].isna().all():
+        return None
+    rocs = headline_rocs(results)
+    table = areas(images, rocs)
+    files = {"auc.csv": paper_tables.as_csv(table).encode()}
+    points, picture = curves(rocs), None
+    if not points.empty:
+        drawn = style.files("roc", roc_curves.roc_curves(points, _legend(results.models, table)))
+        files |= {"roc.csv": paper_tables.as_csv(points).encode()} | drawn
+        picture = {
+            "src": data_uri(drawn["figures/roc.svg"], "image/svg+xml"),
+            "alt": _in_words(results.models, table),
+            "caption": _caption(points),
+        }
+    folds = sorted({fold.fold for mine in rocs.values() for fold in mine})
+    undefined = images[images["auc"].isna()]["image_id"].nunique()
+    one_class = sorted({fold.fold for mine in rocs.values() for fold in mine if np.isnan(fold.pooled.auc)})
+    pairs = table.loc[table["minus"] != "", ["model", "minus"]].drop_duplicates()
+    body = render(
+        "roc.html",
+        picture=picture,
+        pooled=bool(rocs),
+        folds=folds,
+        rows=[
+            {**_row(table, model, "", folds), "note": KIND_LABELS.get(results.kind(model), "")}
+            for model in results.models
+        ],
+        differences=[_row(table, first, second, folds) for first, second in pairs.itertuples(index=False)],
+        undefined=undefined,
+        one_class="fold " + ", ".join(map(str, one_class)) if one_class else "",
+        interval_note=results.interval_note,
+        no_interval=any(fold.wins is None for mine in rocs.values() for fold in mine),
+        most_patients=MOST_PATIENTS,
+        draws=bootstrap.DRAWS,
+    )
+    return Section(14, "roc", "ROC curves", body, files)
+
+
+def headline_rocs(results: Results) -> dict[str, list[FoldRoc]]:
+    """The folds of each model's headline kind, ascending; without the models that have none."""
+    keys = sorted(results.rocs)
+    found = {
+        model: [results.rocs[key] for key in keys if key[:2] == (model, results.kind(model))]
+        for model in results.models
+    }
+    return {model: folds for model, folds in found.items() if folds}
+
+
+def _legend(models: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
+    legend = {}
+    for model in models:
+        image, fold = (_mean(table, model, "", pixels) for pixels in ("image", "fold"))
+        legend[model] = f"{model_label(model)}: AUC {_printed(image)} (image), {_printed(fold)} (fold)"
+    return legend
+
+
+def _caption(points: pd.DataFrame) -> str:
+    means = points[points["fold"].isna()]
+    over = "Mean over folds" if (~means["sd"].isna()).any() else "Curves of one fold"
+    band = ", and a band of one standard deviation over folds to either side" if over == "Mean over folds" else ""
+    return (
+        f"{over}{band}. Left: the images’ own curves, averaged at each false positive rate. Right: the curve of "
+        "all pixels of a fold. Gray: guessing. Where all models are near the top early, that corner is enlarged."
+    )
+
+
+def _in_words(models: Sequence[str], table: pd.DataFrame) -> str:
+    parts = [
+        f"{model_label(model)}: {_printed(_mean(table, model, '', 'image'))} of each image, "
+        f"{_printed(_mean(table, model, '', 'fold'))} of a fold's pixels"
+        for model in models
+    ]
+    return f"ROC curves, one line a model. Mean area under the curve. {'; '.join(parts)}."
+
+
+def _mean(table: pd.DataFrame, model: str, minus: str, pixels: str) -> float:
+    row = _find(table, model, minus, pixels).get(None)
+    return float("nan") if row is None else float(row["auc"])
+
+
+def _find(table: pd.DataFrame, model: str, minus: str, pixels: str) -> dict[int | None, Mapping[Any, Any]]:
+    """Rows by fold; by None that of the mean."""
+    here = (table["model"] == model) & (table["minus"] == minus) & (table["pixels"] == pixels)
+    return {None if pd.isna(row["fold"]) else int(row["fold"]): row for row in table[here].to_dict("records")}
+
+
+def _row(table: pd.DataFrame, model: str, minus: str, folds: Sequence[int]) -> dict[str, Any]:
+    name = model_label(model) + (f" {_MINUS} {model_label(minus)}" if minus else "")
+    cells = [_cell(_find(table, model, minus, "image").get(None), bool(minus))]
+    if folds:
+        pooled = _find(table, model, minus, "fold")
+        cells += [_cell(pooled.get(fold), bool(minus)) for fold in (None, *folds)]
+    return {"name": name, "note": "", "cells": cells}
+
+
+def _cell(row: Mapping[Any, Any] | None, signed: bool) -> dict[str, str]:
+    if row is None:
+        return {"text": DASH, "interval": ""}
+    low, high = (_printed(row[end], signed) for end in ("low", "high"))
+    between = " to " if signed else DASH
+    return {"text": _printed(row["auc"], signed), "interval": "" if low == DASH else f"{low}{between}{high}"}
+
+
+def _printed(value: float, signed: bool = False) -> str:
+    """Three decimals; a difference has its sign, with a true minus."""
+    if np.isnan(value):
+        return DASH
+    return f"{value:+.3f}".replace("-", _MINUS) if signed else f"{value:.3f}"

@@ -1,0 +1,196 @@
+"""What a search has found, how much of it to believe, and what it tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from eus_ray.analysis.comparison.importances import LEAST_TRIALS
+from eus_ray.analysis.comparison.selection_bias import statements
+from eus_ray.analysis.figures import search_history, style
+from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.statistics.bootstrap import DRAWS
+
+_STATES = ("complete", "pruned", "failed", "running")
+_SAMPLERS = {"tpe": "TPE", "gp": "Gaussian process", "random": "random", "grid": "grid"}
+
+
+def build(results: Results) -> Section | None:
+    searches = [search for search in results.searches.values() if len(search.trials)]
+    if not searches:
+        return None
+    # a model has the colour that it has in the other figures
+    places = {model: place for place, model in enumerate(dict.fromkeys([*results.models, *results.searches]))}
+    colours = {model: style.model_colour(place) for model, place in places.items()}
+    files: dict[str, bytes] = {}
+    weighed = [search for search in searches if len(search.importances())]
+    pictures = {
+        "history": _history(searches, colours, files),
+        "importances": _importances(weighed, colours, files) if weighed else None,
+    }
+    body = render(
+        "search.html",
+        searches=[_search(search, colours[search.model], files) for search in searches],
+        several=len(searches) > 1,
+        protocols={search.protocol for search in searches},
+        raced={search.racing_alpha for search in searches if search.scheduler == "racing"},
+        pictures=pictures,
+        selected=any(not search.selection.empty for search in searches),
+        draws=DRAWS,
+        least=LEAST_TRIALS,
+        unweighed=len(weighed) < len([search for search in searches if not search.selection.empty]),
+    )
+    return Section(15, "search", "Search", body, files)
+
+
+def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, Any]:
+    number = search.trials["state"].value_counts()
+    counts = ", ".join(f"{number[state]} {state}" for state in _STATES if state in number)
+    return {
+        "label": model_label(search.model),
+        "counts": f"{len(search.trials)} trials: {counts}",
+        "metric": METRIC_LABELS[search.metric],
+        "sampler": _SAMPLERS.get(search.sampler, search.sampler),
+        "statements": statements(search.selection),
+        "ended": search.ended,
+        "asked": search.num_trials,
+        "winners": _fold_winners(search),
+        "chosen": search.estimate("naive"),
+        "settings": _settings(search),
+        "slices": _slices(search, colour, files),
+        "trials": _trials(search),
+    }
+
+
+def _fold_winners(search: Search) -> str:
+    """Such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
+    won = search.fold_winners()
+    parts = []
+    for trial, folds in won.groupby("trial", sort=False)["fold"]:
+        parts.append(f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}")
+    return "; ".join(parts)
+
+
+# ---- settings -----------------------------------------------------------------------------------
+
+
+def _settings(search: Search) -> dict[str, Any] | None:
+    """The searched fields of the chosen trial, beside the study's own and the paper's."""
+    chosen = search.estimate("naive")
+    if chosen is None:
+        return None
+    heads = [f"Chosen, trial {chosen['trial']}"]
+    shown = [chosen["trial"]]
+    if search.default_trial in set(search.trials["trial"]) and search.default_trial is not None:
+        heads.append(f"Study's own, trial {search.default_trial}")
+        shown.append(search.default_trial)
+    with_paper = any(dimension.name in search.paper for dimension in search.dimensions)
+    heads += ["Paper's"] * with_paper
+    rows = []
+    for dimension in search.dimensions:
+        values = search.settings(dimension).set_axis(search.trials["trial"])
+        texts = [_printed(dimension, values[trial]) for trial in shown]
+        if with_paper:
+            texts.append(_printed(dimension, search.paper.get(dimension.name)))
+        rows.append({"name": dimension.name, "texts": texts})
+    return {"heads": heads, "rows": rows}
+
+
+def _printed(dimension: Dimension, value: Any) -> str:
+    text = setting_text(value)
+    return (f"{float(value):.3g}" if dimension.kind in ("float", "log_float") and text else text) or DASH
+
+
+def _trials(search: Search) -> dict[str, Any]:
+    """The table of all trials: what became of each, and its searched fields."""
+    chosen = search.estimate("naive")
+    names = {"chosen": chosen and chosen["trial"], "study's own": search.default_trial, "paper's": search.paper_trial}
+    columns = [(dimension, search.settings(dimension).tolist()) for dimension in search.dimensions]
+    rows = []
+    for place, trial in enumerate(search.trials.to_dict("records")):
+        value = trial["value"]
+        rows.append(
+            {
+                "number": int(trial["trial"]),
+                "tags": [name for name, number in names.items() if number == trial["trial"]],
+                "state": trial["state"],
+                "reason": trial["reason"] if pd.notna(trial["reason"]) else "",
+                "folds": int(trial["folds_done"]),
+                "value": DASH if pd.isna(value) else f"{value:.3f}",
+                "sort": "" if pd.isna(value) else repr(float(value)),
+                "settings": [_cell(dimension, values[place]) for dimension, values in columns],
+            }
+        )
+    heads = [each.name for each in search.dimensions]
+    return {"heads": heads, "rows": rows}
+
+
+def _cell(dimension: Dimension, value: Any) -> Mapping[str, str]:
+    text = _printed(dimension, value)
+    sort = "" if pd.isna(value) else text if dimension.kind == "choice" else repr(float(value))
+    return {"text": text, "sort": sort}
+
+
+# ---- figures ------------------------------------------------------------------------------------
+
+
+def _history(searches: list[Search], colours: Mapping[str, str], files: dict[str, bytes]) -> dict[str, Any]:
+    words = []
+    for search in searches:
+        complete = search.trials[search.trials["state"] == "complete"]
+        best = f"best {complete['value'].max():.3f}" if len(complete) else "none complete"
+        words.append(f"{model_label(search.model)}: {len(search.trials)} trials, {best}")
+    caption = (
+        "The score of each trial as the search saw it. The line of the best so far can only rise, and rises by luck too"
+        + (
+            ": what is left of it for other patients is the broken line."
+            if any(search_history.believed(search) for search in searches)
+            else "."
+        )
+    )
+    drawn = style.files("search_history", search_history.history(searches, colours))
+    return _picture("search_history", drawn, files, f"Score by trial. {'; '.join(words)}.", caption)
+
+
+def _importances(searches: list[Search], colours: Mapping[str, str], files: dict[str, bytes]) -> dict[str, Any]:
+    words = []
+    for search in searches:
+        shares = search.importances().sort_values(ascending=False, kind="stable")
+        listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        words.append(f"{model_label(search.model)}: {listed}")
+    caption = (
+        "How much each field tells the best tenth of the trials (five at least) from the rest (PED-ANOVA; pruned "
+        "trials count with their fair value). With few trials this is a hint and no more."
+    )
+    drawn = style.files("search_importances", search_history.importance_bars(searches, colours))
+    return _picture("search_importances", drawn, files, f"Importances. {'; '.join(words)}.", caption)
+
+
+def _slices(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, Any] | None:
+    fields = search_history.sliced(search)
+    if not fields:
+        return None
+    name = f"search_slices_{search.model}"
+    drawn = style.files(name, search_history.slices(search, colour))
+    label = model_label(search.model)
+    left_out = f" Of the fields, the {len(fields)} most important are shown." * (
+        len(fields) == search_history.MOST_SLICES < len(search.dimensions)
+    )
+    return _picture(
+        name,
+        drawn,
+        files,
+        f"Score of each trial of {label} against {', '.join(field.name for field in fields)}.",
+        f"{label}: score against each searched field. Filled: complete; hollow: pruned, fair value; ringed: chosen; "
+        f"triangles: below the axis. Fields vary together, so that a slope may be another field's.{left_out}",
+    )
+
+
+def _picture(name: str, drawn: dict[str, bytes], files: dict[str, bytes], alt: str, caption: str) -> dict[str, Any]:
+    files |= drawn
+    return {"src": data_uri(drawn[style.names(name)[0]], "image/svg+xml"), "alt": alt, "caption": caption}

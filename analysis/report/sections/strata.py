@@ -1,0 +1,150 @@
+"""How the scores depend on stage, location, size, device and whatever else is known (the paper's figure 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eus_ray.analysis.comparison import claims, paper_tables
+from eus_ray.analysis.comparison.claims import p_text
+from eus_ray.analysis.comparison.score_matrix import Aligned, align
+from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, divide, level_tests, stratum_means
+from eus_ray.analysis.figures import box_plots, style
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.statistics import bootstrap
+from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
+
+MOST_FIGURES = 4
+"""Divisions that are drawn: clinical categories first."""
+
+
+def build(results: Results) -> Section | None:
+    metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
+    divisions, left_out = divide(results.headline) if metrics else ((), ())
+    if not divisions:
+        return None
+    main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
+    aligned = align(results.headline, [main])
+    strata = stratum_means(aligned, divisions)
+    tests = level_tests(aligned, divisions)
+    drawn = sorted(divisions, key=lambda division: not division.clinical)[:MOST_FIGURES]
+    everything = align(results.headline, metrics)
+    files: dict[str, bytes] = {}
+    body = render(
+        "strata.html",
+        metric=METRIC_LABELS[main],
+        models=[model_label(model) for model in aligned.models],
+        divisions=[_division(division, strata, aligned.models, main) for division in divisions],
+        tests=[_test(over_images, tests) for over_images in tests if over_images.unit == "images"],
+        fewest=FEWEST_PATIENTS,
+        left_out=left_out,
+        uneven=any(
+            len({each.num_images for each in strata if each.division is division and each.level == level}) > 1
+            for division in divisions
+            for level in division.levels
+        ),
+        draws=bootstrap.DRAWS,
+        pictures=[_picture(everything, division, main, strata, results.unit, files) for division in drawn],
+    )
+    return Section(25, "strata", "By stage, size and other strata", body, files)
+
+
+def _division(division: Division, strata: Sequence[Stratum], models: Sequence[str], metric: str) -> dict[str, Any]:
+    rows = []
+    for level in division.levels:
+        mine = {each.model: each for each in strata if each.division is division and each.level == level}
+        cells = []
+        for model in models:
+            each = mine[model]
+            cells.append(
+                {
+                    "text": paper_tables.printed(metric, each.mean),
+                    "sort": "" if np.isnan(each.mean) else repr(each.mean),
+                    "interval": ""
+                    if np.isnan(each.low)
+                    else f"{paper_tables.printed(metric, each.low)}{DASH}{paper_tables.printed(metric, each.high)}",
+                    "few": each.few and each.num_images > 0,
+                }
+            )
+        rows.append(
+            {
+                "level": level,
+                "patients": max(each.num_patients for each in mine.values()),
+                "images": max(each.num_images for each in mine.values()),
+                "cells": cells,
+            }
+        )
+    return {"label": division.label, "rows": rows}
+
+
+def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
+    """One model and category: the test of images as in the paper, the test of patients, and the pairs that the latter
+    tells apart."""
+    over_patients = next(
+        (
+            each
+            for each in tests
+            if each.unit == "patients"
+            and each.division is over_images.division
+            and (each.model, each.metric) == (over_images.model, over_images.metric)
+        ),
+        None,
+    )
+    apart = [
+        f"{pair.first} and {pair.second} ({p_text(pair.pair.p_adjusted)}"
+        + (f"; one has fewer than {FEWEST_PATIENTS} patients)" if pair.few else ")")
+        for pair in (over_patients.pairs if over_patients else ())
+        if pair.pair.p_adjusted < claims.LEVEL
+    ]
+    found = over_patients.test if over_patients else None
+    return {
+        "label": over_images.division.label,
+        "model": model_label(over_images.model),
+        "n": found.n if found else 0,
+        "patients": _p(over_patients.p_adjusted if over_patients else float("nan")),
+        "effect": DASH if found is None or np.isnan(found.effect_size) else f"{found.effect_size:.2f}",
+        "images": _p(over_images.test.p_value),
+        "apart": "; ".join(apart) or "none",
+    }
+
+
+def _p(p_value: float) -> dict[str, str]:
+    unknown = np.isnan(p_value)
+    return {
+        "text": DASH if unknown else p_text(p_value).removeprefix("p ").removeprefix("= "),
+        "sort": "" if unknown else repr(float(p_value)),
+    }
+
+
+def _picture(
+    aligned: Aligned, division: Division, metric: str, strata: Sequence[Stratum], unit: str, files: dict[str, bytes]
+) -> dict[str, str]:
+    name = f"boxes_by_{_file_name(division.column)}"
+    while style.names(name)[0] in files:  # two columns that differ in what a file's name cannot hold
+        name += "_"
+    drawn = style.files(name, box_plots.boxes_by_level(aligned, division, unit))
+    files |= drawn
+    medians = []
+    place = aligned.metrics.index(metric)
+    for number, level in enumerate(division.levels):
+        here = aligned.bounded[division.level == number][:, :, place]
+        found = [
+            f"{model_label(model)} {np.median(values[~np.isnan(values)]):.2f}"
+            for model, values in zip(aligned.models, here.T, strict=True)
+            if not np.isnan(values).all()
+        ]
+        medians.append(f"{level}: {', '.join(found)}")
+    return {
+        "src": data_uri(drawn[style.names(name)[0]], "image/svg+xml"),
+        "alt": f"Box plots of each metric by {division.label}. Median {METRIC_LABELS[metric]}. {'; '.join(medians)}.",
+        "caption": f"{division.label}: values of the images, a box a model.",
+    }
+
+
+def _file_name(column: str) -> str:
+    """A column's name as a part of a file's, whatever it holds."""
+    return "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "_" for char in column)[:60]

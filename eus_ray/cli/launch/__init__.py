@@ -1,0 +1,1 @@
+"""Starting a study on a cluster."""

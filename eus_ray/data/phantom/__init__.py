@@ -1,0 +1,1 @@
+"""Synthetic endoscopic ultrasound with masks and clinical columns."""

@@ -1,0 +1,176 @@
+"""Synthetic endoscopic ultrasound with masks of pancreatic cancer, in place of data that nobody may publish.
+
+`make_phantom` writes a data set that every other part of the program can read: several images a patient,
+clinical columns with the paper's Table 1 (`phantom_cohort`), an anatomy a patient (`phantom_patient`,
+`phantom_anatomy`), B-mode physics (`phantom_ultrasound`). Nothing in it comes from a person, and the
+column `device` says "synthetic" in every row.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from eus_ray.config import UserError
+from eus_ray.data.phantom.anatomy import Anatomy
+from eus_ray.data.phantom.cohort import plan_cohort
+from eus_ray.data.phantom.patient import make_anatomy, still_view, sweep_views
+from eus_ray.data.phantom.ultrasound import SCANNERS, Scanner, render
+
+FRAMES_PER_VIDEO = 12
+FRAME_INTERVAL_S = 0.5
+"""As in the paper's Figure 8."""
+
+SIZE_RANGE = (32, 2048)
+
+_CLINICAL = ["age", "sex", "size_mm", "t_stage", "location"]
+_SCANNER_SHARE = (0.5, 0.3, 0.2)
+
+
+def make_phantom(
+    folder: Path, patients: int, images: int, seed: int, videos: int = 0, cancer_free: int = 0, size: int = 256
+) -> Path:
+    """Write a synthetic EUS data set and return the path of its manifest.
+
+    `folder` gets `images/*.png` (8-bit gray, size x size), `masks/*.png` (0 and 255, the same grid) and `manifest.csv`:
+    image, mask, patient_id, age, sex, size_mm, t_stage, location, device, spacing_mm. `images` of them show the cancer,
+    with at least one a patient; `cancer_free` more are frames of the same patients taken elsewhere along the
+    gland: their masks are empty, their clinical columns are the patient's. Of a large cancer the mask has what
+    lies inside the sector, also where poor contact hides it.
+
+    `videos` sequences, each of a patient of its own who has no image above, go to
+    `videos/video_000/frame_000.png` and so on, 0.5 s apart, masks to `videos/masks/` under the same names. Each starts
+    at the common bile duct and vessels, with empty masks, and glides onto the cancer. `videos/manifest.csv` adds
+    image_id, video, frame and time_s; manifest paths are relative to their table.
+
+    At 150 patients the clinical columns are the paper's Table 1 (`phantom_cohort` says how its locations, which sum to
+    154, are scaled). The same arguments give the same bytes on any number of processor cores. The folder
+    appears whole, or not at all. Raises UserError for numbers that make no sense and for a folder that has content.
+    """
+    folder = Path(folder).resolve()
+    _check(folder, patients, images, seed, videos, cancer_free, size)
+    making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        making.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made here ({error.strerror}); choose another folder") from None
+    try:
+        _write_stills(making, plan_cohort(patients, images, seed, cancer_free), seed, size)
+        if videos:
+            _write_videos(making / "videos", plan_cohort(videos, videos, seed), patients, seed, size)
+        making.replace(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another"
+        ) from None
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder / "manifest.csv"
+
+
+def _check(folder: Path, patients: int, images: int, seed: int, videos: int, cancer_free: int, size: int) -> None:
+    wrong = []
+    if folder.exists() and not folder.is_dir():
+        wrong.append(f"{folder}: is a file; name a folder that does not exist yet")
+    elif folder.is_dir() and any(folder.iterdir()):
+        wrong.append(f"{folder}: has content already; name an empty or a new folder")
+    if patients < 1:
+        wrong.append(f"patients = {patients}: at least 1 is needed")
+    if images < patients:
+        wrong.append(f"images = {images}: every one of the {patients} patients needs at least one image")
+    for name, value in (("seed", seed), ("videos", videos), ("cancer_free", cancer_free)):
+        if value < 0:
+            wrong.append(f"{name} = {value}: must not be negative")
+    if not SIZE_RANGE[0] <= size <= SIZE_RANGE[1]:
+        wrong.append(f"size = {size}: the side of an image is {SIZE_RANGE[0]} to {SIZE_RANGE[1]} pixels")
+    if wrong:
+        raise UserError(*wrong)
+
+
+def _write_stills(folder: Path, cohort: pd.DataFrame, seed: int, size: int) -> None:
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+
+    def write_patient(index: int) -> list[dict[str, Any]]:
+        patient = cohort.iloc[index]
+        rng, scanner, anatomy = _meet(patient, seed, index)
+        rows = []
+        for number in range(patient.num_images + patient.num_cancer_free):
+            view = still_view(rng, anatomy, scanner, cancer=number < patient.num_images)
+            image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
+            name = f"{patient.patient_id}_{number + 1}.png"
+            _write_png(folder / "images" / name, image)
+            _write_png(folder / "masks" / name, mask)
+            rows.append({"image": f"images/{name}", "mask": f"masks/{name}", **_describe(patient, scanner, spacing_mm)})
+        return rows
+
+    _write_table(folder / "manifest.csv", _on_all_cores(write_patient, len(cohort)))
+
+
+def _write_videos(folder: Path, cohort: pd.DataFrame, first_index: int, seed: int, size: int) -> None:
+    digits = max(3, len(str(first_index + len(cohort))))
+
+    def write_video(index: int) -> list[dict[str, Any]]:
+        patient = cohort.iloc[index].copy()
+        patient["patient_id"] = f"synthetic_{first_index + index + 1:0{digits}d}"
+        rng, scanner, anatomy = _meet(patient, seed, first_index + index)
+        video = f"video_{index:03d}"
+        (folder / video).mkdir(parents=True)
+        (folder / "masks" / video).mkdir(parents=True)
+        rows = []
+        for number, view in enumerate(sweep_views(rng, anatomy, scanner, FRAMES_PER_VIDEO)):
+            image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
+            name = f"{video}/frame_{number:03d}.png"
+            _write_png(folder / name, image)
+            _write_png(folder / "masks" / name, mask)
+            rows.append(
+                {
+                    "image": name,
+                    "mask": f"masks/{name}",
+                    **_describe(patient, scanner, spacing_mm),
+                    "image_id": f"{video}_frame_{number:03d}",
+                    "video": video,
+                    "frame": number,
+                    "time_s": number * FRAME_INTERVAL_S,
+                }
+            )
+        return rows
+
+    folder.mkdir()
+    _write_table(folder / "manifest.csv", _on_all_cores(write_video, len(cohort)))
+
+
+def _meet(patient: pd.Series, seed: int, index: int) -> tuple[np.random.Generator, Scanner, Anatomy]:
+    """Everything about a patient comes from one stream, which depends on nobody else's."""
+    rng = np.random.default_rng([seed, index])
+    scanner = SCANNERS[rng.choice(len(SCANNERS), p=_SCANNER_SHARE)]
+    return rng, scanner, make_anatomy(rng, patient.location, float(patient.size_mm), scanner)
+
+
+def _describe(patient: pd.Series, scanner: Scanner, spacing_mm: float) -> dict[str, Any]:
+    clinical = {name: patient[name] for name in ["patient_id", *_CLINICAL]}
+    return {**clinical, "device": scanner.name, "spacing_mm": round(spacing_mm, 5)}
+
+
+def _on_all_cores(write: Callable[[int], list[dict[str, Any]]], count: int) -> Iterable[list[dict[str, Any]]]:
+    # Threads, since NumPy and SciPy release the interpreter for nearly all of the work; beyond 8 it is the bottleneck.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(write, range(count)))
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    # Not cv2.imwrite, which answers a full disk with False.
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def _write_table(path: Path, rows: Iterable[list[dict[str, Any]]]) -> None:
+    pd.DataFrame([row for several in rows for row in several]).to_csv(path, index=False)

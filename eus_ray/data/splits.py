@@ -1,0 +1,219 @@
+"""Folds of whole patients: checked, assigned as evenly as can be, and how even any assignment is.
+
+What is even, each as far as all before it allow: patients a fold; images a fold; then the strata of the
+columns named, the more important first. `assignment` says how that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.config import UserError, nearest
+from eus_ray.data.split_solver import Ints, assign
+
+LESION_SIZE = "lesion_size"
+"""Stratum that every manifest has: terciles of the patients' mean share of lesion pixels."""
+MISSING = "(missing)"
+MAX_VALUES = 6
+"""A numeric column with more distinct values than this is cut in terciles."""
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """Which fold each image is in, and how even the folds are.
+
+    `fold (N,)` of the frame's rows, counted from 0. `strata`: the table of `balance`. `gap`: how far, as a
+    share, the worst of the balanced quantities may be from the best possible; 0 is proven best. `given`:
+    the folds are the manifest's own, and nothing was balanced (`gap` is then NaN).
+    """
+
+    fold: Ints
+    strata: pd.DataFrame
+    gap: float
+    given: bool
+
+
+def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
+    """The folds of a manifest: its own `fold` column where it has one, else `split_patients`.
+
+    Raises `UserError`: fewer than two folds, or more than patients; an unknown column; a value of a column that fewer
+    patients have than there are folds, since some fold would be tested without it (missing values and
+    terciles are exempt: they cannot be merged by hand); given folds that split a patient, that are not
+    0 to count - 1, or of which one is empty.
+    """
+    lines = [line for column in stratify for line in _unknown(frame, column)]
+    if count < 2:
+        lines.append(f"folds.count: {count} is too few; cross-validation needs 2 folds at least")
+    if seed < 0:
+        lines.append(f"folds.seed: {seed} is below 0")
+    if "fold" in frame.columns:
+        lines += _given_defects(frame, count)
+        if lines:
+            raise UserError(*lines)
+        fold = frame["fold"].to_numpy(np.int64)
+        return FoldPlan(fold, balance(frame, fold, stratify), float("nan"), True)
+    num_patients = frame["patient_id"].nunique()
+    if num_patients < count:
+        lines.append(f"folds.count: {count} folds need as many patients, the manifest has {num_patients}")
+    elif not lines:
+        for column in stratify:
+            strata, cut = _strata(frame, column)
+            for value, num in strata.value_counts(sort=False).items():
+                if num < count and value != MISSING and not cut:
+                    lines.append(
+                        f"folds.stratify: {column} = {value} has {num} patient{'s' if num > 1 else ''}, fewer than the "
+                        f"{count} folds; merge it with another value, take fewer folds, or leave {column} out"
+                    )
+    if lines:
+        raise UserError(*lines)
+    return split_patients(frame, count, seed, stratify)
+
+
+def split_patients(
+    frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = (), node_limit: int | None = None
+) -> FoldPlan:
+    """Balanced folds of whole patients; the same for a seed, whatever the order of the rows.
+
+    Strata of any size are spread as evenly as they can be. `frame` needs `patient_id` and the columns
+    named; a column's stratum is one for each patient: `_strata` says which.
+    """
+    images = frame.groupby("patient_id", sort=True).size()
+    codes = [_strata(frame, column)[0].loc[images.index].cat.codes for column in stratify]
+    features = np.column_stack([images.to_numpy(np.int64), *codes]).astype(np.int64)
+    fold, gap = assign(features, count, np.random.default_rng(seed), node_limit)
+    by_row = pd.Series(fold, index=images.index).reindex(frame["patient_id"]).to_numpy(np.int64)
+    return FoldPlan(by_row, balance(frame, by_row, stratify), gap, False)
+
+
+def validation_split(
+    frame: pd.DataFrame, fold: npt.ArrayLike, parts: int, seed: int, stratify: Sequence[str] = ()
+) -> npt.NDArray[np.bool_]:
+    """Of each fold's training patients one part in `parts`, set aside for validation: `(K, N)` bool.
+
+    `fold` `(N,)` is the outer assignment. Each fold's patients are split as evenly as the folds are, and
+    of its parts that one validates whose patients validate least elsewhere, so that together the folds
+    judge as many patients as they can. Raises `UserError` where a fold has fewer training patients than
+    `parts`.
+    """
+    fold = np.asarray(fold, dtype=np.int64)
+    patient = pd.factorize(frame["patient_id"])[0]
+    chosen = np.zeros((int(fold.max()) + 1, len(frame)), dtype=bool)
+    times = np.zeros(patient.max() + 1, dtype=np.int64)
+    for k in range(len(chosen)):
+        rows = np.flatnonzero(fold != k)
+        training = np.unique(patient[rows])
+        if len(training) < parts:
+            raise UserError(
+                f"search.inner_folds is {parts}, and fold {k} has {len(training)} training patients; "
+                "lower search.inner_folds or folds.count"
+            )
+        part = split_patients(frame.iloc[rows].reset_index(drop=True), parts, seed + 1 + k, stratify).fold
+        members = [np.unique(patient[rows[part == number]]) for number in range(parts)]
+        best = min(range(parts), key=lambda number: times[members[number]].mean())
+        chosen[k, rows[part == best]] = True
+        times[members[best]] += 1
+    return chosen
+
+
+def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = ()) -> pd.DataFrame:
+    """How even any assignment is: one row for patients, one for images, one for each stratum's patients.
+
+    Columns `column`, `stratum`, `0` … `K - 1` (the folds), `even_share` (total / K) and `off` (the largest
+    distance of a fold from it). `fold` holds one number for each row of `frame`.
+    """
+    fold = np.asarray(fold, dtype=np.int64)
+    count = int(fold.max()) + 1
+    patients = pd.Series(fold, index=frame["patient_id"]).groupby(level=0).first()
+    rows: list[tuple[str, str, Ints]] = [
+        ("patients", "", np.bincount(patients, minlength=count)),
+        ("images", "", np.bincount(fold, minlength=count)),
+    ]
+    for column in stratify:
+        strata = _strata(frame, column)[0]
+        for value in strata.cat.categories:
+            members = patients.reindex(strata.index[strata == value])
+            rows.append((column, str(value), np.bincount(members, minlength=count)))
+    table = pd.DataFrame([(column, stratum) for column, stratum, _ in rows], columns=["column", "stratum"])
+    numbers = np.stack([row for _, _, row in rows])
+    for k in range(count):
+        table[str(k)] = numbers[:, k]
+    table["even_share"] = numbers.sum(axis=1) / count
+    table["off"] = np.abs(numbers - table["even_share"].to_numpy()[:, None]).max(axis=1)
+    return table
+
+
+# ---- strata -----------------------------------------------------------------------------------------
+
+
+def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
+    """Each patient's stratum, a categorical indexed by patient_id, and whether it is a tercile.
+
+    A numeric column with more than `MAX_VALUES` distinct values is cut in terciles of the patients' means.
+    Any other column is taken as it is: where it varies within a patient, his most frequent value, of
+    equally frequent ones the least. Patients without a value are a stratum of their own.
+    """
+    if column == LESION_SIZE and LESION_SIZE not in frame.columns:
+        values, numeric = frame["lesion_share"], True
+    else:
+        values = frame[column]
+        numeric = pd.api.types.is_numeric_dtype(values) and values.nunique() > MAX_VALUES
+    patients = frame["patient_id"]
+    if not numeric:
+        known = pd.DataFrame({"patient": patients, "value": values}).dropna()
+        sizes = known.groupby(["patient", "value"], observed=True).size().reset_index(name="images")
+        sizes = sizes.sort_values(["patient", "images", "value"], ascending=[True, False, True])
+        first = sizes.groupby("patient")["value"].first()
+        order = [str(value) for value in sorted(first.unique())]
+        labels = first.map(str)
+    else:
+        means = values.astype(float).groupby(patients.to_numpy()).mean().dropna()
+        cuts = np.quantile(means, [1 / 3, 2 / 3]) if len(means) else np.zeros(2)
+        tercile = np.searchsorted(cuts, means, side="left")
+        ends = {third: (means[tercile == third].min(), means[tercile == third].max()) for third in np.unique(tercile)}
+        whole = bool((means % 1 == 0).all())
+        for digits in range(4, 18):  # dates written as numbers differ late
+            form = ".0f" if whole else f".{digits}g"
+            names = {third: f"{low:{form}} to {high:{form}}" for third, (low, high) in ends.items()}
+            order = list(names.values())
+            if len(set(order)) == len(order):
+                break
+        labels = pd.Series([names[third] for third in tercile], index=means.index, dtype=object)
+    everyone = pd.Index(sorted(patients.unique()))
+    labels = labels.reindex(everyone).astype(object)
+    if labels.isna().any():
+        order = [*order, MISSING]
+    labels = labels.where(labels.notna(), MISSING)
+    return pd.Series(pd.Categorical(labels, categories=list(dict.fromkeys(order))), index=everyone), numeric
+
+
+def _unknown(frame: pd.DataFrame, column: str) -> list[str]:
+    if column in frame.columns or (column == LESION_SIZE and "lesion_share" in frame.columns):
+        return []
+    known = [*map(str, frame.columns), LESION_SIZE]
+    return [f"folds.stratify: the manifest has no column {column}{nearest(column, known)}"]
+
+
+def _given_defects(frame: pd.DataFrame, count: int) -> list[str]:
+    fold = pd.to_numeric(frame["fold"], errors="coerce")
+    if fold.isna().any() or (fold % 1 != 0).any():
+        return ["fold: the manifest's folds must be whole numbers"]
+    lines = []
+    for patient, folds in fold.groupby(frame["patient_id"]).unique().items():
+        if len(folds) > 1:
+            lines.append(f"fold: patient {patient} is in folds {', '.join(f'{f:g}' for f in sorted(folds))}; give one")
+    there = {int(f) for f in fold}
+    beyond = sorted(there - set(range(count)))
+    empty = sorted(set(range(min(count, len(frame) + 1))) - there)  # more folds than images leave one empty anyway
+    if beyond:
+        lines.append(
+            f"fold: the manifest has folds {', '.join(map(str, beyond))}, but folds.count is {count} (folds 0 to "
+            f"{count - 1}); set folds.count, or drop the column"
+        )
+    if empty:
+        lines.append(f"fold: no patient is in fold {', '.join(map(str, empty))} of 0 to {count - 1}")
+    return lines

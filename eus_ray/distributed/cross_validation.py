@@ -1,0 +1,108 @@
+"""What a cross-validation is, as it travels to its workers.
+
+Nothing here loads PyTorch before something is trained: the processes that only wait for workers do without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from eus_ray import store as names
+from eus_ray.config import Study
+from eus_ray.config_file import with_settings
+from eus_ray.data.io.images import decode_mask
+from eus_ray.store import Store
+
+if TYPE_CHECKING:
+    from eus_ray.training.fold import FoldData
+
+REPEAT = 0
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """One cross-validation, as it travels to its workers: settings, folds and where things are.
+
+    `study` is one architecture's (`Study.for_model`). `folds` `(N,)` is each image's; `validation`
+    `(K, N)` bool says which images fold k sets aside of those that it would train on. `arrays` is a
+    reference to `(images, masks)` in Ray's object store, or a folder with memory-mapped files of them
+    and how to make them.
+    """
+
+    study: Study
+    model: str
+    trial: int
+    store: Store
+    token: str
+    folds: npt.NDArray[np.int64]
+    image_ids: list[str]
+    patient_ids: list[str]
+    arrays: Any
+    order: Literal["abreast", "by_fold"] = "abreast"
+    kind: str = "fixed"
+    validation: npt.NDArray[np.bool_] | None = None
+
+    def as_trial(self, trial: int, settings: Mapping[str, Any]) -> CrossValidation:
+        """The same cross-validation under another number, with other settings."""
+        study = with_settings(self.study, settings, f"{self.model}, trial {trial}")
+        return replace(self, trial=trial, study=study)
+
+    @cached_property
+    def patient_number(self) -> dict[str, int]:
+        """Each patient's place in arrays of patients' scores: sorted by patient_id."""
+        return {patient: number for number, patient in enumerate(sorted(set(self.patient_ids)))}
+
+    @property
+    def num_folds(self) -> int:
+        return int(self.folds.max()) + 1
+
+    def data(self, fold: int, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]) -> FoldData:
+        """What fold `fold` sees: it is tested on its own images and trained on all others but its validation's."""
+        from eus_ray.training.fold import FoldData
+
+        test = self.folds == fold
+        validation = np.zeros_like(test) if self.validation is None else self.validation[fold]
+        truth_of = None
+        if self.study.evaluate.grid == "original":
+            truth_of = CaseTruths(self.store, self.image_ids, np.flatnonzero(test | validation))
+        return FoldData(
+            fold=fold,
+            images=images,
+            masks=masks,
+            train=np.flatnonzero(~(test | validation)),
+            validation=np.flatnonzero(validation),
+            test=np.flatnonzero(test),
+            image_ids=self.image_ids,
+            patient_ids=self.patient_ids,
+            truth_of=truth_of,
+        )
+
+
+class CaseTruths:
+    """The truths of a fold's judged images on the evaluation grid, from the study folder's `cases`."""
+
+    def __init__(self, store: Store, image_ids: list[str], rows: npt.NDArray[np.int64]) -> None:
+        self._store, self._image_ids, self._rows = store, image_ids, rows
+        self._png: dict[str, bytes] = {}
+
+    def __call__(self, row: int) -> npt.NDArray[np.uint8]:
+        if not self._png:
+            wanted = pa.array([self._image_ids[row] for row in self._rows])
+            table = self._store.read_table(names.CASES_FILE, ["image_id", "truth"])
+            table = table.filter(pa.compute.is_in(table["image_id"], wanted))
+            self._png = dict(zip(table["image_id"].to_pylist(), table["truth"].to_pylist(), strict=True))
+        return decode_mask(self._png[self._image_ids[row]])
+
+
+def folds_done(store: Store, model: str, trial: int) -> int:
+    """How many folds of a trial have their test rows in the study folder."""
+    rows = store.read_trial("epochs", model, trial, REPEAT, ["fold", "split"]).to_pandas()
+    return int(rows.loc[rows["split"] == "test", "fold"].nunique())

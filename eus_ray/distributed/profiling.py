@@ -1,0 +1,66 @@
+"""A few real steps of a fold, timed: what a plan is made from where the machines have GPUs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from eus_ray.config import Study
+from eus_ray.data.augmentation import Augmenter
+from eus_ray.distributed.resources import Probe
+from eus_ray.training.fold import Fold, FoldData, Record, prepare_process
+
+_STEPS = 4
+
+
+def measure(study: Study, device: torch.device | None = None) -> Probe:
+    """Train and score a few batches of noise with one architecture's settings, on a GPU where there is one."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    prepare_process(study, device)
+    try:
+        return _measure(study, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(study: Study, device: torch.device) -> Probe:
+    size, batch = study.data.image_size, study.train.batch_size
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (batch, size, size), dtype=np.uint8)
+    masks = (images > 200).astype(np.uint8)
+    rows = np.arange(batch)
+
+    def fold(steps: int) -> Fold:
+        names = [str(row) for row in rows]
+        data = FoldData(0, images, masks, np.tile(rows, steps * study.train.accumulate), rows, names, names)
+        return Fold(study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2})}), data, device)
+
+    fold(1).train_epoch()  # libraries choose their kernels, and memory is taken, the first time
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    measured = fold(_STEPS)
+    row, busy = _profiled(measured) if device.type == "cuda" else (measured.train_epoch(), 1.0)
+    started = time.perf_counter()
+    measured.evaluate(Record(epochs=[row]))
+    score_s = time.perf_counter() - started
+    augment = Augmenter(study.augment)
+    started = time.perf_counter()
+    for index in range(batch):
+        augment(images[index], masks[index], index)
+    load_s = (time.perf_counter() - started) / batch
+    device_bytes = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    of_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
+    return Probe(row["seconds"] / _STEPS, score_s, load_s, busy, device_bytes, of_bytes)
+
+
+def _profiled(fold: Fold) -> tuple[dict[str, Any], float]:
+    """An epoch's row, and the share of its time in which the GPU computed."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        row = fold.train_epoch()
+        torch.cuda.synchronize(fold.device)
+    computed_s = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
+    return row, min(1.0, computed_s / row["seconds"])

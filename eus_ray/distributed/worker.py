@@ -1,0 +1,88 @@
+"""What the workers of one cross-validation do: one Ray Train run is one whole cross-validation.
+
+Worker `rank` trains the folds f with f % world_size == rank. A fold is a file and not a rank: each keeps
+its own checkpoint and its own rows in the study folder, so a run goes on with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import ray
+import ray.train.torch
+import torch
+import torch.distributed
+
+from eus_ray.distributed.cross_validation import CrossValidation
+from eus_ray.distributed.fold_runner import FoldOnDisk
+from eus_ray.training.ddp import Team
+from eus_ray.training.fold import FoldData, prepare_process
+
+
+def steps(
+    run: CrossValidation, rank: int, world_size: int, gpus: float, team_size: int = 1
+) -> Iterator[list[dict[str, Any]]]:
+    """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
+
+    A worker that was given no GPU leaves those of its machine alone. With `team_size` above 1 so many workers of
+    consecutive ranks train a fold together, and the first of them reports it.
+
+    All workers take equally many steps, with no cells where a worker has no fold left, and leave
+    together when a fold fails or the run is asked to stop.
+    """
+    device = ray.train.torch.get_device() if gpus else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    prepare_process(run.study, device)
+    images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
+    team, place, places = _team(rank, world_size, team_size)
+    mine = [fold for fold in range(run.num_folds) if fold % places == place]
+    if run.order == "abreast":
+        together = [mine]
+    else:
+        together = [mine[number : number + 1] for number in range(-(-run.num_folds // places))]
+    for numbers in together:
+        data = [run.data(number, images, masks) for number in numbers]
+        if not (yield from _advance(run, data, device, team)):
+            return
+
+
+def _team(rank: int, world_size: int, team_size: int) -> tuple[Team | None, int, int]:
+    """This worker's team, which of the places for folds it has, and how many places there are."""
+    if team_size == 1:
+        return None, rank, world_size
+    places, place = world_size // team_size, rank // team_size
+    members = [list(range(place * team_size, (place + 1) * team_size)) for place in range(places)]
+    groups: list[Any] = [torch.distributed.new_group(ranks) for ranks in members]  # all workers make all groups
+    if place >= places:  # a worker too many for another team waits for the others' ends
+        return None, place, places
+    return Team(rank % team_size, team_size, groups[place]), place, places
+
+
+def _advance(
+    run: CrossValidation, data: list[FoldData], device: torch.device, team: Team | None = None
+) -> Generator[list[dict[str, Any]], None, bool]:
+    """Train some folds abreast to their end; False where all workers are to leave before it."""
+    folds = [FoldOnDisk(run, each, device, team) for each in data]
+    epochs = run.study.train.epochs_to_train
+    begin = _least(min((fold.epoch for fold in folds), default=epochs))
+    for epoch in range(min(begin, epochs - 1), epochs):
+        cells = [fold.advance(epoch) for fold in folds]
+        yield [cell for fold, cell in zip(folds, cells, strict=True) if fold.leads]
+        failed = any(cell["failed"] for cell in cells)
+        if _least(-int(failed or run.store.stop_is_wanted(run.token))) < 0:
+            for fold, cell in zip(folds, cells, strict=True):
+                if fold.leads and not cell["failed"] and run.store.is_held_by(run.token):
+                    fold.save()
+            return False
+    return True
+
+
+def _least(value: int) -> int:
+    """The least of all workers' values."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = torch.tensor(value)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MIN)
+    return int(shared)

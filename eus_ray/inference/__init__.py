@@ -1,0 +1,1 @@
+"""The trained ensemble on new images and videos."""

@@ -1,0 +1,209 @@
+"""The model to use: which trial of a study it is, and its fold models as one."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray import store as layout
+from eus_ray.config import Study, UserError, nearest
+from eus_ray.config_file import build_study
+from eus_ray.metrics import from_counts
+from eus_ray.store import Store, read_manifest, read_trials
+from eus_ray.study.trials import study_of
+
+if TYPE_CHECKING:
+    import torch
+
+KINDS = ("winner", "fixed")
+"""Kinds of trials that keep the weights of all folds. The first that is complete is the model to use."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A complete trial of one of a study's models."""
+
+    store: Store
+    model: str
+    trial: int
+    kind: str
+    study: Study
+    """The trial's settings."""
+    folds: tuple[int, ...]
+    place: int
+    """Of the model among all of the study's, from 0: in figures it gives a model its colour."""
+    compared: Mapping[str, float] = field(default_factory=dict)
+    """Headline DSC of the models among which this one was the best; none where there was no choice."""
+
+    @property
+    def weights(self) -> list[str]:
+        """The files of the fold models, in the study folder."""
+        return [layout.checkpoint_name(self.model, self.trial, fold) for fold in self.folds]
+
+
+def trained_model(store: Store, model: str | None = None) -> Trained:
+    """The model to use: the winner where a model was searched, else its last fixed trial; complete ones only.
+
+    Of several models the one with the best headline DSC, unless `model` names one. Raises `UserError` where the folder
+    is no study, has no such model that is trained to its end, or lacks weights of one of its folds.
+    """
+    if not store.exists(layout.STUDY):
+        found = "is not a study folder" if store.exists() else "no such folder"
+        raise UserError(
+            f"{store.location}: {found} (no {layout.STUDY}); give the folder that `eus-ray cv` or `tune` wrote"
+        )
+    trials = read_trials(store)
+    models = list(dict.fromkeys(trials["model"]))
+    usable = _usable(trials)
+    if model is not None and model not in models:
+        known = nearest(model, models) if models else "; nothing is trained there yet"
+        raise UserError(f"--model {model}: {store.location} has no such model{known}")
+    if not usable or (model is not None and model not in usable):
+        raise UserError(
+            f"{store.location}: {model or 'no model'} is {'not ' if model else ''}trained to its end; `eus-ray status "
+            f"{store.location}` says what is missing"
+        )
+    compared = headline_dsc(store, trials) if model is None and len(usable) > 1 else {}
+    compared = {name: compared.get(name, math.nan) for name in usable} if compared else {}
+    chosen = model or max(usable, key=lambda name: np.nan_to_num(compared.get(name, math.nan), nan=-1.0))
+    row = usable[chosen]
+    base = _settings(store).for_model(chosen)
+    trained = Trained(
+        store=store,
+        model=chosen,
+        trial=int(row["trial"]),
+        kind=row["kind"],
+        study=study_of(row, base),
+        folds=tuple(range(base.folds.count)),
+        place=models.index(chosen),
+        compared=compared,
+    )
+    missing = [name for name in trained.weights if not store.exists(name)]
+    if missing:
+        raise UserError(
+            *(
+                f"{store.location}: {name} is missing, and the ensemble needs all {len(trained.folds)} folds; bring it "
+                "back, or train the model again"
+                for name in missing
+            )
+        )
+    return trained
+
+
+def _usable(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The row of each model's trial to use, models in the order of the trials."""
+    usable = {}
+    for model, mine in trials[trials["state"] == "complete"].groupby("model", sort=False):
+        for kind in KINDS:
+            rows = mine[mine["kind"] == kind].sort_values("trial").to_dict("records")
+            if rows:
+                usable[str(model)] = {str(name): value for name, value in rows[-1].items()}
+                break
+    return usable
+
+
+def _settings(store: Store) -> Study:
+    try:
+        return build_study(tomllib.loads(store.read_text(layout.STUDY)), store.path(layout.STUDY))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{store.path(layout.STUDY)}: is not TOML: {error}") from None
+
+
+def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
+    """DSC of each model as the report's headline has it, from the stored counts: the mean of the means of its folds.
+
+    Of a winner that its own test scores chose it is BBC-CV's estimate.
+    """
+    from eus_ray.analysis.inputs.searches import read_searches
+    from eus_ray.analysis.inputs.study_images import reported_folds
+    from eus_ray.analysis.report.results import HEADLINE_KINDS
+
+    searches = read_searches(store, trials)
+    reported = reported_folds(trials, searches, read_manifest(store)["fold"].unique())
+    columns = ["fold", "split", "tp", "fp", "fn", "tn"]
+    headline = {}
+    for model, kinds in reported.groupby("model", sort=False):
+        first = min(kinds["kind"], key=HEADLINE_KINDS.index)
+        means: list[float] = []
+        for trial, folds in kinds[kinds["kind"] == first].groupby("trial")["fold"]:
+            rows = store.read_trial("scores", str(model), int(trial), 0, columns).to_pandas()
+            rows = rows[(rows["split"] == "test") & rows["fold"].isin(folds)]
+            dsc = pd.Series(from_counts("dsc", rows[columns[2:]].to_numpy()), rows.index)
+            means += dsc.groupby(rows["fold"]).mean().tolist()
+        headline[str(model)] = float(np.mean(means)) if means else math.nan
+        search = searches.get(str(model))
+        if first == "winner" and search is not None and search.metric == "dsc":
+            corrected = search.estimate("bbc")
+            headline[str(model)] = headline[str(model)] if corrected is None else float(corrected["value"])
+    return headline
+
+
+class Ensemble:
+    """The mean probability of a trial's fold models, each run exactly as it was on its own test images."""
+
+    def __init__(self, trained: Trained, device: torch.device) -> None:
+        """Load all of them. Raises `UserError` with a line for each file of weights that is not sound."""
+        from eus_ray.training.fold import Fold, FoldData
+
+        self._trained, self._device = trained, device
+        self._models: list[torch.nn.Module] = []
+        nobody, no_images = np.empty(0, np.int64), np.empty((0, 0, 0), np.uint8)
+        lines = []
+        for number, name in zip(trained.folds, trained.weights, strict=True):
+            data = FoldData(number, no_images, no_images, train=nobody, test=nobody, image_ids=[], patient_ids=[])
+            try:
+                fold = Fold(trained.study, data, device, trained.store.read_bytes(name))
+                if not fold.finished:
+                    raise ValueError(f"a checkpoint of {fold.epoch} of {fold.epochs} epochs")
+            except ValueError as error:
+                lines.append(f"{trained.store.location}: {name} is {error}; bring it back, or train the model again")
+                continue
+            self._models.append(fold.model.eval())
+            self._precision = fold.precision
+        if lines:
+            raise UserError(*lines)
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities `(B, S, S)` in [0, 1] of gray images `(B, S, S)`, `S` the study's `data.image_size`.
+
+        The mean is taken in float64. Raises `UserError` where a model's answer is not a number.
+        """
+        import torch
+
+        from eus_ray.models import probability
+        from eus_ray.models.forward import as_input, forward
+
+        image = as_input(images, self._device, self._trained.study.train.channels_last)
+        total = np.zeros(images.shape, np.float64)
+        for model, name in zip(self._models, self._trained.weights, strict=True):
+            with torch.inference_mode():
+                maps = probability(forward(model, image, self._precision)).cpu().numpy()
+            if not np.isfinite(maps).all():
+                raise UserError(
+                    f"{self._trained.store.location}: {name} gives probabilities that are not numbers; "
+                    "train the model again"
+                )
+            total += maps
+        return (total / len(self._models)).astype(np.float32)
+
+
+def load_ensemble(trained: Trained) -> tuple[Ensemble, str]:
+    """The ensemble on a GPU where there is one, else on all cores of the CPU; and what it runs on, in words."""
+    import torch
+
+    from eus_ray.training.fold import prepare_process
+
+    cores = len(os.sched_getaffinity(0))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = trained.study.run.model_copy(update={"threads_per_fold": cores})
+    prepare_process(trained.study.model_copy(update={"run": run}), device)
+    where = f"{torch.cuda.get_device_name()}" if device.type == "cuda" else f"CPU, {cores} threads"
+    return Ensemble(trained, device), where

@@ -1,0 +1,273 @@
+"""What is to be predicted: images, folders and videos, all found and checked before anything is written.
+
+A folder gives its images and videos and those of the folders in it, names that begin with a dot left out. Where it
+holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of that table and their spacing,
+and no mask is mistaken for an image.
+
+Images that are consecutive frames are known by a manifest's columns `video` with `frame` or `time_s`, and elsewhere by
+their names: `frame_7.png`, `left_frame_7.png`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
+from eus_ray.config import UserError
+from eus_ray.data.arrays import read_image
+from eus_ray.data.importers import SUFFIXES as IMAGE_SUFFIXES
+from eus_ray.data.io.manifest_columns import REQUIRED
+from eus_ray.data.io.tables import read_table
+from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES
+from eus_ray.data.io.video import Video, open_video
+from eus_ray.data.manifest import read_manifest
+
+MANIFEST = "manifest.csv"
+_TABLES = (".csv", ".parquet")
+_FRAME = re.compile(r"(?P<video>.*frame)[\s_.-]*(?P<number>\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file."""
+
+    path: Path
+    name: str
+    """Its path below what was given, such as `a/b.jpg`; what comes of it is named after it."""
+    height: int
+    width: int
+    spacing_mm: tuple[float, float] = (math.nan, math.nan)
+    """Of rows and of columns; NaN where it is not known."""
+    time_s: float = math.nan
+    """When it was taken in a video; NaN where that is not known."""
+
+    @property
+    def stem(self) -> str:
+        return _stem(self.name)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file, named as a `Picture` is."""
+
+    name: str
+    video: Video
+
+    @property
+    def stem(self) -> str:
+        return _stem(self.name)
+
+
+@dataclass(frozen=True)
+class FrameSequence:
+    """Pictures that are consecutive frames of one video, two at least, in their order."""
+
+    name: str
+    pictures: tuple[Picture, ...]
+    captions: tuple[str, ...]
+    """When each was taken, for print."""
+
+    @property
+    def interval_s(self) -> float:
+        """Between two frames, on average; NaN where their times are not known."""
+        return (self.pictures[-1].time_s - self.pictures[0].time_s) / (len(self.pictures) - 1)
+
+
+@dataclass
+class Sources:
+    """Everything to predict, in the order in which it was given; folders in the order of names, numbers by value."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    clips: list[Clip] = field(default_factory=list)
+    sequences: list[FrameSequence] = field(default_factory=list)
+
+    def add(self, other: Sources) -> None:
+        self.pictures += other.pictures
+        self.clips += other.clips
+        self.sequences += other.sequences
+
+
+def find_sources(places: Iterable[str | Path]) -> Sources:
+    """Find and check what is to be predicted; every image is decoded whole, of every video the first frame.
+
+    Raises `UserError` with a line for each place that holds nothing, each file that cannot be read, and each two whose
+    results would have the same name.
+    """
+    sources, named = Sources(), Sources()
+    lines: list[str] = []
+    for place in map(Path, places):
+        try:
+            found, has_manifest = _look(place)
+        except UserError as error:
+            lines += error.lines
+            continue
+        sources.add(found)
+        if not has_manifest:
+            named.add(found)
+    lines += _collisions(sources)
+    if not lines:
+        sources.sequences += _sequences(named.pictures, _frames_by_name(named.pictures))
+        lines += _same_strips(sources)
+    if lines:
+        raise UserError(*lines)
+    return sources
+
+
+def _look(place: Path) -> tuple[Sources, bool]:
+    """What is there, and whether a manifest told it."""
+    if place.is_dir():
+        manifest = place / MANIFEST
+        if manifest.is_file() and set(REQUIRED) <= set(read_table(manifest).columns):
+            return _of_manifest(manifest), True
+        return _of_files(_files_below(place)), False
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder")
+    if place.suffix.lower() in _TABLES:
+        return _of_manifest(place), True
+    return _of_files([(place, place.name)]), False
+
+
+def _of_manifest(path: Path) -> Sources:
+    frame, folder = read_manifest(path, duplicates="warn").frame, path.parent.resolve()
+    names = [Path(image).relative_to(folder).as_posix() for image in frame["image"]]
+    times = pd.to_numeric(frame[TIME], errors="coerce") if TIME in frame else [math.nan] * len(frame)
+    pictures = [
+        Picture(
+            path=Path(row["image"]),
+            name=name,
+            height=row["height"],
+            width=row["width"],
+            spacing_mm=(row["spacing_row"], row["spacing_col"]),
+            time_s=float(time_s),
+        )
+        for row, name, time_s in zip(frame.to_dict("records"), names, times, strict=True)
+    ]
+    sequences = _sequences(pictures, frame.assign(image_id=names))
+    wrong = [name for sequence in sequences if not _is_file_name(name := sequence.name)]
+    if wrong:
+        raise UserError(*(f"{path}: column {VIDEO}: {name} cannot be a file's name; rename it" for name in wrong))
+    return Sources(pictures, [], sequences)
+
+
+def _is_file_name(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and path.name != ""
+
+
+def _files_below(folder: Path) -> list[tuple[Path, str]]:
+    """Images and videos below a folder with their names. Raises `UserError` where there is none."""
+    found = []
+    for above, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(above) / name for name in files if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)]
+    if not found:
+        raise UserError(
+            f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video ({', '.join(VIDEO_SUFFIXES)}), "
+            "nor do the folders in it"
+        )
+    names = [(path, path.relative_to(folder).as_posix()) for path in found]
+    return sorted(names, key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts])
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts `frame_2` before `frame_10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _of_files(files: list[tuple[Path, str]]) -> Sources:
+    """Open all of them. Raises `UserError` with a line for each that cannot be read."""
+    lines: list[str] = []
+    clips: list[Clip] = []
+    for path, name in files:
+        if _is_video(path):
+            try:
+                clips.append(Clip(name, open_video(path)))
+            except UserError as error:
+                lines += error.lines
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(_picture, [(path, name) for path, name in files if not _is_video(path)]))
+    lines += [line for one in pictures if isinstance(one, UserError) for line in one.lines]
+    if lines:
+        raise UserError(*lines)
+    return Sources([one for one in pictures if isinstance(one, Picture)], clips)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _picture(file: tuple[Path, str]) -> Picture | UserError:
+    path, name = file
+    try:
+        height, width = read_image(path).shape
+    except UserError as error:
+        return error
+    return Picture(path, name, height, width)
+
+
+# ---- consecutive frames -----------------------------------------------------------------------------
+
+
+def _frames_by_name(pictures: list[Picture]) -> pd.DataFrame:
+    """As a manifest has it: `image_id, video, frame`; no video for names that are no frame's."""
+    matches = [_FRAME.fullmatch(picture.stem) for picture in pictures]
+    return pd.DataFrame(
+        {
+            "image_id": [picture.name for picture in pictures],
+            VIDEO: [match["video"] if match else None for match in matches],
+            FRAME: [int(match["number"]) if match else -1 for match in matches],
+        }
+    )
+
+
+def _sequences(pictures: list[Picture], table: pd.DataFrame) -> list[FrameSequence]:
+    """The videos of a table whose `image_id` are the pictures' names."""
+    by_name = {picture.name: picture for picture in pictures}
+    return [
+        FrameSequence(found.name, tuple(by_name[name] for name in found.images), found.captions)
+        for found in find_videos(table)
+    ]
+
+
+# ---- names ------------------------------------------------------------------------------------------
+
+
+def _collisions(sources: Sources) -> list[str]:
+    """A line for each two files whose results would have the same name."""
+    lines: list[str] = []
+    videos = {clip.stem: clip.video.path for clip in sources.clips}
+    pictures = [(picture.stem, picture.path) for picture in sources.pictures]
+    for files in (pictures, [(clip.stem, clip.video.path) for clip in sources.clips]):
+        first: dict[str, Path] = {}
+        for stem, path in files:
+            if stem not in first:
+                first[stem] = path
+            elif first[stem].resolve() == path.resolve():
+                lines.append(f"{path}: is given twice")
+            else:
+                lines.append(
+                    f"{path}: {first[stem]} has that name too, {stem}; rename one, or give a folder above both"
+                )
+    for stem, path in pictures:
+        beside = [videos[name] for parent in PurePosixPath(stem).parents if (name := str(parent)) in videos]
+        lines += [f"{path}: lies in a folder with the name of the video {other}; rename one" for other in beside]
+    return lines
+
+
+def _same_strips(sources: Sources) -> list[str]:
+    names = [sequence.name for sequence in sources.sequences] + [clip.stem for clip in sources.clips]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [f"two videos are called {name}; predict one of them into another --out" for name in twice]
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()

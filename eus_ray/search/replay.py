@@ -1,0 +1,297 @@
+"""What each stopping rule would have chosen and spent, from a search's stored scores, without training.
+
+The rules are those of `racing`, the very same objects that a search asks while it runs. A replayed search
+starts its trials in their order, some at once; a fold's epoch takes one unit of time in all of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray import store as names
+from eus_ray.config import UserError
+from eus_ray.metrics import criterion, from_counts
+from eus_ray.search.pruners import Rule, Standing, parse_rule
+from eus_ray.store import Store
+
+KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
+COUNTS = ["tp", "fp", "fn", "tn"]
+REPEAT = 0
+TABLES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One model's stored scores: T trials, K folds, S steps of a fold, P patients."""
+
+    model: str
+    trials: tuple[int, ...]
+    """Their numbers, `(T,)`, in the order in which they start."""
+    scores: npt.NDArray[np.floating]
+    """Each judged patient's score after each step, `(T, K, S, P)`; NaN = not judged there."""
+    epochs: int
+    """Epochs that a fold trains; S of them are known, all or only the last."""
+    counts: Literal["best", "last"]
+    """Which epoch's scores are a fold's: the one whose patients score best (the first of equals), or the last."""
+    note: str = ""
+    """What was left out, and why."""
+
+    @property
+    def by_last(self) -> bool:
+        """Whether only the last epoch is known: a search without validation patients."""
+        return self.scores.shape[2] < self.epochs
+
+    def chosen_steps(self) -> npt.NDArray[np.int64]:
+        """After each step, the step whose scores count, `(T, K, S)`."""
+        steps = np.broadcast_to(np.arange(self.scores.shape[2]), self.scores.shape[:3])
+        if self.counts == "last":
+            return steps.astype(np.int64)
+        judged = ~np.isnan(self.scores)
+        means = np.where(judged, self.scores, 0.0).sum(axis=3, dtype=np.float64) / judged.sum(axis=3)
+        before = np.maximum.accumulate(means, axis=2)[:, :, :-1]
+        better = np.concatenate([np.ones_like(means[:, :, :1], dtype=bool), means[:, :, 1:] > before], axis=2)
+        return np.maximum.accumulate(np.where(better, steps, 0), axis=2)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How a rule would have run a search of T trials."""
+
+    states: tuple[str, ...]
+    """`complete` or `pruned`, `(T,)`."""
+    fold_epochs: npt.NDArray[np.int64]
+    """Epochs trained, summed over folds, `(T,)`."""
+    folds_done: npt.NDArray[np.int64]
+    """Folds that were finished, `(T,)`."""
+    chosen: int | None
+    """Place in `Curves.trials` of the best complete trial by the criterion, the first of equals; None without any."""
+    value: float
+    """Its criterion; NaN without any."""
+
+
+class _Run:
+    """One trial while it is replayed."""
+
+    def __init__(self, curves: Curves, place: int, chosen: npt.NDArray[np.int64]) -> None:
+        _, folds, steps, patients = curves.scores.shape
+        self._known, self._chosen = curves.scores[place], chosen
+        self._steps, self._epochs_a_step = steps, curves.epochs // steps
+        self._done = np.zeros(folds, dtype=np.int64)
+        self._scores = np.full((folds, patients), np.nan)
+
+    def advance(self, order: str) -> Standing:
+        """Take the next step: of the first unfinished fold, or of all folds where they train abreast."""
+        unfinished = np.flatnonzero(self._done < self._steps)
+        for fold in unfinished if order == "abreast" else unfinished[:1]:
+            self._scores[fold] = self._known[fold, self._chosen[fold, self._done[fold]]]
+            self._done[fold] += 1
+        return self.standing()
+
+    def standing(self) -> Standing:
+        return Standing(self._done * self._epochs_a_step, self._done == self._steps, self._scores.copy())
+
+
+def replay(curves: Curves, rule: Rule, slots: int = 1, protected: Collection[int] = ()) -> Replayed:
+    """Run a rule over stored scores, `slots` trials at once. Trials whose number is `protected` are never stopped."""
+    num_trials, folds, _, _ = curves.scores.shape
+    runs = [_Run(curves, place, chosen) for place, chosen in enumerate(curves.chosen_steps())]
+    states = ["running"] * num_trials
+    step_length = folds if rule.order == "abreast" else 1
+    waiting = list(range(num_trials))[::-1]
+    # (time of the next step, place): of two steps at the same moment, the earlier trial's comes first
+    due = [(step_length, waiting.pop()) for _ in range(min(slots, num_trials))]
+    while due:
+        time, place = heapq.heappop(due)
+        number, standing = curves.trials[place], runs[place].advance(rule.order)
+        rule.hear(number, standing)
+        if standing.finished.all():
+            states[place] = "complete"
+        elif number not in protected and rule.stops(number) is not None:
+            states[place] = "pruned"
+        else:
+            heapq.heappush(due, (time + step_length, place))
+            continue
+        rule.ended(number, states[place])
+        if waiting:
+            heapq.heappush(due, (time + step_length, waiting.pop()))
+    ends = [run.standing() for run in runs]
+    values = np.array(
+        [criterion(end.scores) if state == "complete" else -np.inf for end, state in zip(ends, states, strict=True)]
+    )
+    chosen = int(values.argmax()) if "complete" in states else None
+    return Replayed(
+        states=tuple(states),
+        fold_epochs=np.array([end.epochs.sum() for end in ends]),
+        folds_done=np.array([end.finished.sum() for end in ends]),
+        chosen=chosen,
+        value=float("nan") if chosen is None else float(values[chosen]),
+    )
+
+
+# ---- stored scores ------------------------------------------------------------------------------
+
+
+def read_curves(rows: pd.DataFrame, metric: str = "dsc") -> list[Curves]:
+    """The curves of each model in a table with the columns of `scores`, models in sorted order.
+
+    Where a model has validation rows they are what its trials were judged by, at the best epoch; else its
+    test rows, of which the last epoch's count. Trials that lack a score which others have are left out,
+    and the model's `note` says so. Raises `UserError`.
+    """
+    _check_rows(rows)
+    found = []
+    for model, mine in rows[rows["repeat"] == REPEAT].groupby("model", sort=True):
+        nested = (mine["split"] == "validation").any()
+        judged = mine[mine["split"] == ("validation" if nested else "test")]
+        found.append(_curves(str(model), mine["trial"].unique(), judged, metric, bool(nested)))
+    if not found:
+        raise UserError("there are no scores to replay: the table has no rows of repeat 0")
+    return found
+
+
+def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, metric: str, nested: bool) -> Curves:
+    patient, patients = pd.factorize(rows["patient_id"], sort=True)
+    trial, trials = pd.factorize(rows["trial"], sort=True)
+    fold, epochs = rows["fold"].to_numpy(), int(rows["epoch"].max()) + 1
+    last = rows["epoch"] == rows.groupby(["trial", "fold"])["epoch"].transform("max")
+    step = rows["epoch"].to_numpy() if nested else np.where(last, 0, -1)
+    shape = (len(trials), int(fold.max()) + 1, epochs if nested else 1, len(patients))
+    counted = step >= 0
+    cell = np.ravel_multi_index(tuple(key[counted] for key in (trial, fold, step, patient)), shape)
+    size = int(np.prod(shape))
+    images = np.bincount(cell, minlength=size)
+    sums = np.bincount(cell, weights=from_counts(metric, rows[COUNTS].to_numpy())[counted], minlength=size)
+    scores = np.divide(sums, images, out=np.full(size, np.nan), where=images > 0).reshape(shape)
+    judged = ~np.isnan(scores)
+    whole = (judged == judged.any(axis=(0, 2))[:, None, :]).all(axis=(1, 2, 3)) & judged.any(axis=3).all(axis=(1, 2))
+    if not whole.any():
+        raise UserError(f"{model}: no trial has its scores in every fold and epoch; there is nothing to replay")
+    kept = np.asarray(trials)[whole]
+    left_out = sorted({int(number) for number in all_trials} - {int(number) for number in kept})
+    note = ""
+    if left_out:
+        note = f"{model}: left out {len(left_out)} of {len(all_trials)} trials, which are incomplete: {_few(left_out)}"
+    numbers = tuple(int(number) for number in kept)
+    return Curves(model, numbers, scores[whole], epochs, "best" if nested else "last", note)
+
+
+def _few(numbers: Sequence[int]) -> str:
+    text = ", ".join(str(number) for number in numbers[:10])
+    return text if len(numbers) <= 10 else f"{text}, ..."
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    missing = [column for column in [*KEYS, *COUNTS] if column not in rows]
+    if missing:
+        needed = ", ".join([*KEYS, *COUNTS])
+        raise UserError(f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {needed}")
+    lines = []
+    for column in ["trial", "repeat", "fold", "epoch", *COUNTS]:
+        values = pd.to_numeric(rows[column], errors="coerce")
+        wrong = np.flatnonzero(~((values >= 0) & (values % 1 == 0)))
+        if len(wrong):
+            lines.append(
+                f"{column}, row {wrong[0] + 1}: {rows[column].iloc[wrong[0]]!r} is not a whole number from 0"
+                + (f" ({len(wrong)} such rows)" if len(wrong) > 1 else "")
+            )
+    unknown = sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"})
+    if unknown:
+        lines.append(f"split: {', '.join(map(repr, unknown))} is neither train, validation nor test")
+    if not lines and (twice := int(rows.duplicated(KEYS).sum())):
+        lines.append(f"{twice} rows repeat the {', '.join(KEYS)} of another; each image counts once")
+    if lines:
+        raise UserError(*lines)
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.DataFrame:
+    """What each rule would have chosen and spent: a study folder, or a table with the columns of `scores`.
+
+    One row a model and rule: `model, rule, fold_epochs` (share of those of all trials to their end),
+    `complete` (trials), `chosen` (trial), `value` (its criterion), `lost` (against stopping nothing). What
+    was left out of the replay is in `attrs["notes"]`, a line each. Raises `UserError`.
+    """
+    if slots < 1:
+        raise UserError(f"--slots {slots}: one trial at a time is the least")
+    if not rules:
+        raise UserError("--rule is missing; name one rule at least, such as --rule racing:0.05")
+    try:
+        found = list(_read_source(source))
+    except UserError as error:
+        raise UserError(*(f"{source}: {line}" for line in error.lines)) from None
+    lines: list[str] = []
+    for text in rules:
+        try:
+            order = parse_rule(text, 1, 1).order
+        except UserError as error:
+            lines += error.lines
+            continue
+        by_last = [curves.model for curves, _ in found if curves.by_last]
+        if order == "abreast" and by_last:
+            lines.append(
+                f"--rule {text}: judges by epoch, and {source} has only the last epoch's scores of "
+                f"{', '.join(by_last)}; take racing or none"
+            )
+    if lines:
+        raise UserError(*lines)
+    rows = []
+    for curves, protected in found:
+        num_trials, folds, _, _ = curves.scores.shape
+        best = replay(curves, parse_rule("none", folds, curves.epochs)).value
+        for text in rules:
+            outcome = replay(curves, parse_rule(text, folds, curves.epochs), slots, protected)
+            rows.append(
+                {
+                    "model": curves.model,
+                    "rule": text,
+                    "fold_epochs": float(outcome.fold_epochs.sum() / (num_trials * folds * curves.epochs)),
+                    "complete": outcome.states.count("complete"),
+                    "chosen": None if outcome.chosen is None else curves.trials[outcome.chosen],
+                    "value": outcome.value,
+                    "lost": best - outcome.value,
+                }
+            )
+    table = pd.DataFrame(rows).astype({"chosen": "Int64"})
+    table.attrs["notes"] = [curves.note for curves, _ in found if curves.note]
+    return table
+
+
+def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]:
+    """Each model's curves, and its trials that a search does not stop."""
+    if str(source).endswith(TABLES):
+        for curves in read_curves(_read_table(Path(source))):
+            yield curves, ()
+        return
+    store = Store(source)
+    if not store.exists(names.TRIALS_FILE):
+        raise UserError(f"is neither a study folder nor a table ({', '.join(TABLES)})")
+    kinds = names.read_trials(store)[["model", "trial", "kind"]]
+    for model in sorted(kinds["model"].unique()):
+        of_model = kinds[kinds["model"] == model]
+        # a search's winner is trained again as one more trial: it was not among those to choose from
+        kind = "trial" if (of_model["kind"] == "trial").any() else "fixed"
+        about = store.read_json(names.search_name(model)) if store.exists(names.search_name(model)) else {}
+        rows = store.read_parts("scores", model=model).to_pandas()
+        rows = rows[rows["trial"].isin(of_model.loc[of_model["kind"] == kind, "trial"])]
+        if rows.empty:
+            raise UserError(f"{model} has no scores yet; there is nothing to replay")
+        default = about.get("default_trial")
+        for curves in read_curves(rows, about.get("metric", "dsc")):
+            yield curves, () if default is None else (int(default),)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"patient_id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read as a table ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,1 @@
+"""A whole study: its folder prepared, cross-validated, tuned, followed, resumed."""

@@ -1,0 +1,188 @@
+"""Open a study folder for a run: what the study is, who writes in it, and its data as arrays.
+
+A study is its data, folds, image size and evaluation grid. They are written when the folder is new and
+compared when it is not: a run that would mix two studies is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray import store as names
+from eus_ray.config import Study, UserError
+from eus_ray.config_file import study_toml
+from eus_ray.data.arrays import Arrays, arrays_name, cases_table, load_arrays, num_bytes
+from eus_ray.data.manifest import Manifest, read_manifest
+from eus_ray.data.splits import FoldPlan, assign_folds
+from eus_ray.store import Store
+
+_VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A study's data, checked: the manifest, its folds, and how it is to be decoded."""
+
+    study: Study
+    manifest: Manifest
+    plan: FoldPlan
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return self.manifest.frame
+
+    @property
+    def folds(self) -> npt.NDArray[np.int64]:
+        return np.asarray(self.plan.fold, dtype=np.int64)
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes(self.frame, self.study.data)
+
+    def arrays(self, into: Path | None = None) -> Arrays:
+        """Decode all images; with `into`, as memory-mapped files that other processes open too."""
+        name = arrays_name(self.manifest.fingerprint, self.study.data)
+        return load_arrays(self.frame, self.study.data, into=into / name if into is not None else None)
+
+
+def check_data(study: Study) -> Dataset:
+    """Read and check the manifest and assign the folds. Raises `UserError` with every defect."""
+    if not study.data.manifest:
+        raise UserError("data.manifest is not set: name the manifest in the study file, or --set data.manifest=FILE")
+    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates)
+    plan = assign_folds(manifest.frame, study.folds.count, study.folds.seed, study.folds.stratify)
+    return Dataset(study, manifest, plan)
+
+
+def identity(dataset: Dataset) -> dict[str, Any]:
+    """What a study folder is about; two runs may share a folder only where all of this is equal."""
+    study = dataset.study
+    order = dataset.frame.assign(fold=dataset.folds).sort_values("image_id")
+    folds = ",".join(f"{row.image_id}={row.fold}" for row in order[["image_id", "fold"]].itertuples())
+    return {
+        "data.fingerprint": dataset.manifest.fingerprint,
+        "data.image_size": study.data.image_size,
+        "data.resize": study.data.resize,
+        "data.intensity": study.data.intensity if isinstance(study.data.intensity, str) else list(study.data.intensity),
+        "folds.count": study.folds.count,
+        "folds.assignment": hashlib.sha256(folds.encode()).hexdigest(),
+        "train.seed": study.train.seed,
+        "evaluate.grid": study.evaluate.grid,
+    }
+
+
+def check_identity(store: Store, dataset: Dataset) -> bool:
+    """Whether the folder holds this very study already; False where it is new or empty.
+
+    Raises `UserError` where it holds another study, or files that are no study's.
+    """
+    if not store.exists(names.PROVENANCE):
+        # a run that ended before its study was whole left its settings beside what it had written
+        early = (names.MANIFEST, names.CASES_FILE) if store.exists(names.STUDY) else ()
+        foreign = [name for name in store.names() if name not in (names.RUN, names.STUDY, *early)]
+        if foreign:
+            raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty folder as --out")
+        return False
+    there, here = store.read_json(names.PROVENANCE)["identity"], identity(dataset)
+    different = [name for name in here if there.get(name) != here[name]]
+    if different:
+        lines = (f"{name} was {_short(there.get(name))} and is {_short(here[name])}" for name in different)
+        raise UserError(*(f"{store.location}: holds another study: {line}; choose another --out" for line in lines))
+    return True
+
+
+def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
+    """Refuse to start where the results plainly cannot fit. Raises `UserError`."""
+    if not store.is_local:
+        return
+    folder = Path(store.location)
+    while not folder.exists():
+        folder = folder.parent
+    pixels = int((dataset.frame["height"] * dataset.frame["width"]).sum())
+    if dataset.study.evaluate.grid == "resized":
+        pixels = len(dataset.frame) * dataset.study.data.image_size**2
+    # probabilities shrink to about a third; weights of unfinished folds carry their optimiser's state
+    needed = len(dataset.study.models) * pixels + 3 * dataset.study.folds.count * bytes_of_weights + (8 << 20)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{store.location}: no space left: about {needed >> 20} MiB are needed and {free >> 20} MiB are free; "
+            "make room or choose another --out"
+        )
+
+
+def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
+    """Write what is fixed for a study: settings (first: by them an unfinished one is known), manifest, cases,
+    provenance (last: it makes the study)."""
+    store.write_text(names.STUDY, study_toml(dataset.study))
+    write_manifest(store, dataset)
+    cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
+    store.write_table(names.CASES_FILE, cases, 16)
+    store.write_json(names.PROVENANCE, provenance(dataset))
+
+
+def write_manifest(store: Store, dataset: Dataset) -> None:
+    """Write the images with folds and clinical columns, which may have been corrected since the study began."""
+    frame = dataset.frame.assign(fold=dataset.folds)
+    first = ["image_id", "patient_id", "fold"]
+    rest = [column for column in frame.columns if column not in (*first, "image", "mask")]
+    store.write_frame(names.MANIFEST, frame[first + rest])
+
+
+def provenance(dataset: Dataset) -> dict[str, Any]:
+    """Where the numbers of this study come from."""
+    manifest, study = dataset.manifest, dataset.study
+    return {
+        "eus_ray": metadata.version("eus-ray"),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "identity": identity(dataset),
+        "data": {
+            "manifest": manifest.path.name,
+            "fingerprint": manifest.fingerprint,
+            "images": len(manifest.frame),
+            "patients": int(manifest.frame["patient_id"].nunique()),
+            "near_duplicates_within": manifest.near_duplicates_within,
+            "synthetic": _is_synthetic(manifest.frame),
+        },
+        "folds": {"count": study.folds.count, "seed": study.folds.seed, "stratify": list(study.folds.stratify)},
+        "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+    }
+
+
+def _is_synthetic(frame: pd.DataFrame) -> bool:
+    """Whether the images are the phantom's, which names its device so."""
+    return "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all())
+
+
+def _commit() -> str | None:
+    """The commit of a checkout that this runs from; None once installed."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git here
+        return None
+    return answer.stdout.strip() or None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else text[:12] + "…"

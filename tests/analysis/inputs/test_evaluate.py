@@ -1,0 +1,336 @@
+"""Mask files of any tool: pairs worked by hand, every way to store a mask, and everything that is refused."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from eus_ray.analysis.inputs.evaluate import Evaluation, evaluate
+from eus_ray.analysis.inputs.score_table import read_score_table
+from eus_ray.analysis.inputs.study_images import IDENTITY
+from eus_ray.analysis.measures.image_metrics import METRICS
+from eus_ray.cli import main
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+Masks = dict[str, np.ndarray | bytes]
+Evaluate = Callable[..., Evaluation]
+
+LEFT = np.zeros((6, 8), np.uint8)
+LEFT[1:5, 1:5] = 1
+RIGHT = np.roll(LEFT, 2, axis=1)
+"""Half of LEFT: 8 pixels are common; each contour pixel is 0, 1 or 2 columns from the other contour."""
+EMPTY = 0 * LEFT
+
+
+def stored(values: np.ndarray, suffix: str) -> bytes:
+    if suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        return buffer.getvalue()
+    return cv2.imencode(suffix, values)[1].tobytes()
+
+
+def write(folder: Path, masks: Masks) -> None:
+    folder.mkdir()
+    for name, content in masks.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else stored(content, path.suffix))
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Evaluate:
+    """`measure(predictions, truths, manifest="", out="scores.csv", **options)` on files written for it."""
+
+    def run(predictions: Masks, truths: Masks, manifest: str | Path = "", out: str = "scores.csv", **options: object):
+        write(tmp_path / "tool", predictions)
+        write(tmp_path / "truths", truths)
+        if isinstance(manifest, Path):
+            options["manifest"] = manifest
+        elif manifest:
+            options["manifest"] = tmp_path / "manifest.csv"
+            options["manifest"].write_text(manifest)
+        return evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / out, **options)
+
+    return run
+
+
+@pytest.fixture
+def refused(measure: Evaluate, tmp_path: Path) -> Callable[..., list[str]]:
+    """The lines of what `measure` refuses, without the folder they were written in; nothing is written."""
+
+    def run(*args: object, **options: object) -> list[str]:
+        before = set(tmp_path.iterdir())
+        with pytest.raises(UserError) as caught:
+            measure(*args, **options)
+        after = {path.name for path in set(tmp_path.iterdir()) - before}
+        assert after <= {"tool", "truths", "manifest.csv"}
+        return [line.replace(f"{tmp_path}/", "") for line in caught.value.lines]
+
+    return run
+
+
+# ---- what comes out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", ["scores.csv", "scores.parquet"])
+def test_the_table_has_the_columns_of_a_study_and_analyze_reads_it(measure: Evaluate, tmp_path: Path, out: str) -> None:
+    done = measure(
+        {"a.png": RIGHT * 255, "b.tif": LEFT, "c.png": EMPTY},
+        {"a.png": LEFT * 255, "b.png": LEFT * 255, "c.bmp": LEFT},
+        out=out,
+    )
+    assert list(done.frame.columns) == [*IDENTITY, *METRICS, "diagonal"]
+    first = done.frame.iloc[0]
+    assert first[["model", "kind", "fold", "image_id", "patient_id"]].tolist() == ["tool", "fixed", 0, "a", "a"]
+    assert first[["tp", "fp", "fn", "tn"]].tolist() == [8, 8, 8, 24]
+    assert first["dsc"] == 0.5 and first["iou"] == pytest.approx(1 / 3) and first["hd"] == 2 and first["diagonal"] == 10
+    # Of the 12 contour pixels of LEFT, four are 2 columns from RIGHT's contour, four are 1, and four lie on it.
+    assert first["mad"] == first["avd"] == first["assd"] == 1
+    assert done.frame["dsc"].tolist() == [0.5, 1.0, 0.0]
+    assert done.frame["missed"].tolist() == [False, False, True] and done.frame["hd"].tolist() == [2, 0, math.inf]
+    assert done.frame["auc"].isna().all() and done.unit == "px"
+    (note,) = done.notes
+    assert "each image is a patient of its own" in note
+    read = read_score_table(Store(tmp_path), out)
+    pd.testing.assert_frame_equal(read[done.frame.columns], done.frame, check_dtype=False, check_exact=True)
+
+
+def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: Evaluate) -> None:
+    done = measure(
+        {"x2.png": RIGHT, "x1.png": LEFT},
+        {"x1.png": LEFT, "x2.png": LEFT},
+        manifest="image,mask,patient_id,image_id,fold,spacing_row_mm,spacing_col_mm,t_stage,age,height,width\n"
+        "i/7.png,m/x2.png,007,seven,1,0.5,0.25,T2,71,6,8\n"
+        "i/8.png,m/x8.png,008,eight,0,0.5,0.25,T1,,,\n"
+        "i/9.png,m/x1.png,NA1,nine,0,1,1,,64.5,6,8\n",
+    )
+    assert list(done.frame.columns) == [*IDENTITY, "t_stage", "age", *METRICS, "diagonal"]
+    assert done.frame["image_id"].tolist() == ["seven", "nine"]  # the manifest's order
+    assert done.frame["patient_id"].tolist() == ["007", "NA1"] and done.frame["fold"].tolist() == [1, 0]
+    assert done.frame["age"].tolist() == [71, 64.5] and done.frame["t_stage"].isna().tolist() == [False, True]
+    assert done.frame["hd"].tolist() == [0.5, 0] and done.frame["diagonal"].tolist() == [math.hypot(3, 2), 10]
+    assert done.unit == "mm"
+    assert [re.sub(".*/", "", note) for note in done.notes] == [
+        "manifest.csv: 1 of its rows describe none of these masks"
+    ]
+
+
+def test_folders_within_folders_are_named_by_their_path_or_its_end(measure: Evaluate, tmp_path: Path) -> None:
+    masks: Masks = {"p1/a.png": LEFT, "p2/a.png": RIGHT}
+    done = measure(masks, masks, manifest="image,mask,patient_id\nU/p1/a.jpg,V/p2/a.png,B\nU/p2/a.jpg,V/p1/a.png,A\n")
+    assert done.frame[["image_id", "patient_id"]].to_numpy().tolist() == [["p2/a", "B"], ["p1/a", "A"]]
+    (tmp_path / "ids.parquet").write_bytes(
+        pd.DataFrame({"image_id": ["p2/a", "p1/a"], "patient_id": [2.0, 1.0]}).to_parquet()
+    )
+    again = evaluate(
+        tmp_path / "tool", tmp_path / "truths", tmp_path / "2.csv", manifest=tmp_path / "ids.parquet", model=" mine "
+    )
+    assert again.frame[["model", "patient_id"]].to_numpy().tolist() == [["mine", "2"], ["mine", "1"]]
+
+
+def test_a_label_that_one_side_lacks_is_told(measure: Evaluate, tmp_path: Path) -> None:
+    done = measure({"a.png": LEFT}, {"a.png": 2 * RIGHT}, label=2)
+    assert done.frame["missed"].tolist() == [True]
+    assert [note for note in done.notes if note.startswith(f"{tmp_path}/tool")] == [
+        f"{tmp_path}/tool: no mask holds the label 2",
+        f"{tmp_path}/tool: every prediction is empty",
+    ]
+
+
+def test_probabilities_give_the_auc(measure: Evaluate) -> None:
+    """Truth holds the second and the last pixel: of 4 pairs of lesion and background 3 are in order."""
+    truth = np.array([[0, 9, 0, 9]], np.uint8)
+    done = measure({"a.png": np.array([[0, 127, 128, 255]], np.uint8)}, {"a.png": truth}, probability=True)
+    assert done.frame[["tp", "fp", "fn", "tn"]].to_numpy().tolist() == [[1, 1, 1, 1]]
+    assert done.frame["auc"].tolist() == [0.75]
+
+
+def test_masks_taken_for_probabilities_are_told(measure: Evaluate) -> None:
+    done = measure({"a.png": LEFT}, {"a.png": LEFT}, probability=True)
+    assert "every prediction is empty; where they are masks of 0 and 1, leave out --probability" in done.notes[0]
+
+
+def test_names_without_partner_may_be_skipped(measure: Evaluate, tmp_path: Path) -> None:
+    done = measure(
+        {"a.png": LEFT, "b.png": LEFT, ".c.png": LEFT, "plans.json": b"{}"},
+        {"a.png": LEFT, "c.png": LEFT, "d.png": LEFT},
+        unpaired="skip",
+    )
+    assert done.frame["image_id"].tolist() == ["a"]
+    notes = [note.replace(f"{tmp_path}/", "") for note in done.notes[:2]]
+    assert notes[0] == "left out: 1 predictions without truth, such as tool/b.png"
+    assert notes[1].startswith("left out: 2 truths without prediction, such as truths/c.png; where they are lesions")
+
+
+@pytest.mark.slow
+def test_processes_and_one_process_say_the_same(measure: Evaluate, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    masks = [{f"{index:03}.png": (rng.random((9, 7)) < 0.2).astype(np.uint8) for index in range(150)} for _ in range(2)]
+    seen: list[tuple[int, int]] = []
+    one = measure(*masks, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(64, 150), (128, 150), (150, 150)]
+    two = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "2.csv", processes=2)
+    assert (tmp_path / "2.csv").read_bytes() == (tmp_path / "scores.csv").read_bytes()
+    pd.testing.assert_frame_equal(one.frame, two.frame, check_exact=True)
+
+
+def test_real_masks_moved_by_a_pixel(busbra: Path, tmp_path: Path) -> None:
+    """Masks of BUS-BRA against themselves moved by one column."""
+    (tmp_path / "moved").mkdir()
+    for path in sorted((busbra / "masks").glob("*.png"))[:40]:
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(tmp_path / "moved" / path.name), np.roll(mask, 1, axis=1))
+    done = evaluate(
+        tmp_path / "moved", busbra / "masks", tmp_path / "s.parquet", manifest=busbra / "manifest.csv", unpaired="skip"
+    )
+    assert set(done.frame["model"]) == {"moved"} and len(done.frame) == 40
+    assert done.frame["hd"].median() == 1.0 and done.frame["dsc"].between(0.8, 1).all()
+    assert {"pathology", "birads"} < set(done.frame.columns) and done.frame["patient_id"].str.startswith("P").all()
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+def test_every_name_without_partner_is_a_line(refused: Callable[..., list[str]]) -> None:
+    lines = refused(
+        {"a.png": LEFT, "a.tif": LEFT, "b.png": LEFT, "x/c.png": LEFT}, {"a.png": LEFT, "c.png": LEFT, "d.npy": LEFT}
+    )
+    empty = "has no prediction of its name in tool; where no lesion was found, give an empty mask"
+    assert lines == [
+        "tool/a.tif: there is a.png too; keep one, or rename one",
+        "tool/b.png: has no truth of its name in truths",
+        "tool/x/c.png: has no truth of its name in truths",
+        f"truths/c.png: {empty}",
+        f"truths/d.npy: {empty}",
+    ]
+
+
+@pytest.mark.parametrize("unpaired", ["stop", "skip"])
+def test_no_pair_at_all(refused: Callable[..., list[str]], unpaired: str) -> None:
+    lines = refused({"a_mask.png": LEFT}, {"a.png": LEFT}, unpaired=unpaired)
+    assert lines[0] == "tool: no name is one in truths too; a pair has one name up to the suffix, as a.png and a.tif"
+    assert len(lines) == (3 if unpaired == "stop" else 1)
+
+
+def test_all_bad_files_are_named_at_once(refused: Callable[..., list[str]]) -> None:
+    lines = refused(
+        {"a.png": b"", "b.png": LEFT.T.copy(), "c.png": LEFT, "e.png": LEFT},
+        {"a.png": b"", "b.png": LEFT, "c.png": LEFT + 1, "d.png": LEFT},
+        manifest="image_id,patient_id\na,1\nb,1\n",
+    )
+    starts = ["tool/e.png: has no truth", "truths/d.png: has no prediction", "manifest.csv: c is not described"]
+    starts += ["tool/a.png: is empty", "truths/a.png: is empty", "tool/b.png: is 8 × 6 pixels", "truths/c.png: is not"]
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
+
+
+def test_a_folder_with_two_lesion_values(refused: Callable[..., list[str]]) -> None:
+    masks: Masks = {"a.png": LEFT, "b.png": 255 * LEFT, "c.png": 2 * LEFT, "d.png": EMPTY}
+    lines = refused(masks, dict.fromkeys(masks, LEFT))
+    assert lines == [
+        "tool: the lesion is 1 (2 masks, such as a) and 2 (1 masks, such as c); --label V says which value it is"
+    ]
+
+
+def test_a_label_that_nothing_has(refused: Callable[..., list[str]]) -> None:
+    lines = refused({"a.png": LEFT}, {"a.png": LEFT}, label=5)
+    assert lines == ["tool and truths: no mask holds the label 5; name the lesion's value"]
+
+
+def test_places_are_checked_first_and_together(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+
+    def lines(predictions: str, truths: str, out: str, **options: object) -> list[str]:
+        with pytest.raises(UserError) as caught:
+            evaluate(tmp_path / predictions, tmp_path / truths, tmp_path / out, **options)
+        return [line.replace(f"{tmp_path}/", "") for line in caught.value.lines]
+
+    assert lines("none", "file", "no/scores.txt", model=" ", label=0) == [
+        "no/scores.txt: the table is CSV or Parquet; end its name in .csv or .parquet",
+        "no: no such folder; make it first, or choose another --out",
+        "the model has no name; give one with --model",
+        "label 0 is the background; name the lesion's value",
+        "none: no such folder; name the folder that holds the predictions",
+        "file: is a file; name the folder that holds the truths",
+    ]
+    assert lines("empty", "empty", "file")[1:] == [
+        "file: is there already; nothing is overwritten, choose another --out",
+        "empty: holds predictions and truths at once; name two folders",
+    ]
+    (tmp_path / "other").mkdir()
+    (line,) = lines("empty", "other", "s.csv")
+    assert line == "empty: holds no masks; .png, .tif, .tiff, .bmp, .npy are read, volumes slice by slice"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ("image,patient_id\na.png,1\n", ["manifest.csv: b is not described: no row has it as image"]),
+        (
+            "mask,patient_id\nx/a.png,1\ny/a.png,1\nb.png,2\n",
+            ["manifest.csv: a is not described: rows 2 and 3 have it as mask"],
+        ),
+        ("patient_id\n1\n", ["manifest.csv: there is no column image_id, mask or image, which would name the masks"]),
+        ("image,patient\na.png,1\nb.png,2\n", ["manifest.csv: there is no column patient_id; rename patient?"]),
+        (
+            "mask,patient_id,spacing_mm,fold,dsc\na.png,,0,x,1\nb.png,1,1,1,1\n",
+            [
+                "manifest.csv: column dsc has a name that the results use; rename it, for example to clinical_dsc",
+                "manifest.csv: row 2: patient_id is missing",
+                "manifest.csv: row 2: fold is 'x'; folds are whole numbers from 0",
+                "manifest.csv: row 2: spacing_mm is '0'; it must be a positive number of mm, such as 0.12",
+            ],
+        ),
+        (
+            "mask,patient_id,spacing_mm,height,width\na.png,1,0.1,12,16\nb.png,2,0.1,6,8\n",
+            [
+                "truths/a.png: is 6 × 8 pixels (rows × columns), but the manifest gives its spacing for 12 × 16; "
+                "give masks of that size, or their own spacing"
+            ],
+        ),
+    ],
+)
+def test_manifests_that_do_not_fit(refused: Callable[..., list[str]], manifest: str, expected: list[str]) -> None:
+    masks: Masks = {"a.png": LEFT, "b.png": LEFT}
+    assert refused(masks, masks, manifest=manifest) == expected
+
+
+def test_one_row_cannot_describe_two_masks(refused: Callable[..., list[str]]) -> None:
+    masks: Masks = {"p/a.png": LEFT, "q/a.png": LEFT}
+    assert refused(masks, masks, manifest="image_id,patient_id\na,1\n") == [
+        "manifest.csv: row 2: describes p/a and q/a; each needs a row of its own"
+    ]
+
+
+def test_a_manifest_that_is_not_there(refused: Callable[..., list[str]], tmp_path: Path) -> None:
+    masks: Masks = {"a.png": LEFT}
+    assert refused(masks, masks, manifest=tmp_path / "m.csv") == ["m.csv: no such file"]
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "tool", {"a.png": RIGHT, "b.png": LEFT, "c.png": LEFT})
+    write(tmp_path / "truths", {"a.png": LEFT, "b.png": LEFT})
+    folders = [str(tmp_path / "tool"), str(tmp_path / "truths"), "--out", str(tmp_path / "scores.csv")]
+    assert main(["evaluate", *folders]) == 2
+    assert capsys.readouterr().err == f"eus-ray: {tmp_path}/tool/c.png: has no truth of its name in {tmp_path}/truths\n"
+    assert not (tmp_path / "scores.csv").exists()
+    assert main(["evaluate", *folders, "--unpaired", "skip", "--model", "nnU-Net", "--label", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "2 images, mean DSC 0.750; distances in px" in out and "left out: 1 predictions" in out
+    assert f"eus-ray analyze {tmp_path}/scores.csv" in out
+    assert set(pd.read_csv(tmp_path / "scores.csv")["model"]) == {"nnU-Net"}
+    assert main(["evaluate", *folders]) == 2
+    assert "is there already; nothing is overwritten" in capsys.readouterr().err

@@ -1,0 +1,160 @@
+"""A table of per-image scores from any tool: what is accepted, and everything wrong with one at once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eus_ray.analysis.inputs.score_table import read_score_table
+from eus_ray.config import UserError
+from eus_ray.store import Store
+
+GOOD = """model,image_id,patient_id,fold,dsc,hd,height,width,t_stage
+a,001,007,0,0.9,3.5,30,40,T1
+a,002,NA,1,0.0,inf,30,40,T2
+b,001,007,0,0.8,4.5,30,40,T1
+b,002,NA,1,0.7,9,30,40,T2
+"""
+
+
+def read(folder: Path, text: str, name: str = "scores.csv") -> pd.DataFrame:
+    (folder / name).write_text(text)
+    return read_score_table(Store(folder), name)
+
+
+def refused(folder: Path, text: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        read(folder, text)
+    return [line.removeprefix(f"{folder}/scores.csv: ") for line in caught.value.lines]
+
+
+def test_names_stay_text_and_sizes_give_diagonals(tmp_path: Path) -> None:
+    frame = read(tmp_path, GOOD)
+    assert list(frame.columns) == [
+        "model",
+        "kind",
+        "fold",
+        "image_id",
+        "patient_id",
+        "t_stage",
+        "dsc",
+        "hd",
+        "diagonal",
+    ]
+    assert frame["patient_id"].tolist() == ["007", "NA", "007", "NA"] and frame["image_id"][0] == "001"
+    assert frame["hd"][1] == math.inf and set(frame["diagonal"]) == {50.0} and set(frame["kind"]) == {"fixed"}
+
+
+def test_parquet_says_the_same(tmp_path: Path) -> None:
+    expected = read(tmp_path, GOOD)
+    raw = pd.read_csv(tmp_path / "scores.csv", dtype={"patient_id": str, "image_id": str}, keep_default_na=False)
+    raw.to_parquet(tmp_path / "scores.parquet")
+    pd.testing.assert_frame_equal(read_score_table(Store(tmp_path), "scores.parquet"), expected)
+
+
+def test_a_separator_at_each_row_s_end_shifts_nothing(tmp_path: Path) -> None:
+    expected = read(tmp_path, GOOD)
+    header, *rows = GOOD.splitlines()
+    pd.testing.assert_frame_equal(read(tmp_path, "\n".join([header, *(f"{row}," for row in rows)])), expected)
+
+
+def test_what_pandas_adds_to_parquet_changes_nothing(tmp_path: Path) -> None:
+    expected = read(tmp_path, GOOD)
+    raw = pd.read_csv(tmp_path / "scores.csv", dtype={"patient_id": str, "image_id": str}, keep_default_na=False)
+    raw["t_stage"] = pd.Categorical(raw["t_stage"])
+    for frame in (raw.set_axis(list("abcd")), raw.set_index("image_id")):
+        frame.to_parquet(tmp_path / "scores.parquet")
+        found = read_score_table(Store(tmp_path), "scores.parquet")
+        pd.testing.assert_frame_equal(found, expected)
+        assert not isinstance(found["t_stage"].dtype, pd.CategoricalDtype)
+
+
+def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
+    frame = read(tmp_path, "model,image_id,patient_id,iou\na,1,1,0.5\n")
+    assert frame["fold"].tolist() == [0] and frame["patient_id"].tolist() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model,dsc\na,1\n", ["has no column image_id", "has no column patient_id"]),
+        ("model,image_id,patient_id,accuracy\na,1,1,1\n", ["has no metric; name one column at least of dsc, iou,"]),
+        ("model,image_id,patient_id,dsc\n", ["has no rows"]),
+        ("", ["cannot be read as csv"]),
+        (GOOD.replace("0.9,", ","), ["dsc is missing or NaN in row 2"]),
+        (
+            GOOD.replace("0.9,", "NaN,").replace(",9,", ",,"),
+            ["dsc is missing or NaN in row 2", "hd is missing or NaN in"],
+        ),
+        (GOOD.replace("0.9,", "90,"), ["dsc must lie in 0 to 1, but does not in row 2; divide percentages by 100"]),
+        (GOOD.replace("0.9,", "-0.9,"), ["dsc must lie in 0 to 1, but does not in row 2"]),
+        (GOOD.replace("0.9,", "good,"), ["dsc holds text"]),
+        (GOOD.replace("3.5,", "-3.5,"), ["hd is negative in row 2"]),
+        (GOOD.replace("height,width", "tall,wide"), ["hd is infinite in row 3, and a mean needs the image's size"]),
+        (GOOD.replace("b,001", ",001"), ["model is empty in row 4"]),
+        (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b is there already", "image 001 belongs to two"]),
+        (GOOD.replace("b,001,007,0", "b,003,007,1"), ["patient 007 is in 2 folds"]),
+        (GOOD.replace(",T", ",T,x"), ["rows have more cells than the header has names"]),
+        (
+            "model,kind,image_id,patient_id,dsc\na,raw,1,1,0.5\na,post,1,1,0.5\n",
+            ["kind is 'post'; write fixed, winner, nested", "kind is 'raw'"],
+        ),
+        (
+            GOOD.replace("b,001,007,0", "b,001,007,x"),
+            ["fold must count from 0 in whole numbers, but does not in row 4"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, text: str, expected: list[str]) -> None:
+    lines = refused(tmp_path, text)
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(start)
+
+
+def test_auc_may_be_undefined(tmp_path: Path) -> None:
+    assert read(tmp_path, "model,image_id,patient_id,auc\na,1,1,\na,2,1,0.5\n")["auc"].isna().tolist() == [True, False]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_score_table(Store(tmp_path), "absent.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        read_score_table(Store(tmp_path), "broken.parquet")
+
+
+def test_none_is_a_level_and_an_index_without_a_name_is_none(tmp_path: Path) -> None:
+    text = GOOD.replace("T1", "None")
+    frame = read(tmp_path, text)
+    assert frame["t_stage"].tolist() == ["None", "T2"] * 2
+    header, *rows = text.splitlines()
+    numbered = "\n".join([f",{header}", *(f"{number},{row}" for number, row in enumerate(rows))])
+    pd.testing.assert_frame_equal(read(tmp_path, numbered), frame)
+
+
+def test_a_column_is_read_whole(tmp_path: Path) -> None:
+    """In pieces the first codes would be numbers and the last ones texts."""
+    rows = [f"a,{number},p{number},0.5,{'unknown' if number == 299_999 else number % 3}" for number in range(300_000)]
+    frame = read(tmp_path, "\n".join(["model,image_id,patient_id,dsc,code", *rows]))
+    assert set(frame["code"]) == {"0", "1", "2", "unknown"}
+
+
+@pytest.mark.parametrize("diagonal", ["inf", "0", "-3"])
+def test_a_diagonal_is_a_length(tmp_path: Path, diagonal: str) -> None:
+    rows = f"model,image_id,patient_id,hd,diagonal\na,1,1,inf,{diagonal}\na,2,2,3,50\n"
+    assert refused(tmp_path, rows) == ["diagonal must be a length above 0, but is not in row 2"]
+
+
+def test_folds_of_a_parquet_file_may_be_texts(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model": "a", "image_id": ["1", "2"], "patient_id": ["1", "2"], "dsc": 0.5})
+    frame.assign(fold=["0.0", "1.0"]).to_parquet(tmp_path / "scores.parquet")
+    assert read_score_table(Store(tmp_path), "scores.parquet")["fold"].tolist() == [0, 1]
+
+
+def test_two_models_of_one_label_are_refused(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, "model,image_id,patient_id,dsc\nunet,1,1,0.5\nU-Net,1,1,0.6\n")
+    assert line == "models U-Net and unet are both printed as U-Net; rename one"
