@@ -7,11 +7,12 @@ search space, in error messages and in the tables. `study_file.load_study` is th
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eus_ray.errors import UserError
 
 Architecture = Literal["unet", "attention_unet", "daf_net"]
 ARCHITECTURES: tuple[Architecture, ...] = ("unet", "attention_unet", "daf_net")
@@ -19,14 +20,6 @@ ARCHITECTURES: tuple[Architecture, ...] = ("unet", "attention_unet", "daf_net")
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class UserError(Exception):
-    """A mistake in what the user gave. Each line says what, where, and how to mend it; exit code 2."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
 
 
 class Settings(BaseModel):
@@ -281,8 +274,8 @@ class Study(Settings):
         """The settings of one architecture: `model.arch` set, `[only.ARCH]` applied and dropped."""
         tree = self.model_dump(exclude={"only"})
         for name, value in self.only.get(arch, {}).items():  # type: ignore[call-overload]
-            put(tree, name, value)
-        put(tree, "model.arch", arch)
+            set_dotted(tree, name, value)
+        set_dotted(tree, "model.arch", arch)
         tree["models"] = [arch]
         return Study.model_validate(tree)
 
@@ -298,24 +291,13 @@ def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
     return names
 
 
-def flat(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:
+def to_dotted(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:
     """The fields of some sections by dotted name, tuples as lists: a row of a table."""
     tree = study.model_dump(mode="json")
     return {f"{section}.{name}": value for section in sections for name, value in tree[section].items()}
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """How a message about an unknown name ends: the nearest known one, else `otherwise` or all of them.
-
-    >>> nearest("unett", ["unet", "daf_net"]), nearest("x", ["unet", "daf_net"])
-    ('; did you mean unet?', '; there is unet, daf_net')
-    """
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
-
-
-def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a field of a tree of settings by its dotted name."""
     *sections, name = dotted.split(".")
     for section in sections:

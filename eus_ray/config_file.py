@@ -13,7 +13,8 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from eus_ray.config import Study, UserError, dotted_names, nearest, put
+from eus_ray.config import Study, dotted_names, set_dotted
+from eus_ray.errors import UserError, did_you_mean
 
 PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
 """Settings by name that a study file may change."""
@@ -35,7 +36,7 @@ def load_study(
     source = "the command line"
     if preset is not None:
         if preset not in PRESETS:
-            raise UserError(f"--preset {preset}: no such preset{nearest(preset, PRESETS)}")
+            raise UserError(f"--preset {preset}: no such preset{did_you_mean(preset, PRESETS)}")
         _merge(tree, read_toml(PRESETS[preset]))
     if path is not None:
         source = str(path)
@@ -50,12 +51,12 @@ def load_study(
         name, value = parse_override(override)
         if name == "data.manifest" and isinstance(value, str) and value:
             value = _resolved(Path(), value, "--set")
-        put(tree, name, value)
+        set_dotted(tree, name, value)
     flatten_only(tree)
     study = build_study(tree, source)
     base = (Path(path).parent if path is not None else Path()).resolve()
-    put(tree, "model.weights", _below(base, study.model.weights))
-    put(tree, "search.space", _below(base, study.search.space))
+    set_dotted(tree, "model.weights", _below(base, study.model.weights))
+    set_dotted(tree, "search.space", _below(base, study.search.space))
     for names in tree.get("only", {}).values():
         names.update({name: _below(base, names[name]) for name in ("model.weights", "search.space") if name in names})
     return build_study(tree, source)
@@ -105,7 +106,7 @@ def build_study(tree: Mapping[str, Any], source: str) -> Study:
                 continue
             try:
                 probe: dict[str, Any] = {}
-                put(probe, name, value)
+                set_dotted(probe, name, value)
                 Study.model_validate(probe)
             except ValidationError as error:
                 lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
@@ -135,7 +136,7 @@ def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Stu
     """
     tree = study.model_dump()
     for name, value in settings.items():
-        put(tree, name, value)
+        set_dotted(tree, name, value)
     return build_study(tree, source)
 
 
@@ -186,7 +187,7 @@ def _explain(error: ValidationError) -> list[str]:
             name = ".".join(where)
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
             known = siblings if len(where) > 1 else sorted(Study.model_fields)
-            lines.append(f"{name}: no such field{nearest(name, known)}")
+            lines.append(f"{name}: no such field{did_you_mean(name, known)}")
             continue
         if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
             where = where[:-1]  # the branch of a union, not a part of the name
@@ -195,7 +196,7 @@ def _explain(error: ValidationError) -> list[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "literal_error" and isinstance(given, str):
             choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
-            lines.append(f"{name}: {given!r} is not a choice{nearest(given, choices)}")
+            lines.append(f"{name}: {given!r} is not a choice{did_you_mean(given, choices)}")
         elif problem["type"] == "value_error":
             lines.append(f"{name}: {message}" if name else message)
         else:

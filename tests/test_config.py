@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eus_ray.config import ARCHITECTURES, Study, UserError, dotted_names, flat
+from eus_ray.config import ARCHITECTURES, Study, dotted_names, to_dotted
 from eus_ray.config_file import PRESETS, build_study, load_study, parse_override, read_toml, study_toml
+from eus_ray.errors import UserError
 
 
 def write(folder: Path, text: str) -> Path:
@@ -174,5 +175,5 @@ def test_an_unknown_preset() -> None:
 
 def test_flat_names_are_dotted_names() -> None:
     study = build_study({}, "nothing")
-    assert set(flat(study)) <= set(dotted_names())
-    assert flat(study)["optim.milestones"] == [5, 20]
+    assert set(to_dotted(study)) <= set(dotted_names())
+    assert to_dotted(study)["optim.milestones"] == [5, 20]

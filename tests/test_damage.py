@@ -15,17 +15,19 @@ import pyarrow as pa
 import pytest
 import torch
 
-from eus_ray.config import UserError
 from eus_ray.distributed import fold_runner
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.fold_runner import FoldOnDisk
 from eus_ray.distributed.trainable import finish
 from eus_ray.distributed.tune_driver import Task
 from eus_ray.distributed.worker import steps
+from eus_ray.errors import UserError
 from eus_ray.store import (
     PARTS,
     DamagedFile,
+    PartKey,
     Store,
+    TrialKey,
     checkpoint_before_name,
     checkpoint_name,
     part_name,
@@ -165,15 +167,15 @@ def test_a_damaged_part_of_an_unfinished_trial_is_made_again(
     store = Store(tmp_path)
     train(phantom, tmp_path)
     for name in PARTS:  # as if the last part had not been joined yet
-        rows = store.read_table(whole_name(name, "unet", 0, 0))
-        store.delete(whole_name(name, "unet", 0, 0))
-        store.write_part(name, "unet", 0, 0, 0, rows.filter(pa.compute.field("fold") == 0))
+        rows = store.read_table(whole_name(name, TrialKey("unet", 0)))
+        store.delete(whole_name(name, TrialKey("unet", 0)))
+        store.write_part(name, PartKey("unet", 0, 0, 0), rows.filter(pa.compute.field("fold") == 0))
     store.delete(checkpoint_name("unet", 0, 1))
-    damage(store, part_name(table, "unet", 0, 0, 0), how)
+    damage(store, part_name(table, PartKey("unet", 0, 0, 0)), how)
     with pytest.raises(DamagedFile, match=r"fold-0.parquet is damaged .*--resume makes it again"):
         store.read_parts(table)
     ((key, line),) = Trials(store).mend()
-    assert (key, line) == (("unet", 0), f"{part_name(table, 'unet', 0, 0, 0)} is damaged and is made again")
+    assert (key, line) == (("unet", 0), f"{part_name(table, PartKey('unet', 0, 0, 0))} is damaged and is made again")
     train(phantom, tmp_path)
     assert_same(tables(tmp_path), undisturbed)
 
@@ -184,7 +186,7 @@ def test_a_damaged_table_of_a_complete_trial_is_made_again_without_training(
 ) -> None:
     store = Store(tmp_path)
     train(phantom, tmp_path)
-    damage(store, whole_name(table, "unet", 0, 0), flip)
+    damage(store, whole_name(table, TrialKey("unet", 0)), flip)
     trials = Trials(store)
     assert len(trials.mend()) == 1
     assert read_trials(store)["state"].tolist() == ["running"]

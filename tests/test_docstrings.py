@@ -24,4 +24,4 @@ def test_examples(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {"store/study_folder.py"} <= {path.relative_to(PACKAGE).as_posix() for path in FILES}
+    assert {"store/location.py"} <= {path.relative_to(PACKAGE).as_posix() for path in FILES}

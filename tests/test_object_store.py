@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from eus_ray.cli import main
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import RUN, Store, optuna_name, read_trials
 from tests.helpers import LIGHT, assert_same, light_study, serial, tables
 

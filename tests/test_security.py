@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from eus_ray.cli.commands import run_cv
-from eus_ray.config import UserError
 from eus_ray.distributed.auth_token import DEFAULT, guard_own_token
 from eus_ray.distributed.planner import Plan
 from eus_ray.distributed.resources import Machines
 from eus_ray.distributed.session import Session
 from eus_ray.distributed.trainable import Workers
+from eus_ray.errors import UserError
 from eus_ray.study.cross_validate import tell
 from tests.helpers import light_study
 

@@ -13,7 +13,7 @@ import torch
 
 from eus_ray.config import Study
 from eus_ray.data.arrays import read_mask
-from eus_ray.store import PARTS, Store, checkpoint_name, write_trials
+from eus_ray.store import PARTS, PartKey, Store, checkpoint_name, write_trials
 from eus_ray.study.prepare import check_data, write_study
 from eus_ray.study.trials import settings_row
 from eus_ray.training.fold import Fold, FoldData, Record, prepare_process
@@ -78,7 +78,7 @@ def train_study(folder: Path, study: Study) -> Store:
             key = {"model": model, "trial": 0, "repeat": 0, "fold": number}
             for table, schema in PARTS.items():
                 rows = [key | row for row in getattr(record, table)]
-                store.write_part(table, model, 0, 0, number, pa.Table.from_pylist(rows, schema=schema))
+                store.write_part(table, PartKey(model, 0, 0, number), pa.Table.from_pylist(rows, schema=schema))
         trials.append(trial_row(model, "fixed", 0, settings))
     write_trials(store, trials)
     torch.set_num_threads(threads)

@@ -24,8 +24,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from eus_ray.config import UserError, nearest
 from eus_ray.data.io.tables import Lines, read_table
+from eus_ray.errors import UserError, did_you_mean
 
 COLUMNS = ("table", "group", "metric", "value", "sd", "n", "unit")
 
@@ -145,7 +145,7 @@ def read_statements(path: str | Path) -> tuple[Statement, ...]:
     """
     stored = read_table(Path(path))
     header, lines = [name.strip() for name in stored.columns], Lines()
-    defects = [f"has no column {name}{nearest(name, header)}" for name in COLUMNS if name not in header]
+    defects = [f"has no column {name}{did_you_mean(name, header)}" for name in COLUMNS if name not in header]
     defects += [f"column {name} is there twice; leave one" for name in COLUMNS if header.count(name) > 1]
     if defects:
         raise UserError(*(f"{path}: {line}" for line in defects))
@@ -168,7 +168,7 @@ def _statement(row: int, cells: Mapping[str, str], defects: list[str]) -> Statem
     if unit in ("", "%") and value_text.endswith("%"):
         unit, value_text, sd_text = "%", value_text.removesuffix("%").strip(), sd_text.removesuffix("%").strip()
     if unit not in UNITS:
-        defects.append(f"unit {unit}: unknown{nearest(unit, [name for name in UNITS if name])}")
+        defects.append(f"unit {unit}: unknown{did_you_mean(unit, [name for name in UNITS if name])}")
     elif found is not None:
         allowed = ("",) if found[1] == "kruskal_p" else _UNITS_OF[found[2]]
         if UNITS[unit][0] not in allowed:
@@ -203,7 +203,9 @@ def _metric(written: str, defects: list[str]) -> tuple[str, Aspect, Kind] | None
     if name not in KINDS:
         known = [*KINDS, *ALIASES, "count", "share"]
         otherwise = f"there is {', '.join(KINDS)}, count ..., share ..."
-        defects.append(f"metric {written}: unknown{nearest(name, known, otherwise)}" if name else "metric is empty")
+        defects.append(
+            f"metric {written}: unknown{did_you_mean(name, known, otherwise)}" if name else "metric is empty"
+        )
         return None
     return name, ASPECTS.get(aspect, "mean"), KINDS[name]
 

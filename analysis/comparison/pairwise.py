@@ -27,7 +27,7 @@ from eus_ray.analysis.statistics import (
     tost_paired,
     wilcoxon_signed_rank,
 )
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 DECIMALS = 10
 """Differences that agree to so many decimals are equal, as they are to the signed rank test."""

@@ -23,9 +23,9 @@ from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.resampling import draw_patients
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, patient_scores
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKey
 
 Floats = npt.NDArray[np.float64]
 
@@ -190,7 +190,7 @@ def read_judged(store: Store, search: Search, manifest: pd.DataFrame) -> tuple[J
     validation = np.full((len(complete), int(folds.max(initial=-1)) + 1, len(patients)), np.nan)
     columns = ["fold", "epoch", "patient_id", "split", *_COUNTS]
     for row, trial in enumerate(complete):
-        rows = store.read_trial("scores", search.model, trial, 0, columns).to_pandas()
+        rows = store.read_trial("scores", TrialKey(search.model, trial), columns).to_pandas()
         chosen = rows[rows["split"] == "test"].groupby("fold")["epoch"].max().rename("chosen")
         rows = rows.join(chosen, "fold", "inner").query("epoch == chosen")
         for (fold, split), mine in rows.groupby(["fold", "split"]):

@@ -22,7 +22,7 @@ from eus_ray.analysis.inputs.score_table import SUFFIXES
 from eus_ray.analysis.inputs.study_images import IDENTITY
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 _AT_ONCE = 64

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.config import UserError
 from eus_ray.data.io.images import NoMaskError, decode_labels, decode_levels, decode_two_values, lesion_value
+from eus_ray.errors import UserError
 from eus_ray.metrics import THRESHOLD
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")

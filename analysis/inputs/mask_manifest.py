@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from eus_ray.analysis.inputs.mask_files import without_suffix
-from eus_ray.config import UserError
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
 from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, typed
+from eus_ray.errors import UserError
 
 _NAMING = ("image_id", "mask", "image")
 """Columns that may name a pair; of those that name most pairs the first is believed."""

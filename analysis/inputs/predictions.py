@@ -24,7 +24,7 @@ from eus_ray.analysis.measures.outlines import Outline, outline
 from eus_ray.analysis.measures.roc import FoldCounts, FoldRoc, LevelCounts, Roc, count_levels, roc
 from eus_ray.analysis.measures.thumbnails import probability_jpeg
 from eus_ray.metrics import THRESHOLD
-from eus_ray.store import Store
+from eus_ray.store import PartKey, Store, TrialKey
 
 _KEY = ["model", "trial", "fold", "image_id"]
 _ROWS_AT_ONCE = 16
@@ -71,8 +71,8 @@ class Measurements:
 
 def trial_files(store: Store, table: str, model: str, trial: int, folds: Collection[int]) -> list[str]:
     """The files that hold one trial's rows of a table in some folds; a finished trial's one file has all its folds."""
-    wanted = {layout.part_name(table, model, trial, 0, fold) for fold in folds}
-    wanted.add(layout.whole_name(table, model, trial, 0))
+    wanted = {layout.part_name(table, PartKey(model, trial, 0, fold)) for fold in folds}
+    wanted.add(layout.whole_name(table, TrialKey(model, trial)))
     return [name for name in store.part_names(table, model) if name in wanted]
 
 

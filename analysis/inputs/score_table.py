@@ -14,8 +14,8 @@ from eus_ray.analysis.inputs.study_images import IDENTITY, KINDS, clinical_colum
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
-from eus_ray.config import UserError
 from eus_ray.data.io.tables import MISSING
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 SUFFIXES = (".csv", ".parquet")

@@ -23,7 +23,7 @@ from eus_ray.analysis.labels import KIND_LABELS, model_label
 from eus_ray.analysis.measures.image_metrics import COUNTS, METRICS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 KINDS = ("fixed", "winner")

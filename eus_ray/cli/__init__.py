@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from eus_ray.cli import analysis, data, training
 from eus_ray.cli.parsing import INTERRUPTED, Parser
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
+from eus_ray.errors import UserError
 
 if TYPE_CHECKING:
     from eus_ray.distributed.planner import Plan

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from eus_ray.cli.parsing import Parser, absolute, command, listed, print_table, refuse_existing, relative, write_csv
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 
 def add(commands: Any) -> None:

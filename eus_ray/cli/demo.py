@@ -9,10 +9,10 @@ from rich.console import Console
 
 from eus_ray.analysis.analyze import analyze
 from eus_ray.cli.commands import run_cv, run_tune
-from eus_ray.config import UserError
 from eus_ray.config_file import load_study
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.distributed.session import session
+from eus_ray.errors import UserError
 from eus_ray.study.cross_validate import Outcome
 
 PATIENTS, IMAGES, SIZE = 40, 80, 80

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eus_ray.config import UserError, nearest
+from eus_ray.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         if "invalid choice" in message and "'" in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             choices = message.split("choose from ")[1].rstrip(")").replace("'", "").split(", ")
-            message = f"{wrong}: no such choice{nearest(wrong, choices)}"
+            message = f"{wrong}: no such choice{did_you_mean(wrong, choices)}"
         self.exit(2, f"eus-ray: {message} (see {self.prog} --help)\n")
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from eus_ray.cli.launch.launch import add_launch_parser
 from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table, shown
-from eus_ray.config import UserError
 from eus_ray.config_file import PRESETS, load_study
+from eus_ray.errors import UserError
 
 if TYPE_CHECKING:
     from eus_ray.study.cross_validate import Outcome

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from eus_ray.config import DataSettings, EvaluateSettings, UserError
+from eus_ray.config import DataSettings, EvaluateSettings
 from eus_ray.data.io.images import UInt8, decode, decode_mask
+from eus_ray.errors import UserError
 from eus_ray.store import CASES
 
 Intensity = Literal["auto"] | tuple[float, float]

@@ -30,10 +30,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.config import UserError, nearest
 from eus_ray.data.io.images import decode, decode_labels, decode_mask
 from eus_ray.data.io.tables import MISSING, Table, read_table
 from eus_ray.data.pseudonyms import Pseudonyms
+from eus_ray.errors import UserError, did_you_mean
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
@@ -92,7 +92,7 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
     masks without image, files that cannot be read whole, a `target` that holds something.
     """
     if format not in _READERS:
-        raise UserError(f"{format}: no such format{nearest(format, _READERS)}")
+        raise UserError(f"{format}: no such format{did_you_mean(format, _READERS)}")
     if not source.is_dir():
         raise UserError(f"{source}: is not a folder; name the one that holds the data set")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

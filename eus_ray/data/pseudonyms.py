@@ -13,7 +13,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 _KEY_BYTES = 32
 _DIGITS = 16

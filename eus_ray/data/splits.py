@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eus_ray.config import UserError, nearest
 from eus_ray.data.split_solver import Ints, assign
+from eus_ray.errors import UserError, did_you_mean
 
 LESION_SIZE = "lesion_size"
 """Stratum that every manifest has: terciles of the patients' mean share of lesion pixels."""
@@ -195,7 +195,7 @@ def _unknown(frame: pd.DataFrame, column: str) -> list[str]:
     if column in frame.columns or (column == LESION_SIZE and "lesion_share" in frame.columns):
         return []
     known = [*map(str, frame.columns), LESION_SIZE]
-    return [f"folds.stratify: the manifest has no column {column}{nearest(column, known)}"]
+    return [f"folds.stratify: the manifest has no column {column}{did_you_mean(column, known)}"]
 
 
 def _given_defects(frame: pd.DataFrame, count: int) -> list[str]:

@@ -19,12 +19,10 @@ from eus_ray import store as names
 from eus_ray.config import Study
 from eus_ray.config_file import with_settings
 from eus_ray.data.io.images import decode_mask
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKey
 
 if TYPE_CHECKING:
     from eus_ray.training.fold import FoldData
-
-REPEAT = 0
 
 
 @dataclass(frozen=True)
@@ -104,5 +102,5 @@ class CaseTruths:
 
 def folds_done(store: Store, model: str, trial: int) -> int:
     """How many folds of a trial have their test rows in the study folder."""
-    rows = store.read_trial("epochs", model, trial, REPEAT, ["fold", "split"]).to_pandas()
+    rows = store.read_trial("epochs", TrialKey(model, trial), ["fold", "split"]).to_pandas()
     return int(rows.loc[rows["split"] == "test", "fold"].nunique())

@@ -11,9 +11,9 @@ import pyarrow as pa
 import torch
 
 from eus_ray import store as names
-from eus_ray.distributed.cross_validation import REPEAT, CrossValidation
+from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.metrics import patient_scores
-from eus_ray.store import PARTS
+from eus_ray.store import PARTS, PartKey, TrialKey
 from eus_ray.training.ddp import Team
 from eus_ray.training.fold import Fold, FoldData, Record, TrainingFailed
 
@@ -122,8 +122,8 @@ class FoldOnDisk:
         metric = self._run.study.search.metric
         return patient_scores(metric, tp_fp_fn_tn, patients, len(self._run.patient_number))
 
-    def _key(self) -> tuple[str, int, int, int]:
-        return self._run.model, self._run.trial, REPEAT, self.number
+    def _key(self) -> PartKey:
+        return TrialKey(self._run.model, self._run.trial).part(self.number)
 
     def save(self) -> None:
         """Rows first, then the checkpoint, which has them too; the checkpoint before stays until the fold is done."""
@@ -140,13 +140,13 @@ class FoldOnDisk:
     def _write_rows(self) -> None:
         if not self._run.store.is_held_by(self._run.token):
             raise Superseded(f"another run holds {self._run.store.location}")
-        key = dict(zip(("model", "trial", "repeat", "fold"), self._key(), strict=True))
+        key = self._key()._asdict()
         for table in PARTS:
             rows = getattr(self._record, table)
             if rows:
                 schema = PARTS[table]
                 columns = {name: [key[name] if name in key else row[name] for row in rows] for name in schema.names}
-                self._run.store.write_part(table, *self._key(), pa.table(columns, schema=schema))
+                self._run.store.write_part(table, self._key(), pa.table(columns, schema=schema))
 
     def _checkpoints(self) -> tuple[str, str]:
         key = self._run.model, self._run.trial, self.number
@@ -171,7 +171,7 @@ class FoldOnDisk:
 
     def _restore_rows(self) -> None:
         """Where a finished fold's rows were lost, its weights give them again."""
-        if self._fold.finished and not all(self._run.store.read_part(table, *self._key()).num_rows for table in PARTS):
+        if self._fold.finished and not all(self._run.store.read_part(table, self._key()).num_rows for table in PARTS):
             for rows in (self._record.epochs, self._record.scores):
                 rows[:] = [row for row in rows if row["split"] != "test"]
             self._record.epochs.append(self._fold.evaluate(self._record))

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.distributed.resources import Machines, Probe
 from eus_ray.distributed.trainable import Workers
+from eus_ray.errors import UserError
 
 _MEMORY_SHARE = 0.9
 """Of a GPU's memory, that folds may fill together."""

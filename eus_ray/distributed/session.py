@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eus_ray.config import UserError
 from eus_ray.distributed.auth_token import guard_own_token
 from eus_ray.distributed.resources import Machines, of_cluster
+from eus_ray.errors import UserError
 from eus_ray.store.process_identity import birth_of, this_process
 
 _ENVIRONMENT = {

@@ -24,10 +24,10 @@ from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGro
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util import get_placement_group, placement_group, remove_placement_group
 
-from eus_ray.distributed.cross_validation import REPEAT, CrossValidation, folds_done
+from eus_ray.distributed.cross_validation import CrossValidation, folds_done
 from eus_ray.distributed.resources import kind_resource
 from eus_ray.distributed.torch_process_group import ProcessGroup
-from eus_ray.store import PARTS
+from eus_ray.store import PARTS, TrialKey
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def finish(run: CrossValidation) -> None:
     """
     if folds_done(run.store, run.model, run.trial) == run.num_folds:
         tables = ("epochs", "scores") if run.kind == "trial" else tuple(PARTS)
-        run.store.finish_trial(run.model, run.trial, REPEAT, run.num_folds, tables)
+        run.store.finish_trial(TrialKey(run.model, run.trial), run.num_folds, tables)
 
 
 class FoldsTrainer(DataParallelTrainer):

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as layout
-from eus_ray.config import Study, UserError, nearest
+from eus_ray.config import Study
 from eus_ray.config_file import build_study
+from eus_ray.errors import UserError, did_you_mean
 from eus_ray.metrics import from_counts
-from eus_ray.store import Store, read_manifest, read_trials
+from eus_ray.store import Store, TrialKey, read_manifest, read_trials
 from eus_ray.study.trials import study_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
     models = list(dict.fromkeys(trials["model"]))
     usable = _usable(trials)
     if model is not None and model not in models:
-        known = nearest(model, models) if models else "; nothing is trained there yet"
+        known = did_you_mean(model, models) if models else "; nothing is trained there yet"
         raise UserError(f"--model {model}: {store.location} has no such model{known}")
     if not usable or (model is not None and model not in usable):
         raise UserError(
@@ -134,7 +135,7 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
         first = min(kinds["kind"], key=HEADLINE_KINDS.index)
         means: list[float] = []
         for trial, folds in kinds[kinds["kind"] == first].groupby("trial")["fold"]:
-            rows = store.read_trial("scores", str(model), int(trial), 0, columns).to_pandas()
+            rows = store.read_trial("scores", TrialKey(str(model), int(trial)), columns).to_pandas()
             rows = rows[(rows["split"] == "test") & rows["fold"].isin(folds)]
             dsc = pd.Series(from_counts("dsc", rows[columns[2:]].to_numpy()), rows.index)
             means += dsc.groupby(rows["fold"]).mean().tolist()

@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
-from eus_ray.config import UserError
 from eus_ray.data.arrays import read_image
 from eus_ray.data.importers import SUFFIXES as IMAGE_SUFFIXES
 from eus_ray.data.io.manifest_columns import REQUIRED
@@ -29,6 +28,7 @@ from eus_ray.data.io.tables import read_table
 from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from eus_ray.data.io.video import Video, open_video
 from eus_ray.data.manifest import read_manifest
+from eus_ray.errors import UserError
 
 MANIFEST = "manifest.csv"
 _TABLES = (".csv", ".parquet")

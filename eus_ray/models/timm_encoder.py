@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from eus_ray.config import UserError, nearest
+from eus_ray.errors import UserError, did_you_mean
 
 NUM_LEVELS = 4
 PROBE_SIZE = 48
@@ -90,11 +90,13 @@ def level_channels(name: str) -> tuple[int, ...]:
     import timm
 
     if not timm.is_model(name):
-        raise UserError(f"model.encoder: timm has no network {name}{nearest(name, timm.list_models(), _LIST)}")
+        raise UserError(f"model.encoder: timm has no network {name}{did_you_mean(name, timm.list_models(), _LIST)}")
     architecture, _, tag = name.partition(".")
     published = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in published:
-        raise UserError(f"model.encoder: timm has no weights {tag} of {architecture}{nearest(name, published, _LIST)}")
+        raise UserError(
+            f"model.encoder: timm has no weights {tag} of {architecture}{did_you_mean(name, published, _LIST)}"
+        )
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
             network: Any = timm.create_model(name, features_only=True, in_chans=1).eval()

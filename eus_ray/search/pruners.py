@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from eus_ray.config import SearchSettings, UserError, nearest
+from eus_ray.config import SearchSettings
+from eus_ray.errors import UserError, did_you_mean
 from eus_ray.metrics import criterion
 
 Scores = npt.NDArray[np.float64]
@@ -76,7 +77,7 @@ def parse_rule(text: str, folds: int, epochs: int) -> Rule:
     """
     name, *given = text.split(":")
     if name not in ARGUMENTS:
-        raise UserError(f"--rule {text}: no such rule{nearest(name, ARGUMENTS)}")
+        raise UserError(f"--rule {text}: no such rule{did_you_mean(name, ARGUMENTS)}")
     fields = ARGUMENTS[name]
     if len(given) > len(fields):
         takes = "nothing" if not fields else " and ".join(f"search.{field}" for field in fields)

@@ -17,14 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as names
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, from_counts
 from eus_ray.search.pruners import Rule, Standing, parse_rule
-from eus_ray.store import Store
+from eus_ray.store import REPEAT, Store
 
 KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
 COUNTS = ["tp", "fp", "fn", "tn"]
-REPEAT = 0
 TABLES = (".parquet", ".csv")
 
 

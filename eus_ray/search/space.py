@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from eus_ray.config import Study, flat
+from eus_ray.config import Study, to_dotted
 
 Kind = Literal["float", "log_float", "int", "choice"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -112,11 +112,11 @@ class Space:
 
     def default_of(self, study: Study) -> dict[str, Any] | None:
         """The study's own setting; None where a value lies outside its range."""
-        return self._inside(flat(study))
+        return self._inside(to_dotted(study))
 
     def paper_point(self, study: Study) -> dict[str, Any] | None:
         """The paper's setting, the study's own value where `[paper]` has none; None without `[paper]`, or outside."""
-        return self._inside(flat(study) | dict(self.paper)) if self.paper else None
+        return self._inside(to_dotted(study) | dict(self.paper)) if self.paper else None
 
     def _inside(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         point = self.active(values)

@@ -27,8 +27,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eus_ray.config import ModelSettings, Study, UserError, dotted_names, flat, nearest
+from eus_ray.config import ModelSettings, Study, dotted_names, to_dotted
 from eus_ray.config_file import read_toml, with_settings
+from eus_ray.errors import UserError, did_you_mean
 from eus_ray.search.space import KINDS, Dimension, Kind, Space
 
 _KEYS = {
@@ -66,7 +67,7 @@ def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> 
     file = _File(Path(study.search.space) if study.search.space else shipped)
     reader = _Reader(file, study)
     for key in file.tree.keys() - {"paper", "search"}:
-        file.defect((key,), f"no such table{nearest(key, ('paper', 'search'))}")
+        file.defect((key,), f"no such table{did_you_mean(key, ('paper', 'search'))}")
     for name, table in reader.tables.items():
         reader.declared[name] = reader.dimension(name, table)
     paper = reader.paper()
@@ -92,7 +93,7 @@ class _Reader:
         self.left_out: set[str] = set()
         """Dimensions whose condition holds for no trial of this study."""
         sections = {name.partition(".")[0] for name in dotted_names() if "." in name}
-        self.own = flat(study, sorted(sections))
+        self.own = to_dotted(study, sorted(sections))
         """The study's own value of every field."""
 
     def dimension(self, name: str, table: Any) -> Dimension | None:
@@ -106,13 +107,15 @@ class _Reader:
         when = self._condition(name, table["when"]) if "when" in table else {}
         kind, fitting = table.get("kind"), _fitting_kinds(self.own[name])
         if kind not in KINDS:
-            said = f"kind: {kind!r} is none{nearest(str(kind), KINDS)}" if "kind" in table else "has no kind"
+            said = f"kind: {kind!r} is none{did_you_mean(str(kind), KINDS)}" if "kind" in table else "has no kind"
             self.file.defect((*at, "kind"), f"{said}; this field takes {' or '.join(fitting)}")
             return None
         if kind not in fitting:
             self.file.defect((*at, "kind"), f"kind: this field takes {' or '.join(fitting)}, not {kind}")
         for key in sorted(table.keys() - {"kind", "when", *_KEYS[kind]}):
-            self.file.defect((*at, key), f"{key}: no such key of kind {kind}{nearest(key, (*_KEYS[kind], 'when'))}")
+            self.file.defect(
+                (*at, key), f"{key}: no such key of kind {kind}{did_you_mean(key, (*_KEYS[kind], 'when'))}"
+            )
         wrong = dict(_choice_defects(table, self.own[name]) if kind == "choice" else _range_defects(kind, table))
         for key, text in wrong.items():
             self.file.defect((*at, key), f"{key}: {text}")
@@ -140,7 +143,7 @@ class _Reader:
         good = [
             field for field in known if field.startswith(_SECTIONS) and field not in (*_NOT_SEARCHED, *without_effect)
         ]
-        return f"no such field{nearest(name, good)}"
+        return f"no such field{did_you_mean(name, good)}"
 
     def _field_refusals(self, name: str, value: Any) -> list[str]:
         """What a field itself says against a value, whatever the other fields hold."""
@@ -163,7 +166,7 @@ class _Reader:
         searched: dict[str, tuple[Any, ...]] = {}
         for name, given in when.items():
             if name not in self.own:
-                self.file.defect(at, f"when: {name}: no such field{nearest(name, self.own, 'write it in quotes')}")
+                self.file.defect(at, f"when: {name}: no such field{did_you_mean(name, self.own, 'write it in quotes')}")
                 continue
             wanted = _wanted(self.own[name], given)
             parent = self.declared.get(name)
@@ -192,7 +195,7 @@ class _Reader:
         for name, given in self.file.table("paper").items():
             if name not in self.declared:
                 quotes = "names with a dot stand in quotes" if isinstance(given, dict) else "leave it out"
-                self.file.defect(("paper", name), f"is not searched here{nearest(name, self.declared, quotes)}")
+                self.file.defect(("paper", name), f"is not searched here{did_you_mean(name, self.declared, quotes)}")
                 continue
             dimension = self.declared[name]
             if dimension is not None:

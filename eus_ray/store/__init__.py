@@ -14,16 +14,17 @@ from eus_ray.store.layout import (
     PARTS,
     PREDICTIONS,
     PROVENANCE,
+    REPEAT,
     RUN,
     SCHEMA_VERSION,
     SCORES,
     SELECTION,
     SELECTION_FILE,
     STUDY,
-    TRIAL_KINDS,
-    TRIAL_STATES,
     TRIALS,
     TRIALS_FILE,
+    PartKey,
+    TrialKey,
     checkpoint_before_name,
     checkpoint_name,
     log_name,
@@ -32,7 +33,9 @@ from eus_ray.store.layout import (
     search_name,
     whole_name,
 )
-from eus_ray.store.study_folder import DamagedFile, Store, read_manifest, read_trials, without_credentials, write_trials
+from eus_ray.store.location import without_credentials
+from eus_ray.store.study_folder import DamagedFile, Store
+from eus_ray.store.trials import TrialKind, TrialState, read_manifest, read_trials, write_trials
 
 __all__ = [
     "CASES",
@@ -42,6 +45,7 @@ __all__ = [
     "PARTS",
     "PREDICTIONS",
     "PROVENANCE",
+    "REPEAT",
     "RUN",
     "SCHEMA_VERSION",
     "SCORES",
@@ -50,10 +54,12 @@ __all__ = [
     "STUDY",
     "TRIALS",
     "TRIALS_FILE",
-    "TRIAL_KINDS",
-    "TRIAL_STATES",
     "DamagedFile",
+    "PartKey",
     "Store",
+    "TrialKey",
+    "TrialKind",
+    "TrialState",
     "checkpoint_before_name",
     "checkpoint_name",
     "log_name",

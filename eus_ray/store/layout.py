@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pyarrow as pa
 
 SCHEMA_VERSION = "1"
@@ -100,16 +102,38 @@ draws, on the patients that it left out.
 """
 
 PARTS = {"epochs": EPOCHS, "scores": SCORES, "predictions": PREDICTIONS}
-TRIAL_KINDS = ("fixed", "trial", "winner")
-TRIAL_STATES = ("running", "complete", "pruned", "failed")
+REPEAT = 0
+"""The one repetition there is; repeated cross-validation can come later without a new schema."""
 
 
-def part_name(table: str, model: str, trial: int, repeat: int, fold: int) -> str:
-    return f"{table}/model={model}/trial-{trial}_repeat-{repeat}_fold-{fold}.parquet"
+class TrialKey(NamedTuple):
+    """Which trial: a model, and a number that counts from 0 in each model."""
+
+    model: str
+    trial: int
+
+    def part(self, fold: int) -> PartKey:
+        """The key of one fold's rows."""
+        return PartKey(self.model, self.trial, REPEAT, fold)
 
 
-def whole_name(table: str, model: str, trial: int, repeat: int) -> str:
-    return f"{table}/model={model}/trial-{trial}_repeat-{repeat}.parquet"
+class PartKey(NamedTuple):
+    """Whose rows a part of `epochs`, `scores` or `predictions` holds: one fold of one trial."""
+
+    model: str
+    trial: int
+    repeat: int
+    fold: int
+
+
+def part_name(table: str, key: PartKey) -> str:
+    """The file with one fold's rows of a table."""
+    return f"{table}/model={key.model}/trial-{key.trial}_repeat-{key.repeat}_fold-{key.fold}.parquet"
+
+
+def whole_name(table: str, key: TrialKey) -> str:
+    """The file with all rows of a trial that has ended."""
+    return f"{table}/model={key.model}/trial-{key.trial}_repeat-{REPEAT}.parquet"
 
 
 def checkpoint_name(model: str, trial: int, fold: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eus_ray import store as names
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 from eus_ray.store.process_identity import birth_of, this_process
 

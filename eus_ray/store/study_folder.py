@@ -18,8 +18,17 @@ import pyarrow.compute
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from eus_ray.config import UserError
-from eus_ray.store.layout import MANIFEST, PARTS, RUN, SCHEMA_VERSION, TRIALS, TRIALS_FILE, part_name, whole_name
+from eus_ray.errors import UserError
+from eus_ray.store.layout import (
+    PARTS,
+    RUN,
+    SCHEMA_VERSION,
+    PartKey,
+    TrialKey,
+    part_name,
+    whole_name,
+)
+from eus_ray.store.location import shown_location
 
 _COMPRESSION = "zstd"
 
@@ -50,12 +59,12 @@ class Store:
             try:
                 self.fs, self.root = pafs.FileSystem.from_uri(text)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise UserError(f"{_shown(text)}: cannot be opened ({str(error).splitlines()[0]})") from None
+                raise UserError(f"{shown_location(text)}: cannot be opened ({str(error).splitlines()[0]})") from None
         else:
             text = str(Path(text).resolve())
             self.fs, self.root = pafs.LocalFileSystem(), text
         self.root = self.root.rstrip("/")
-        self.location = _shown(text)
+        self.location = shown_location(text)
         """For messages: without what a URI says about access."""
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
         self._opens = text
@@ -246,32 +255,30 @@ class Store:
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         self.write_table(name, pa.Table.from_pandas(frame, preserve_index=False))
 
-    def write_part(self, table: str, model: str, trial: int, repeat: int, fold: int, rows: pa.Table) -> None:
+    def write_part(self, table: str, key: PartKey, rows: pa.Table) -> None:
         """Replace the rows of one fold of one trial. A part's one writer is the worker that has the fold."""
         small = 16 if table == "predictions" else None  # rows of maps are large: read a few at a time
-        self.write_table(part_name(table, model, trial, repeat, fold), rows.cast(PARTS[table]), small)
+        self.write_table(part_name(table, key), rows.cast(PARTS[table]), small)
 
-    def read_part(self, table: str, model: str, trial: int, repeat: int, fold: int) -> pa.Table:
+    def read_part(self, table: str, key: PartKey) -> pa.Table:
         """The rows of one fold of one trial; an empty table where there are none yet."""
-        name = part_name(table, model, trial, repeat, fold)
+        name = part_name(table, key)
         if self.exists(name):
             return self.read_table(name)
-        whole = whole_name(table, model, trial, repeat)
+        whole = whole_name(table, TrialKey(key.model, key.trial))
         if self.exists(whole):
-            return self.read_table(whole).filter(pa.compute.field("fold") == fold)
+            return self.read_table(whole).filter(pa.compute.field("fold") == key.fold)
         return PARTS[table].empty_table()
 
-    def finish_trial(
-        self, model: str, trial: int, repeat: int, folds: int, tables: Iterable[str] = tuple(PARTS)
-    ) -> None:
+    def finish_trial(self, key: TrialKey, folds: int, tables: Iterable[str] = tuple(PARTS)) -> None:
         """Turn the parts of a trial that has ended into one file a table.
 
         The whole file appears first and hides the parts from `read_parts`; then they go. Killed in
         between, the next call ends it.
         """
         for table in tables:
-            whole = whole_name(table, model, trial, repeat)
-            parts = [part_name(table, model, trial, repeat, fold) for fold in range(folds)]
+            whole = whole_name(table, key)
+            parts = [part_name(table, key.part(fold)) for fold in range(folds)]
             here = [name for name in parts if self.exists(name)]
             if here and not self.exists(whole):
                 rows = pa.concat_tables([self.read_table(name) for name in here])
@@ -286,13 +293,13 @@ class Store:
         wholes = {name.removesuffix(".parquet") for name in names if "_fold-" not in name}
         return [name for name in names if "_fold-" not in name or name.split("_fold-")[0] not in wholes]
 
-    def read_trial(self, table: str, model: str, trial: int, repeat: int, columns: list[str]) -> pa.Table:
+    def read_trial(self, table: str, key: TrialKey, columns: list[str]) -> pa.Table:
         """One trial's rows; those of its parts where it is not finished, none where it has not begun."""
-        whole = whole_name(table, model, trial, repeat)
+        whole = whole_name(table, key)
         if self.exists(whole):
             return self.read_table(whole, columns)
         before = whole.removesuffix(".parquet") + "_fold-"
-        found = [name for name in self.names(f"{table}/model={model}") if name.startswith(before)]
+        found = [name for name in self.names(f"{table}/model={key.model}") if name.startswith(before)]
         schema = pa.schema([PARTS[table].field(column) for column in columns])
         tables = [self.read_table(name, columns).cast(schema) for name in found if name.endswith(".parquet")]
         return pa.concat_tables([schema.empty_table(), *tables])
@@ -339,56 +346,4 @@ def _check_seal(data: bytes) -> None:
         raise ValueError("its checksum does not fit")
 
 
-def _shown(location: str) -> str:
-    """A location without credentials and options.
-
-    >>> _shown("s3://key:secret@bucket/study?region=eu-west-1"), _shown("/data/what?")
-    ('s3://bucket/study', '/data/what?')
-    """
-    return without_credentials(location).partition("?")[0].rstrip("/") if "://" in location else location
-
-
-def without_credentials(location: str) -> str:
-    """A location without the key and secret that a URI may begin with; its options stay.
-
-    >>> without_credentials("s3://key:secret@bucket/study?region=eu-west-1"), without_credentials("/data/a@b")
-    ('s3://bucket/study?region=eu-west-1', '/data/a@b')
-    >>> without_credentials("abfss://container:secret@account.dfs.core.windows.net/study")
-    'abfss://container@account.dfs.core.windows.net/study'
-    """
-    scheme, found, rest = location.partition("://")
-    if not found:
-        return location
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    container = user.partition(":")[0] + at if scheme in ("abfs", "abfss") else ""
-    return f"{scheme}://{container}{host}{slash}{path}"
-
-
 _ASIDE = re.compile(r"/\.[^/]+\.[0-9a-f]{32}$")
-
-
-def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace `trials.parquet`. Settings become columns by dotted name."""
-    frame = pd.DataFrame(list(rows))
-    settings = [column for column in frame.columns if column not in TRIALS.names]
-    columns = {field.name: pa.array(frame[field.name], field.type, from_pandas=True) for field in TRIALS}
-    for column in settings:
-        values = frame[column].tolist()
-        kinds = {type(value) for value in values if value is not None and value == value}
-        if not kinds <= {bool} and not kinds <= {int} and not kinds <= {int, float}:
-            values = [None if value is None or value != value else str(value) for value in values]
-        columns[column] = pa.array(values, from_pandas=True)
-    store.write_table(TRIALS_FILE, pa.table(columns))
-
-
-def read_trials(store: Store) -> pd.DataFrame:
-    """`trials.parquet`; no rows before the first trial."""
-    if not store.exists(TRIALS_FILE):
-        return TRIALS.empty_table().to_pandas()
-    return store.read_table(TRIALS_FILE).to_pandas()
-
-
-def read_manifest(store: Store) -> pd.DataFrame:
-    """`manifest.parquet`: image_id, patient_id, fold, clinical columns."""
-    return store.read_table(MANIFEST).to_pandas()

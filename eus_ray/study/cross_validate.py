@@ -19,14 +19,15 @@ from typing import Any, Protocol
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.data.arrays import Arrays
-from eus_ray.distributed.cross_validation import REPEAT, CrossValidation, folds_done
+from eus_ray.distributed.cross_validation import CrossValidation, folds_done
 from eus_ray.distributed.planner import Load, Plan, plan_fixed
 from eus_ray.distributed.resources import Probe, worst
 from eus_ray.distributed.session import Session
 from eus_ray.distributed.tune_driver import Task, run_campaign
-from eus_ray.store import Store
+from eus_ray.errors import UserError
+from eus_ray.store import Store, TrialKey
 from eus_ray.store.lock import Claim
 from eus_ray.study.loggers import Key, open_loggers
 from eus_ray.study.prepare import Dataset, check_identity, write_manifest, write_study
@@ -288,7 +289,7 @@ def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
 
 def _mean_test_dsc(store: Store, model: str, trial: int) -> float:
     """Mean over folds of the mean over their test images."""
-    epochs = store.read_trial("epochs", model, trial, REPEAT, ["split", "dsc"]).to_pandas()
+    epochs = store.read_trial("epochs", TrialKey(model, trial), ["split", "dsc"]).to_pandas()
     return float(epochs.loc[epochs["split"] == "test", "dsc"].mean())
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
+from eus_ray.errors import UserError
 from eus_ray.store import PROVENANCE, Store
 
 if TYPE_CHECKING:

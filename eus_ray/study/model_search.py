@@ -17,13 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray import store as names
-from eus_ray.config import UserError, flat
-from eus_ray.distributed.cross_validation import REPEAT, CrossValidation
+from eus_ray.config import to_dotted
+from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.tune_driver import Task
+from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, patient_scores
 from eus_ray.search.pruners import Standing, fair_value, make_rule
 from eus_ray.search.samplers import Mirror, Tried, propose
 from eus_ray.search.space import Space
+from eus_ray.store import TrialKey, TrialState
 from eus_ray.study.trials import Trials, settings_row, study_of
 
 ENDED = ("complete", "pruned", "failed")
@@ -151,7 +153,7 @@ class ModelSearch:
     def states(self) -> dict[str, int]:
         """How many trials are in each state."""
         states = [row["state"] for row in self._rows()]
-        return {state: states.count(state) for state in names.TRIAL_STATES}
+        return {state: states.count(state) for state in TrialState}
 
     def best(self) -> dict[str, Any] | None:
         """The row of the complete trial that scored best, the first of equals."""
@@ -174,7 +176,7 @@ class ModelSearch:
             return None
         settings = dict(self._points[best["trial"]])
         if self.base.validation is not None:
-            rows = self.base.store.read_trial("epochs", self.model, best["trial"], REPEAT, ["fold", "epoch", "split"])
+            rows = self.base.store.read_trial("epochs", TrialKey(self.model, best["trial"]), ["fold", "epoch", "split"])
             epochs = rows.to_pandas().query("split == 'test'")["epoch"] + 1
             settings["train.stop_after"] = int(np.floor(np.median(epochs) + 0.5))
         wanted = settings_row(self.base.as_trial(0, settings).study)
@@ -200,7 +202,7 @@ class ModelSearch:
             "inner_folds": search.inner_folds,
             "validation": _digest(self.base.validation),
             "space": self.space.as_json(),
-            "base": flat(study),
+            "base": to_dotted(study),
         }
         name = names.search_name(self.model)
         if store.exists(name):
@@ -301,12 +303,12 @@ class ModelSearch:
             keep = {(complete[winner], fold) for fold, winner in enumerate(values.argmax(axis=0))}
         ended = {row["trial"] for row in self._rows() if row["state"] in ENDED}
         for trial in ended - self._tidied:
-            store.finish_trial(self.model, trial, REPEAT, folds, ("epochs", "scores"))
+            store.finish_trial(TrialKey(self.model, trial), folds, ("epochs", "scores"))
             self._kept |= {(trial, fold) for fold in range(folds)}
         for trial, fold in self._kept - keep:
             store.delete(names.checkpoint_name(self.model, trial, fold))
             store.delete(names.checkpoint_before_name(self.model, trial, fold))
-            store.delete(names.part_name("predictions", self.model, trial, REPEAT, fold))
+            store.delete(names.part_name("predictions", TrialKey(self.model, trial).part(fold)))
         self._tidied, self._kept = ended, keep
 
 
@@ -314,7 +316,7 @@ def standings_of(run: CrossValidation, trial: int) -> list[Standing]:
     """A trial's standings from the tables, one for each epoch of its furthest fold; none before the first score."""
     split = "test" if run.validation is None else "validation"
     columns = ["fold", "epoch", "patient_id", "split", "tp", "fp", "fn", "tn"]
-    rows = run.store.read_trial("scores", run.model, trial, REPEAT, columns).to_pandas()
+    rows = run.store.read_trial("scores", TrialKey(run.model, trial), columns).to_pandas()
     tested = set(rows.loc[rows["split"] == "test", "fold"])
     rows = rows[rows["split"] == split]
     if rows.empty:

@@ -22,11 +22,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as names
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.config_file import study_toml
 from eus_ray.data.arrays import Arrays, arrays_name, cases_table, load_arrays, num_bytes
 from eus_ray.data.manifest import Manifest, read_manifest
 from eus_ray.data.splits import FoldPlan, assign_folds
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eus_ray import store as names
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store, read_trials
 from eus_ray.store.lock import is_alive
 from eus_ray.study.trials import LoggedEpoch, read_log

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from eus_ray import store as names
-from eus_ray.config import Study, UserError, flat
+from eus_ray.config import Study, to_dotted
 from eus_ray.config_file import with_settings
+from eus_ray.errors import UserError
 from eus_ray.store import PARTS, Store, read_trials, write_trials
 from eus_ray.study.loggers import Key, Logger
 
@@ -114,7 +115,7 @@ class Trials:
 
 def settings_row(study: Study) -> dict[str, Any]:
     """One architecture's settings as columns of `trials.parquet`: lists as JSON."""
-    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat(study).items()}
+    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in to_dotted(study).items()}
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,6 @@ def _clock(seconds: float | None = None) -> str:
 
 def study_of(row: Mapping[str, Any], base: Study) -> Study:
     """One architecture's study with the settings of a row of `trials.parquet`."""
-    lists = {name for name, value in flat(base).items() if isinstance(value, list)}
-    settings = {name: json.loads(row[name]) if name in lists else row[name] for name in flat(base) if name in row}
+    lists = {name for name, value in to_dotted(base).items() if isinstance(value, list)}
+    settings = {name: json.loads(row[name]) if name in lists else row[name] for name in to_dotted(base) if name in row}
     return with_settings(base, settings, f"trial {row['trial']}")

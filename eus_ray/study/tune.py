@@ -9,11 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.data.splits import validation_split
 from eus_ray.distributed.planner import plan_fixed, plan_search
 from eus_ray.distributed.session import Session
 from eus_ray.distributed.tune_driver import Task, run_campaign
+from eus_ray.errors import UserError
 from eus_ray.search.pruners import make_rule
 from eus_ray.search.space import Space
 from eus_ray.store import PROVENANCE, Store, search_name

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from eus_ray.config import Study, flat
+from eus_ray.config import Study, to_dotted
 from eus_ray.data.arrays import to_original_grid
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
@@ -358,7 +358,7 @@ def prepare_process(study: Study, device: torch.device) -> None:
 
 def settings_digest(study: Study) -> str:
     """A short name of everything in a study that changes a fold's numbers, apart from its data."""
-    settings = flat(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
+    settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
     del settings["data.manifest"], settings["data.duplicates"]
     settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from eus_ray.analysis.analyze import analyze
 from eus_ray.analysis.figures import style
 from eus_ray.config import Study
 from eus_ray.config_file import study_toml
-from eus_ray.store import Store
+from eus_ray.store import PartKey, Store, TrialKey
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -128,7 +128,7 @@ def write_study(
                 {**key, "epoch": epoch, "split": "train", "loss": loss, "dsc": 1 - loss, "lr": 0.001, "seconds": 1.0}
                 for epoch, loss in enumerate(curve)
             ]
-            study.write_part("epochs", model, 0, 0, fold, pa.Table.from_pylist(rows, store.EPOCHS))
+            study.write_part("epochs", PartKey(model, 0, 0, fold), pa.Table.from_pylist(rows, store.EPOCHS))
             if not mine:
                 continue
             levels = {image: metrics.quantise(probabilities[model, image]) for image in mine}
@@ -140,7 +140,7 @@ def write_study(
                     {**key, "epoch": epochs - 1, "image_id": image, "patient_id": patient[image], "split": "test"}
                     | {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
                 )
-            study.write_part("scores", model, 0, 0, fold, pa.Table.from_pylist(counted, store.SCORES))
+            study.write_part("scores", PartKey(model, 0, 0, fold), pa.Table.from_pylist(counted, store.SCORES))
             predicted = [
                 {
                     **key,
@@ -151,9 +151,11 @@ def write_study(
                 }
                 for image, level in levels.items()
             ]
-            study.write_part("predictions", model, 0, 0, fold, pa.Table.from_pylist(predicted, store.PREDICTIONS))
+            study.write_part(
+                "predictions", PartKey(model, 0, 0, fold), pa.Table.from_pylist(predicted, store.PREDICTIONS)
+            )
         if model in whole:
-            study.finish_trial(model, 0, 0, len(folds))
+            study.finish_trial(TrialKey(model, 0), len(folds))
     return study
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from eus_ray import store
 from eus_ray.metrics import counts, quantise
-from eus_ray.store import Store
+from eus_ray.store import PartKey, Store
 
 EPOCHS = 6
 DIMENSIONS = [
@@ -74,7 +74,7 @@ def write_scores(
                     ]
         key = {"model": model, "trial": trial, "repeat": 0, "fold": int(fold)}
         study.write_part(
-            "scores", model, trial, 0, int(fold), pa.Table.from_pylist([key | r for r in rows], store.SCORES)
+            "scores", PartKey(model, trial, 0, int(fold)), pa.Table.from_pylist([key | r for r in rows], store.SCORES)
         )
 
 
@@ -99,9 +99,11 @@ def write_predictions(
         rows.append(key | {"image_id": image} | size | {"probability": level.ravel()})
         ids = {"epoch": 1 + fold, "image_id": image, "patient_id": patient, "split": "test"}
         counted.append(key | ids | {"tp": tp, "fp": fp, "fn": fn, "tn": tn})
-    others = [row for row in study.read_part("scores", model, trial, 0, fold).to_pylist() if row["split"] != "test"]
-    study.write_part("scores", model, trial, 0, fold, pa.Table.from_pylist(others + counted, store.SCORES))
-    study.write_part("predictions", model, trial, 0, fold, pa.Table.from_pylist(rows, store.PREDICTIONS))
+    others = [
+        row for row in study.read_part("scores", PartKey(model, trial, 0, fold)).to_pylist() if row["split"] != "test"
+    ]
+    study.write_part("scores", PartKey(model, trial, 0, fold), pa.Table.from_pylist(others + counted, store.SCORES))
+    study.write_part("predictions", PartKey(model, trial, 0, fold), pa.Table.from_pylist(rows, store.PREDICTIONS))
 
 
 def example_search(study: Store, manifest: pd.DataFrame, truths: Mapping[str, np.ndarray], **changes: Any) -> None:
@@ -129,4 +131,4 @@ def example_search(study: Store, manifest: pd.DataFrame, truths: Mapping[str, np
             moved = {image: np.roll(truth, trial, 0).astype(np.float32) for image, truth in truths.items()}
             write_predictions(study, "unet", trial, fold, moved, truths)
             if fold not in folds:
-                study.delete(store.part_name("predictions", "unet", trial, 0, fold))
+                study.delete(store.part_name("predictions", PartKey("unet", trial, 0, fold)))

@@ -20,7 +20,7 @@ from eus_ray.analysis.analyze import analyze
 from eus_ray.analysis.comparison.paper_tables import table2
 from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.report.results import read_study
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 from tests.analysis.conftest import leave_out_figures
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eus_ray.config import DataSettings, EvaluateSettings, UserError
+from eus_ray.config import DataSettings, EvaluateSettings
 from eus_ray.data.arrays import (
     arrays_name,
     cases_table,
@@ -28,6 +28,7 @@ from eus_ray.data.arrays import (
     to_original_grid,
     to_uint8,
 )
+from eus_ray.errors import UserError
 from eus_ray.store import CASES
 
 

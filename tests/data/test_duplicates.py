@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from eus_ray.config import UserError
 from eus_ray.data.arrays import read_image
 from eus_ray.data.duplicates import MAX_BITS, find_copies, look
 from eus_ray.data.manifest import read_manifest
+from eus_ray.errors import UserError
 
 Picture = npt.NDArray[np.uint8]
 

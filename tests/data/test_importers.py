@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from eus_ray.config import UserError
 from eus_ray.data.arrays import read_mask
 from eus_ray.data.importers import import_dataset
 from eus_ray.data.manifest import clinical_columns, read_manifest
+from eus_ray.errors import UserError
 
 SHAPE = (40, 50)
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eus_ray.config import UserError
 from eus_ray.data.manifest import clinical_columns, read_manifest
+from eus_ray.errors import UserError
 
 HEADER = "image,mask,patient_id"
 SHAPE = (40, 48)

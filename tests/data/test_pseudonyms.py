@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from eus_ray.cli import main
-from eus_ray.config import UserError
 from eus_ray.data.manifest import read_manifest
 from eus_ray.data.pseudonyms import Pseudonyms, read_key
+from eus_ray.errors import UserError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from eus_ray.config import UserError
 from eus_ray.data.manifest import read_manifest
 from eus_ray.data.splits import assign_folds, balance, split_patients, validation_split
+from eus_ray.errors import UserError
 
 
 def frame_of(images: np.ndarray, **columns: object) -> pd.DataFrame:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.config_file import load_study
 from eus_ray.distributed.planner import Load, plan_fixed, plan_search
 from eus_ray.distributed.resources import Machines, Node, Probe, of_cluster, worst
+from eus_ray.errors import UserError
 
 GIB = 1 << 30
 

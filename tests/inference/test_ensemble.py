@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
+from eus_ray.errors import UserError
 from eus_ray.inference.ensemble import Ensemble, headline_dsc, trained_model
 from eus_ray.metrics import quantise
-from eus_ray.store import Store, checkpoint_name, read_trials, write_trials
+from eus_ray.store import PartKey, Store, checkpoint_name, read_trials, write_trials
 from eus_ray.study.prepare import check_data
 from eus_ray.training.fold import Fold, FoldData
 from tests.helpers import light_study
@@ -63,7 +64,7 @@ def test_a_folds_weights_alone_give_its_stored_predictions_bit_for_bit(
         test = np.flatnonzero(dataset.folds == fold)
         size = settings.train.batch_size
         maps = [ensemble(images[rows]) for rows in np.array_split(test, range(size, len(test), size))]
-        stored = original.read_part("predictions", model, 0, 0, fold).to_pandas()
+        stored = original.read_part("predictions", PartKey(model, 0, 0, fold)).to_pandas()
         assert stored["image_id"].tolist() == dataset.frame["image_id"].iloc[test].tolist()
         for map_, level in zip(np.concatenate(maps), stored["probability"], strict=True):
             np.testing.assert_array_equal(quantise(map_).ravel(), level)
@@ -96,9 +97,11 @@ def test_only_test_images_make_the_headline(store: Store) -> None:
     before = headline_dsc(store, read_trials(store))
     assert max(before.values()) < 0.99
     for model in MODELS:
-        rows = store.read_part("scores", model, 0, 0, 0)
+        rows = store.read_part("scores", PartKey(model, 0, 0, 0))
         perfect = rows.to_pandas().assign(split="validation", tp=100, fp=0, fn=0)
-        store.write_part("scores", model, 0, 0, 0, pa.concat_tables([rows, pa.Table.from_pandas(perfect, rows.schema)]))
+        store.write_part(
+            "scores", PartKey(model, 0, 0, 0), pa.concat_tables([rows, pa.Table.from_pandas(perfect, rows.schema)])
+        )
     assert headline_dsc(store, read_trials(store)) == before
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.inference.predict import COLUMNS, predict
-from eus_ray.store import Store, checkpoint_name
+from eus_ray.store import PartKey, Store, checkpoint_name
 from eus_ray.study.prepare import check_data
 from tests.helpers import light_study
 from tests.trained import (
@@ -72,7 +72,7 @@ def test_test_images_are_predicted_again_bit_for_bit(tmp_path: Path, model: str,
     store = train_study(tmp_path / "study", settings)
     store.write_bytes(checkpoint_name(model, 0, 1), store.read_bytes(checkpoint_name(model, 0, 0)))
     frame = check_data(settings).frame.set_index("image_id")
-    stored = store.read_part("predictions", model, 0, 0, 0).to_pandas()
+    stored = store.read_part("predictions", PartKey(model, 0, 0, 0)).to_pandas()
     predict(store.root, frame.loc[stored["image_id"], "image"], tmp_path / "out", Heard())
     assert len(stored) >= 4
     for row in stored.itertuples():

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eus_ray.config import UserError
 from eus_ray.data.phantom.dataset import FRAMES_PER_VIDEO, make_phantom
+from eus_ray.errors import UserError
 from eus_ray.inference.sources import Sources, find_sources
 from tests.data.io.test_video import pictures, write_video
 

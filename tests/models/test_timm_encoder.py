@@ -12,7 +12,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from eus_ray.config import ModelSettings, UserError
+from eus_ray.config import ModelSettings
+from eus_ray.errors import UserError
 from eus_ray.models import build_model, check_model
 from eus_ray.models.timm_encoder import Encoder, check_encoder, level_channels
 from tests.models.tester import images

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from eus_ray.config import SearchSettings, UserError
+from eus_ray.config import SearchSettings
+from eus_ray.errors import UserError
 from eus_ray.search.pruners import Asha, Never, Racing, Rule, Standing, fair_value, make_rule, parse_rule, wilcoxon_less
 
 NAN = float("nan")

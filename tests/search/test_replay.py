@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.search.pruners import Never, Standing, parse_rule
 from eus_ray.search.replay import Curves, read_curves, replay, run_replay
-from eus_ray.store import SCORES, Store, write_trials
+from eus_ray.store import SCORES, PartKey, Store, write_trials
 from tests.benchmarks.score_tables import Generator
 
 COUNTS = ["tp", "fp", "fn", "tn"]
@@ -219,7 +219,9 @@ def test_a_table_of_two_models(tmp_path: Path, suffix: str) -> None:
 def study(folder: Path, rows: pd.DataFrame, kinds: dict[int, str]) -> Store:
     store = Store(folder)
     for (trial, fold), part in rows.groupby(["trial", "fold"]):
-        store.write_part("scores", "unet", trial, 0, fold, pa.Table.from_pandas(part, SCORES, preserve_index=False))
+        store.write_part(
+            "scores", PartKey("unet", trial, 0, fold), pa.Table.from_pandas(part, SCORES, preserve_index=False)
+        )
     states = {"state": "complete", "reason": "", "folds_done": 2, "value": 0.5}
     write_trials(store, [{"model": "unet", "kind": kind, "trial": trial, **states} for trial, kind in kinds.items()])
     return store

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eus_ray.config import ARCHITECTURES, ModelSettings, Study, UserError
+from eus_ray.config import ARCHITECTURES, ModelSettings, Study
 from eus_ray.config_file import PRESETS, read_toml, with_settings
+from eus_ray.errors import UserError
 from eus_ray.search.space import Dimension, Space
 from eus_ray.search.space_loader import load_space
 

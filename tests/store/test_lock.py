@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from eus_ray import store as names
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
+from eus_ray.errors import UserError
 from eus_ray.store import Store, lock
 from eus_ray.store.lock import Claim, is_alive
 from eus_ray.study.trials import Trials

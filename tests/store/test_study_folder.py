@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from eus_ray import store as names
-from eus_ray.config import UserError
-from eus_ray.store import Store, read_trials, write_trials
+from eus_ray.errors import UserError
+from eus_ray.store import PartKey, Store, TrialKey, read_trials, write_trials
 
 
 def epochs(fold: int, count: int = 2) -> pa.Table:
@@ -87,7 +87,7 @@ def test_files_that_a_killed_writer_left_aside_are_swept(tmp_path: Path) -> None
 
 def test_parts_are_partitioned_by_model_and_carry_the_schema(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.write_part("epochs", "unet", 0, 0, 1, epochs(1))
+    store.write_part("epochs", PartKey("unet", 0, 0, 1), epochs(1))
     (name,) = store.names("epochs")
     assert name == "epochs/model=unet/trial-0_repeat-0_fold-1.parquet"
     file = pq.ParquetFile(tmp_path / name)
@@ -100,23 +100,23 @@ def test_parts_are_partitioned_by_model_and_carry_the_schema(tmp_path: Path) -> 
 def test_finishing_a_trial_keeps_every_row_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for fold in range(3):
-        store.write_part("epochs", "unet", 0, 0, fold, epochs(fold))
+        store.write_part("epochs", PartKey("unet", 0, 0, fold), epochs(fold))
     before = store.read_parts("epochs")
-    store.finish_trial("unet", 0, 0, 3)
+    store.finish_trial(TrialKey("unet", 0), 3)
     assert store.read_parts("epochs").equals(before)
     assert store.names("epochs") == ["epochs/model=unet/trial-0_repeat-0.parquet"]
-    store.finish_trial("unet", 0, 0, 3)  # once more, as after a kill
+    store.finish_trial(TrialKey("unet", 0), 3)  # once more, as after a kill
     assert store.read_parts("epochs").equals(before)
 
 
 def test_a_trial_that_was_killed_while_it_finished_counts_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for fold in range(2):
-        store.write_part("epochs", "unet", 0, 0, fold, epochs(fold))
+        store.write_part("epochs", PartKey("unet", 0, 0, fold), epochs(fold))
     whole = store.read_parts("epochs")
-    store.write_table(names.whole_name("epochs", "unet", 0, 0), whole)  # the parts are still there
+    store.write_table(names.whole_name("epochs", TrialKey("unet", 0)), whole)  # the parts are still there
     assert store.read_parts("epochs").num_rows == 4
-    store.finish_trial("unet", 0, 0, 2)
+    store.finish_trial(TrialKey("unet", 0), 2)
     assert store.read_parts("epochs").equals(whole)
 
 
@@ -127,8 +127,8 @@ def test_reading_while_writing_sees_whole_parts_only(tmp_path: Path) -> None:
     def write() -> None:
         for trial in range(40):
             for fold in range(2):
-                store.write_part("epochs", "unet", trial, 0, fold, epochs(fold))
-            store.finish_trial("unet", trial, 0, 2)
+                store.write_part("epochs", PartKey("unet", trial, 0, fold), epochs(fold))
+            store.finish_trial(TrialKey("unet", trial), 2)
         stop.set()
 
     writer = threading.Thread(target=write)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from eus_ray import store as names
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 from eus_ray.study.loggers import MLflow, TensorBoard, open_loggers
 from eus_ray.study.trials import Trials

@@ -16,15 +16,16 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load as load_tensors
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.data.splits import validation_split
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.trainable import finish
 from eus_ray.distributed.worker import steps
+from eus_ray.errors import UserError
 from eus_ray.models import check_model
 from eus_ray.search.pruners import make_rule
 from eus_ray.search.space_loader import load_space
-from eus_ray.store import Store, checkpoint_name, optuna_name, part_name, read_trials, search_name
+from eus_ray.store import PartKey, Store, checkpoint_name, optuna_name, part_name, read_trials, search_name
 from eus_ray.store.lock import Claim
 from eus_ray.study.model_search import ModelSearch
 from eus_ray.study.prepare import check_data
@@ -192,7 +193,7 @@ def test_weights_and_maps_are_kept_of_each_folds_best_alone(phantom: Path, tmp_p
     )
     best = {fold: value.loc[fold].groupby("trial").max().idxmax() for fold in range(3)}
     maps, weights = set(run.store.names("predictions")), set(run.store.names("checkpoints"))
-    assert maps == {part_name("predictions", "unet", trial, 0, fold) for fold, trial in best.items()}
+    assert maps == {part_name("predictions", PartKey("unet", trial, 0, fold)) for fold, trial in best.items()}
     assert weights == {checkpoint_name("unet", trial, fold) for fold, trial in best.items()}
 
 

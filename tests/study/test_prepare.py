@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from eus_ray import store as names
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store, lock, read_manifest
 from eus_ray.store.lock import Claim
 from eus_ray.study import prepare

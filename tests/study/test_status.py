@@ -10,8 +10,9 @@ import pytest
 
 from eus_ray import store as names
 from eus_ray.cli import main
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.config_file import study_toml
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 from eus_ray.study.status import in_words, read_status
 from eus_ray.study.trials import Trials, read_log

@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.models import check_model
 from eus_ray.search.space_loader import load_space
 from eus_ray.store import PROVENANCE, Store, checkpoint_name, optuna_name, search_name

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eus_ray.config import Study, UserError
+from eus_ray.config import Study
 from eus_ray.config_file import flatten_only, load_study, parse_override, read_toml
+from eus_ray.errors import UserError
 
 SHARED = ("local", "slurm", "ray")
 """Targets whose nodes see the paths that are seen here."""

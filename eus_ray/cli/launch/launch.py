@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eus_ray.config import UserError
 from eus_ray.config_file import PRESETS
 from eus_ray.distributed.auth_token import DEFAULT, is_private, make_token
+from eus_ray.errors import UserError
 
 
 def add_launch_parser(commands: Any) -> None:

@@ -26,7 +26,7 @@ from eus_ray.cli.launch.checks import (
     slurm_seconds,
     written_paths,
 )
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 FILE = "{file}"

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
 """Cells without a value."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once: else FFmpeg tells the terminal of all damage
 

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from eus_ray.config import UserError
 from eus_ray.data.phantom.anatomy import Anatomy
 from eus_ray.data.phantom.cohort import plan_cohort
 from eus_ray.data.phantom.patient import make_anatomy, still_view, sweep_views
 from eus_ray.data.phantom.ultrasound import SCANNERS, Scanner, render
+from eus_ray.errors import UserError
 
 FRAMES_PER_VIDEO = 12
 FRAME_INTERVAL_S = 0.5

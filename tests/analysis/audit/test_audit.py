@@ -13,7 +13,7 @@ from eus_ray.analysis.audit import audit, audit_lines, read_statements
 from eus_ray.analysis.audit.relations import least_mean_iou, most_mean_dsc
 from eus_ray.analysis.audit.statements import COLUMNS, KINDS, printed
 from eus_ray.analysis.measures.image_metrics import DISTANCES, OVERLAPS
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 PAPER = Path(__file__).parent / "paper_tables.csv"
 

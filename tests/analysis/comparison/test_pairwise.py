@@ -20,7 +20,7 @@ from eus_ray.analysis.comparison.pairwise import (
 )
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.statistics import patient_bootstrap
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 NO_FOLDS = Training({0: 3}, {})
 FIVE_FOLDS = Training(dict.fromkeys(range(5), 5), {})

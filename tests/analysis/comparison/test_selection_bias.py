@@ -21,8 +21,8 @@ from eus_ray.analysis.comparison.selection_bias import (
     write_selection,
 )
 from eus_ray.analysis.inputs.searches import read_searches
-from eus_ray.config import UserError
-from eus_ray.store import Store
+from eus_ray.errors import UserError
+from eus_ray.store import PartKey, Store, TrialKey
 from tests.analysis.search_example import trial_row, write_scores, write_search
 
 MakeStudy = Callable[..., Store]
@@ -222,7 +222,7 @@ def searched(make_study: MakeStudy, **changes: Any) -> Store:
 
 def test_a_search_is_read_from_its_folder(make_study: MakeStudy) -> None:
     study = searched(make_study)
-    study.finish_trial("unet", 1, 0, 3)  # one trial in one file, the other in parts
+    study.finish_trial(TrialKey("unet", 1), 3)  # one trial in one file, the other in parts
     found = write_selection(study)
     schema = study.read_table(store.SELECTION_FILE).schema.remove_metadata()
     assert schema == store.SELECTION
@@ -262,7 +262,7 @@ def test_a_search_without_a_complete_trial_says_nothing(make_study: MakeStudy) -
 
 def test_scores_that_are_not_all_there_are_named_at_once(make_study: MakeStudy) -> None:
     study = searched(make_study)
-    study.delete(store.part_name("scores", "unet", 1, 0, 2))
+    study.delete(store.part_name("scores", PartKey("unet", 1, 0, 2)))
     write_scores(study, "unet", 2, TEST[2], {}, folds=[1])
     with pytest.raises(UserError) as caught:
         write_selection(study)

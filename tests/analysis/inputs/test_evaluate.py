@@ -18,7 +18,7 @@ from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.study_images import IDENTITY
 from eus_ray.analysis.measures.image_metrics import METRICS
 from eus_ray.cli import main
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 Masks = dict[str, np.ndarray | bytes]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from eus_ray.analysis.inputs.mask_files import Masks, read_pair, without_suffix
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 
 LESION = np.zeros((6, 8), np.uint8)
 LESION[1:5, 1:5] = 1

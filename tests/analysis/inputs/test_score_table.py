@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from eus_ray.analysis.inputs.score_table import read_score_table
-from eus_ray.config import UserError
+from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 GOOD = """model,image_id,patient_id,fold,dsc,hd,height,width,t_stage

@@ -17,8 +17,8 @@ from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.predictions import MovedError
 from eus_ray.analysis.inputs.study_images import IDENTITY, read_study_images, unfinished
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
-from eus_ray.config import UserError
-from eus_ray.store import Store
+from eus_ray.errors import UserError
+from eus_ray.store import PartKey, Store, TrialKey
 
 MakeStudy = Callable[..., Store]
 Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]
@@ -96,10 +96,10 @@ def test_a_missing_prediction_is_named(make_study: MakeStudy, example: Example) 
 
 def test_a_fold_killed_before_its_counts_were_written_is_left_out(make_study: MakeStudy) -> None:
     study = make_study(state="running", whole=[])
-    study.delete(store.part_name("scores", "unet", 0, 0, 2))
+    study.delete(store.part_name("scores", PartKey("unet", 0, 0, 2)))
     assert sorted(read(study).query("model == 'unet'")["fold"].unique()) == [0, 1]
     complete = make_study("complete", whole=[])
-    complete.delete(store.part_name("scores", "unet", 0, 0, 2))
+    complete.delete(store.part_name("scores", PartKey("unet", 0, 0, 2)))
     with pytest.raises(UserError, match="unet, trial 0, fold 2, image i08: predicted, but the scores"):
         read(complete)
 
@@ -116,9 +116,9 @@ def test_trials_of_a_search_are_not_reported(make_study: MakeStudy) -> None:
 def test_counts_that_contradict_the_prediction_stop_it(make_study: MakeStudy) -> None:
     study = make_study(whole=[])
     key = ("daf_net", 0, 0, 1)
-    rows = study.read_part("scores", *key)
+    rows = study.read_part("scores", PartKey(*key))
     wrong = pc.if_else(pc.equal(rows["image_id"], "i04"), pc.add(rows["tp"], 1), rows["tp"])
-    study.write_part("scores", *key, rows.set_column(rows.schema.get_field_index("tp"), "tp", wrong))
+    study.write_part("scores", PartKey(*key), rows.set_column(rows.schema.get_field_index("tp"), "tp", wrong))
     with pytest.raises(UserError, match="daf_net, trial 0, fold 1, image i04: prediction and truth give tp") as caught:
         read(study)
     assert len(caught.value.lines) == 1
@@ -127,19 +127,19 @@ def test_counts_that_contradict_the_prediction_stop_it(make_study: MakeStudy) ->
 def test_validation_rows_and_earlier_epochs_do_not_count(make_study: MakeStudy) -> None:
     study = make_study(whole=[])
     key = ("unet", 0, 0, 0)
-    rows = study.read_part("scores", *key).to_pylist()
+    rows = study.read_part("scores", PartKey(*key)).to_pylist()
     others = [row | {"split": "validation", "tp": 1} for row in rows] + [row | {"epoch": 0, "tp": 2} for row in rows]
-    study.write_part("scores", *key, pa.Table.from_pylist(rows + others, store.SCORES))
+    study.write_part("scores", PartKey(*key), pa.Table.from_pylist(rows + others, store.SCORES))
     assert len(read(study)) == 24
 
 
 def test_all_that_does_not_fit_is_said_at_once(make_study: MakeStudy) -> None:
     study = make_study(whole=[])
     key = ("unet", 0, 0, 0)
-    rows = study.read_part("predictions", *key).to_pylist()
+    rows = study.read_part("predictions", PartKey(*key)).to_pylist()
     rows[0] |= {"image_id": "stranger"}
     rows[1] |= {"height": 47}
-    study.write_part("predictions", *key, pa.Table.from_pylist(rows, store.PREDICTIONS))
+    study.write_part("predictions", PartKey(*key), pa.Table.from_pylist(rows, store.PREDICTIONS))
     manifest = store.read_manifest(study)
     manifest.loc[manifest["image_id"] == "i05", "fold"] = 0
     study.write_frame(store.MANIFEST, manifest)
@@ -161,7 +161,7 @@ def test_a_file_that_goes_while_it_is_read_is_read_again(
     def finish_meanwhile(*arguments: object) -> object:
         calls.append(1)
         if len(calls) == 1:
-            study.finish_trial("unet", 0, 0, 3)
+            study.finish_trial(TrialKey("unet", 0), 3)
             raise FileNotFoundError
         if len(calls) == 2:
             raise MovedError

@@ -19,8 +19,8 @@ from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.measures import image_metrics, roc
 from eus_ray.analysis.measures.roc import FPR, FoldCounts, FoldRoc, LevelCounts, count_levels
 from eus_ray.analysis.statistics import bootstrap, patient_bootstrap
-from eus_ray.config import UserError
-from eus_ray.store import Store
+from eus_ray.errors import UserError
+from eus_ray.store import PartKey, Store, TrialKey
 
 MakeStudy = Callable[..., Store]
 Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]
@@ -358,7 +358,7 @@ def test_more_processes_give_the_same_curves(make_study: MakeStudy) -> None:
 
 def test_a_fold_whose_counts_are_not_written_yet_has_no_curve(make_study: MakeStudy) -> None:
     study = make_study(state="running", whole=[])
-    study.delete(store.part_name("scores", "unet", 0, 0, 1))
+    study.delete(store.part_name("scores", PartKey("unet", 0, 0, 1)))
     found = read_study_images(study, read_cases(study))
     assert [key for key in found.rocs if key[0] == "unet"] == [("unet", "fixed", 0), ("unet", "fixed", 2)]
     assert set(found.frame.loc[found.frame["model"] == "unet", "fold"]) == {0, 2}
@@ -366,7 +366,7 @@ def test_a_fold_whose_counts_are_not_written_yet_has_no_curve(make_study: MakeSt
 
 def test_rows_of_a_fold_that_are_apart_are_refused(make_study: MakeStudy) -> None:
     study = make_study()
-    name = store.whole_name("predictions", "unet", 0, 0)
+    name = store.whole_name("predictions", TrialKey("unet", 0))
     rows = study.read_table(name)
     order = np.argsort(np.arange(len(rows)) % 2, kind="stable")
     study.write_table(name, rows.take(order), 16)

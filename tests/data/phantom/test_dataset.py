@@ -21,12 +21,12 @@ from scipy.ndimage import binary_dilation
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.stats import kstest, spearmanr
 
-from eus_ray.config import UserError
 from eus_ray.data.phantom import dataset as phantom_room
 from eus_ray.data.phantom.anatomy import Slice
 from eus_ray.data.phantom.cohort import STAGE_RANGE_MM, largest_remainder, plan_cohort
 from eus_ray.data.phantom.dataset import FRAMES_PER_VIDEO, make_phantom
 from eus_ray.data.phantom.ultrasound import SCANNERS, View, beam_grid, beamform, render
+from eus_ray.errors import UserError
 
 SIZE = 128
 

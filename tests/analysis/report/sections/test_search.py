@@ -19,7 +19,7 @@ from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.report.results import Results, read_study
-from eus_ray.store import Store
+from eus_ray.store import PartKey, Store, TrialKey
 from tests.analysis.conftest import leave_out_figures
 from tests.analysis.search_example import example_search, trial_row, write_search
 from tests.analysis.test_analyze import Page
@@ -98,20 +98,20 @@ def test_the_headline_is_nested_and_the_winner_stands_beside(tuned: Callable[...
 
 def test_a_whole_file_gives_only_the_folds_that_were_won(tuned: Callable[..., Store]) -> None:
     study = tuned()
-    study.finish_trial("unet", 2, 0, 3)
+    study.finish_trial(TrialKey("unet", 2), 3)
     assert len(images_of(study).query("kind == 'nested'")) == 12
 
 
 def test_a_fold_winner_without_predictions_is_named(tuned: Callable[..., Store]) -> None:
     study = tuned()
-    study.delete(store.part_name("predictions", "unet", 4, 0, 1))
+    study.delete(store.part_name("predictions", PartKey("unet", 4, 0, 1)))
     assert read_study(study).unfinished == ("U-Net (nested): 2 of 3 folds finished, complete; missing fold 1",)
     assert "U-Net (nested): 2 of 3 folds" in page_of(study).text
 
 
 def test_the_winner_may_still_be_training(tuned: Callable[..., Store]) -> None:
     study = tuned()
-    study.delete(store.part_name("predictions", "unet", 5, 0, 2))
+    study.delete(store.part_name("predictions", PartKey("unet", 5, 0, 2)))
     trials = store.read_trials(study)
     trials.loc[trials["kind"] == "winner", "state"] = "running"
     store.write_trials(study, trials.to_dict("records"))
