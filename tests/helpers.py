@@ -10,8 +10,8 @@ import torch
 
 from eus_ray.config import Study
 from eus_ray.config_file import load_study
+from eus_ray.data.dataset import check_data
 from eus_ray.store import PARTS, Store
-from eus_ray.study.prepare import check_data
 from eus_ray.training.fold import FoldData, Record, train_fold
 
 LIGHT = (

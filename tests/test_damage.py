@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from eus_ray.data.dataset import check_data
 from eus_ray.distributed import fold_runner
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.fold_runner import FoldOnDisk
@@ -36,7 +37,6 @@ from eus_ray.store import (
 )
 from eus_ray.store.lock import Claim
 from eus_ray.study.cross_validate import FixedList
-from eus_ray.study.prepare import check_data
 from eus_ray.study.trials import Trials
 from tests.helpers import assert_same, light_study, tables
 

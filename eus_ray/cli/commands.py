@@ -11,11 +11,11 @@ from eus_ray.config import Study
 from eus_ray.errors import UserError
 
 if TYPE_CHECKING:
+    from eus_ray.data.dataset import Dataset
     from eus_ray.distributed.planner import Plan
     from eus_ray.search.space import Space
     from eus_ray.store import Store
     from eus_ray.study.cross_validate import Outcome
-    from eus_ray.study.prepare import Dataset
 
 
 def run_tune(
@@ -97,12 +97,12 @@ def plans(
 
     import torch
 
+    from eus_ray.data.dataset import check_data
     from eus_ray.distributed.planner import plan_fixed, plan_search
     from eus_ray.distributed.profiling import measure
     from eus_ray.distributed.resources import Machines, Node, worst
     from eus_ray.distributed.session import session
     from eus_ray.study.cross_validate import load_of, probe_of
-    from eus_ray.study.prepare import check_data
 
     here = Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
     if nodes < 1 or not 0 < (1.0 if cpus is None else cpus) < math.inf or not 0 <= (gpus or 0.0) < math.inf:
@@ -128,9 +128,10 @@ def plans(
 
 def checked_dataset(study: Study, store: Store, resume: bool) -> Dataset:
     """The study's data, with everything checked that can be before Ray starts. Raises `UserError`."""
+    from eus_ray.data.dataset import check_data
     from eus_ray.models import check_model
     from eus_ray.study.cross_validate import refuse_unwanted
-    from eus_ray.study.prepare import check_data, check_identity, check_room
+    from eus_ray.study.prepare import check_identity, check_room
 
     bytes_of_weights = 0
     lines: list[str] = []

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eus_ray.config import Study
 from eus_ray.data.arrays import Arrays
+from eus_ray.data.dataset import Dataset
 from eus_ray.distributed.cross_validation import CrossValidation, folds_done
 from eus_ray.distributed.planner import Load, Plan, plan_fixed
 from eus_ray.distributed.resources import Probe, worst
@@ -30,7 +31,7 @@ from eus_ray.errors import UserError
 from eus_ray.store import Store, TrialKey
 from eus_ray.store.lock import Claim
 from eus_ray.study.loggers import Key, open_loggers
-from eus_ray.study.prepare import Dataset, check_identity, write_manifest, write_study
+from eus_ray.study.prepare import check_identity, write_manifest, write_study
 from eus_ray.study.trials import Trials, settings_row
 
 _STORE_SHARE = 0.6

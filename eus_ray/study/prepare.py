@@ -11,61 +11,21 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as names
-from eus_ray.config import Study
 from eus_ray.config_file import study_toml
-from eus_ray.data.arrays import Arrays, arrays_name, cases_table, load_arrays, num_bytes
-from eus_ray.data.manifest import Manifest, read_manifest
-from eus_ray.data.splits import FoldPlan, assign_folds
+from eus_ray.data.arrays import Arrays, cases_table
+from eus_ray.data.dataset import Dataset
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A study's data, checked: the manifest, its folds, and how it is to be decoded."""
-
-    study: Study
-    manifest: Manifest
-    plan: FoldPlan
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        return self.manifest.frame
-
-    @property
-    def folds(self) -> npt.NDArray[np.int64]:
-        return np.asarray(self.plan.fold, dtype=np.int64)
-
-    @property
-    def num_bytes(self) -> int:
-        return num_bytes(self.frame, self.study.data)
-
-    def arrays(self, into: Path | None = None) -> Arrays:
-        """Decode all images; with `into`, as memory-mapped files that other processes open too."""
-        name = arrays_name(self.manifest.fingerprint, self.study.data)
-        return load_arrays(self.frame, self.study.data, into=into / name if into is not None else None)
-
-
-def check_data(study: Study) -> Dataset:
-    """Read and check the manifest and assign the folds. Raises `UserError` with every defect."""
-    if not study.data.manifest:
-        raise UserError("data.manifest is not set: name the manifest in the study file, or --set data.manifest=FILE")
-    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates)
-    plan = assign_folds(manifest.frame, study.folds.count, study.folds.seed, study.folds.stratify)
-    return Dataset(study, manifest, plan)
 
 
 def identity(dataset: Dataset) -> dict[str, Any]:

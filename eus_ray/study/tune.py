@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray.config import Study
+from eus_ray.data.dataset import Dataset
 from eus_ray.data.splits import validation_split
 from eus_ray.distributed.planner import plan_fixed, plan_search
 from eus_ray.distributed.session import Session
@@ -31,7 +32,6 @@ from eus_ray.study.cross_validate import (
     tell,
 )
 from eus_ray.study.model_search import ModelSearch
-from eus_ray.study.prepare import Dataset
 from eus_ray.study.trials import Trials, study_of
 
 _FROM_EACH = 3

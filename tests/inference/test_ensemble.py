@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from eus_ray.config import Study
+from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.inference.ensemble import Ensemble, headline_dsc, trained_model
 from eus_ray.metrics import quantise
 from eus_ray.store import PartKey, Store, checkpoint_name, read_trials, write_trials
-from eus_ray.study.prepare import check_data
 from eus_ray.training.fold import Fold, FoldData
 from tests.helpers import light_study
 from tests.trained import CPU, train_study, trial_row, write_images

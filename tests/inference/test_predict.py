@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.inference.predict import COLUMNS, predict
 from eus_ray.store import PartKey, Store, checkpoint_name
-from eus_ray.study.prepare import check_data
 from tests.helpers import light_study
 from tests.trained import (
     COL_MM,

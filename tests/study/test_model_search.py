@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load as load_tensors
 
 from eus_ray.config import Study
+from eus_ray.data.dataset import check_data
 from eus_ray.data.splits import validation_split
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.trainable import finish
@@ -28,7 +29,6 @@ from eus_ray.search.space_loader import load_space
 from eus_ray.store import PartKey, Store, checkpoint_name, optuna_name, part_name, read_trials, search_name
 from eus_ray.store.lock import Claim
 from eus_ray.study.model_search import ModelSearch
-from eus_ray.study.prepare import check_data
 from eus_ray.study.trials import Trials
 from eus_ray.study.tune import first_points
 from eus_ray.training.fold import FoldData

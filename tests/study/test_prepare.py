@@ -9,11 +9,12 @@ from typing import NoReturn
 import pytest
 
 from eus_ray import store as names
+from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.store import Store, lock, read_manifest
 from eus_ray.store.lock import Claim
 from eus_ray.study import prepare
-from eus_ray.study.prepare import check_data, check_identity, provenance, write_manifest, write_study
+from eus_ray.study.prepare import check_identity, provenance, write_manifest, write_study
 from tests.helpers import light_study
 
 

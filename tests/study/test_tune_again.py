@@ -10,11 +10,12 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError
 from eus_ray.models import check_model
 from eus_ray.search.space_loader import load_space
 from eus_ray.store import PROVENANCE, Store, checkpoint_name, optuna_name, search_name
-from eus_ray.study.prepare import Dataset, check_data, identity
+from eus_ray.study.prepare import identity
 from eus_ray.study.trials import Trials
 from eus_ray.study.tune import first_points, starts
 from tests.study.test_model_search import run_of, table, tuned

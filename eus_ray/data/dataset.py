@@ -1,0 +1,58 @@
+"""A study's data set: its manifest and folds, checked before anything runs, and its images as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eus_ray.config import Study
+from eus_ray.data.arrays import Arrays, arrays_name, load_arrays, num_bytes
+from eus_ray.data.manifest import Manifest, read_manifest
+from eus_ray.data.splits import FoldPlan, assign_folds
+from eus_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Hold a study's checked data: the manifest, its folds, and how images are decoded."""
+
+    study: Study
+    manifest: Manifest
+    plan: FoldPlan
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return the manifest's frame, one row an image."""
+        return self.manifest.frame
+
+    @property
+    def folds(self) -> npt.NDArray[np.int64]:
+        """Return the fold of each row of the frame `(N,)`, counted from 0."""
+        return np.asarray(self.plan.fold, dtype=np.int64)
+
+    @property
+    def num_bytes(self) -> int:
+        """Return how many bytes the decoded arrays take."""
+        return num_bytes(self.frame, self.study.data)
+
+    def arrays(self, into: Path | None = None) -> Arrays:
+        """Decode all images; with `into`, as memory-mapped files that other processes open too."""
+        name = arrays_name(self.manifest.fingerprint, self.study.data)
+        return load_arrays(self.frame, self.study.data, into=into / name if into is not None else None)
+
+
+def check_data(study: Study) -> Dataset:
+    """Read and check the manifest, and assign the folds.
+
+    Raises:
+        UserError: With one line for each defect.
+    """
+    if not study.data.manifest:
+        raise UserError("data.manifest is not set: name the manifest in the study file, or --set data.manifest=FILE")
+    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates)
+    plan = assign_folds(manifest.frame, study.folds.count, study.folds.seed, study.folds.stratify)
+    return Dataset(study, manifest, plan)
