@@ -6,7 +6,7 @@
 - Several models on the same cases: `friedman`, `nemenyi`.
 - Many p-values: `holm`, `benjamini_hochberg`.
 - Two areas under the ROC curve of the same cases: `delong`.
-- Drawing again: `patient_bootstrap`, `bbc_cv`.
+- Drawing again: `patient_bootstrap`.
 
 All tests are two-sided, ties get average ranks, and arithmetic is float64. The cases of a test must be independent:
 hand over one value a patient. Where values are too few or all equal for a result, it is NaN; each function says what
@@ -26,11 +26,10 @@ from eus_ray.analysis.statistics.paired import (
     tost_paired,
     wilcoxon_signed_rank,
 )
-from eus_ray.analysis.statistics.resampling import Bbc, Estimate, bbc_cv, patient_bootstrap
+from eus_ray.analysis.statistics.resampling import Estimate, patient_bootstrap
 from eus_ray.analysis.statistics.test_result import Test
 
 __all__ = [
-    "Bbc",
     "DeLong",
     "Estimate",
     "Friedman",
@@ -38,7 +37,6 @@ __all__ = [
     "Pair",
     "Test",
     "Tost",
-    "bbc_cv",
     "benjamini_hochberg",
     "cliffs_delta",
     "delong",

@@ -22,7 +22,6 @@ PAIRED: dict[str, Callable[[list[float], list[float]], object]] = {
     "nemenyi": lambda x, y: statistics.nemenyi(np.transpose([x, y])),
     "nadeau_bengio": lambda x, y: statistics.nadeau_bengio([*x, *y], 0.25),
     "shapiro": lambda x, y: statistics.shapiro_wilk([*x, *y]),
-    "bbc": lambda x, y: statistics.bbc_cv(np.transpose([x, y]), draws=5),
 }
 INDEPENDENT: dict[str, Callable[[list[float], list[float]], object]] = {
     "mann_whitney": statistics.mann_whitney,
