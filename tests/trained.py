@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 
 from eus_ray.config import Study
-from eus_ray.data.arrays import read_mask
 from eus_ray.data.dataset import check_data
+from eus_ray.data.io.images import read_mask
 from eus_ray.store import PARTS, PartKey, Store, checkpoint_name, write_trials
 from eus_ray.study.prepare import write_study
 from eus_ray.study.trials import settings_row

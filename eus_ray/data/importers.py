@@ -30,13 +30,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.data.io.images import decode, decode_labels, decode_mask
+from eus_ray.data.io.images import LOSSLESS_SUFFIXES as LOSSLESS
+from eus_ray.data.io.images import SUFFIXES, decode, decode_labels, decode_mask
 from eus_ray.data.io.tables import MISSING, Table, read_table
 from eus_ray.data.pseudonyms import Pseudonyms
 from eus_ray.errors import UserError, did_you_mean
-
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)

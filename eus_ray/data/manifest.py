@@ -22,9 +22,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from eus_ray.data.arrays import to_uint8
 from eus_ray.data.duplicates import Look, find_copies, look
-from eus_ray.data.io.images import decode, decode_mask
+from eus_ray.data.io.images import decode, decode_mask, to_uint8
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
 from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, repeated, typed
 from eus_ray.errors import UserError

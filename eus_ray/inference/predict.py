@@ -31,9 +31,9 @@ import pandas as pd
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.image_metrics import num_components
 from eus_ray.analysis.measures.outlines import outline
-from eus_ray.data.arrays import read_image, resize_image, to_original_grid, to_uint8
-from eus_ray.data.io.images import decode_mask
+from eus_ray.data.io.images import decode_mask, read_image, to_uint8
 from eus_ray.data.io.video import Frame, encode_clip, read_frames
+from eus_ray.data.resizing import resize_image, to_original_grid
 from eus_ray.errors import UserError
 from eus_ray.inference.ensemble import Ensemble, Trained, load_ensemble, trained_model
 from eus_ray.inference.overlays import clip_frames, draw_outline, strip_frames

@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
-from eus_ray.data.arrays import read_image
-from eus_ray.data.importers import SUFFIXES as IMAGE_SUFFIXES
+from eus_ray.data.io.images import SUFFIXES as IMAGE_SUFFIXES
+from eus_ray.data.io.images import read_image
 from eus_ray.data.io.manifest_columns import REQUIRED
 from eus_ray.data.io.tables import read_table
 from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES

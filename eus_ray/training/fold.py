@@ -34,8 +34,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from eus_ray.config import Study, to_dotted
-from eus_ray.data.arrays import to_original_grid
 from eus_ray.data.augmentation import Augmenter
+from eus_ray.data.resizing import to_original_grid
 from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
 from eus_ray.models import Outputs, build_model, probability
 from eus_ray.models.forward import as_input, forward
@@ -111,7 +111,8 @@ class Fold:
         """The epoch whose validation patients scored best so far (the first of equals), and their mean score."""
         self._best_weights: dict[str, torch.Tensor] = {}
         self.restored = Record()
-        """The rows of the epochs that the state has seen, but for predictions; empty in a new fold."""
+        """The rows that the state holds: those of an unfinished fold's epochs, but for predictions."""
+        self.settings = settings_text(study)
         self.identity = settings_digest(study)
         start = study.model if state is None else study.model.model_copy(update={"pretrained": False, "weights": ""})
         self.model = build_model(start, seed=self._seed("weights")).to(device)
@@ -288,9 +289,18 @@ class Fold:
     # ---- state ----------------------------------------------------------------------------------
 
     def state(self, record: Record | None = None) -> bytes:
-        """The fold as a safetensors file: weights under `model/`, and while it is unfinished the optimiser's
-        state under `optimizer/` and the best epoch's weights under `best/`; the record's rows but predictions under
-        `rows`, so that no other file is needed to go on. There is no random state to keep: it derives from the epoch.
+        """Return the fold as a safetensors file.
+
+        There is no random state to keep: it derives from the epoch. A finished fold's file holds weights and settings
+        alone, and nothing of any patient.
+
+        Args:
+            record: The fold's rows. While it is unfinished, the file holds them too, but for predictions, so that no
+                other file is needed to go on.
+
+        Returns:
+            Weights under `model/`; while it is unfinished also the optimiser's state under `optimizer/`, the best
+            epoch's weights under `best/`, the scaler's state under `scaler/` and the compressed `rows`.
         """
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         if not self.finished:
@@ -299,15 +309,15 @@ class Fold:
             tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
             for name, value in self.scaler.state_dict().items():
                 tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
-        if record is not None:
-            rows = zlib.compress(json.dumps([record.epochs, record.scores]).encode(), 1)
-            tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+            if record is not None:
+                rows = zlib.compress(json.dumps([record.epochs, record.scores]).encode(), 1)
+                tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
         best = {"best_epoch": str(self.best_epoch), "best_value": repr(self.best_value)}
-        return pack(tensors, {"epoch": str(self.epoch), "settings": self.identity, **best})
+        return pack(tensors, {"epoch": str(self.epoch), "settings": self.settings, **best})
 
     def _load_state(self, data: bytes) -> None:
         tensors, metadata = unpack(data)
-        if metadata.get("settings") != self.identity:
+        if metadata.get("settings") not in (self.settings, self.identity):  # older files hold the digest
             raise ValueError("a checkpoint of other settings")
         self.model.load_state_dict(below("model/", tensors))
         self._best_weights = {name: value.to(self.device) for name, value in below("best/", tensors).items()}
@@ -356,12 +366,17 @@ def prepare_process(study: Study, device: torch.device) -> None:
     torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic
 
 
-def settings_digest(study: Study) -> str:
-    """A short name of everything in a study that changes a fold's numbers, apart from its data."""
+def settings_text(study: Study) -> str:
+    """Return everything in a study that changes a fold's numbers, apart from its data, as JSON without paths."""
     settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
     del settings["data.manifest"], settings["data.duplicates"]
     settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return json.dumps(settings, sort_keys=True)
+
+
+def settings_digest(study: Study) -> str:
+    """Return a short name of `settings_text`."""
+    return hashlib.sha256(settings_text(study).encode()).hexdigest()[:16]
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from eus_ray.config import Study
 from eus_ray.config_file import load_study
-from eus_ray.data.arrays import read_image, read_mask, resize_image, resize_mask
 from eus_ray.data.dataset import check_data
+from eus_ray.data.io.images import read_image, read_mask
+from eus_ray.data.resizing import resize_image, resize_mask
 from eus_ray.models import build_model, probability
 from eus_ray.training.losses import segmentation_loss
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from eus_ray.data.arrays import read_image
 from eus_ray.data.duplicates import MAX_BITS, find_copies, look
+from eus_ray.data.io.images import read_image
 from eus_ray.data.manifest import read_manifest
 from eus_ray.errors import UserError
 
@@ -121,4 +121,5 @@ def test_a_recompressed_copy_under_two_patients_and_within_one(folder: Path) -> 
     with pytest.raises(UserError, match=r"row 4: image c\.jpg of patient Q is nearly \(correlation (1\.0|0\.99)"):
         read_manifest(manifest_of(folder, {"a.png": "P", "b.png": "P", "c.jpg": "Q"}))
     manifest = read_manifest(manifest_of(folder, {"a.png": "P", "b.png": "Q", "c.jpg": "P"}))
-    assert manifest.near_duplicates_within == 1 and manifest.warnings == ()
+    assert manifest.near_duplicates_within == 1
+    assert manifest.warnings == ()

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from eus_ray.data.arrays import read_mask
 from eus_ray.data.importers import import_dataset
+from eus_ray.data.io.images import read_mask
 from eus_ray.data.manifest import clinical_columns, read_manifest
 from eus_ray.errors import UserError
 
@@ -110,7 +110,8 @@ def test_pairs(pairs: Path, tmp_path: Path) -> None:
     for row, original in zip(frame.itertuples(), ["a.png", "b.bmp", "c.tif"], strict=True):
         assert Path(row.image).read_bytes() == (pairs / "images" / original).read_bytes()
         assert cv2.imread(row.mask, cv2.IMREAD_UNCHANGED).tolist() == lesion().tolist()
-    assert len(imported.notes) == 1 and "each image is a patient of its own" in imported.notes[0]
+    assert len(imported.notes) == 1
+    assert "each image is a patient of its own" in imported.notes[0]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["set"]
 
 

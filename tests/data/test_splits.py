@@ -62,7 +62,8 @@ def test_real_patients(busbra: Path) -> None:
     folds = [str(k) for k in range(5)]
     assert sorted(table.loc[("patients", ""), folds]) == [36, 36, 36, 37, 37]
     assert table.loc[("images", ""), folds].tolist() == [64] * 5
-    assert table.loc["pathology", "off"].max() < 1 and plan.gap == 0
+    assert table.loc["pathology", "off"].max() < 1
+    assert plan.gap == 0
 
 
 def evenness(images: np.ndarray, strata: list[np.ndarray], fold: np.ndarray, count: int) -> tuple[float, ...]:
@@ -101,7 +102,8 @@ def test_no_assignment_is_more_even(seed: int) -> None:
 def test_a_patient_with_most_images() -> None:
     """No spread below 100 - 8 can be: the other fold has at most four patients of two images."""
     plan = split_patients(frame_of(np.array([100, *[2] * 7])), 2, 0)
-    assert sorted(np.bincount(plan.fold)) == [8, 106] and plan.gap == 0
+    assert sorted(np.bincount(plan.fold)) == [8, 106]
+    assert plan.gap == 0
 
 
 def test_gap_is_told_where_nodes_run_out() -> None:
@@ -116,7 +118,8 @@ def test_a_thousand_patients() -> None:
     columns = {f"c{i}": rng.choice(list("abcde"), 1000) for i in range(3)}
     frame = frame_of(rng.integers(1, 5, 1000), **columns, age=rng.normal(70, 10, 1000))
     plan = split_patients(frame, 5, 0, [*columns, "age"])
-    assert plan.strata["off"].max() < 1 and plan.gap == 0
+    assert plan.strata["off"].max() < 1
+    assert plan.gap == 0
 
 
 def test_beside_scikit_learn() -> None:
@@ -196,7 +199,8 @@ def test_more_folds_than_patients() -> None:
 def test_unknown_columns_and_small_strata_at_once() -> None:
     frame = paper_like()
     unknown = lines_of(frame, 5, ["t_stag", "lesion_size"])
-    assert unknown[0].endswith("has no column t_stag; did you mean t_stage?") and len(unknown) == 2
+    assert unknown[0].endswith("has no column t_stag; did you mean t_stage?")
+    assert len(unknown) == 2
     small = lines_of(frame, 20, ["t_stage", "location"])
     assert [line.split(" has ")[0] for line in small] == [
         "folds.stratify: t_stage = T3",
@@ -209,7 +213,9 @@ def test_unknown_columns_and_small_strata_at_once() -> None:
 def test_given_folds_are_taken() -> None:
     frame = frame_of(np.array([1, 2, 1]), fold=[1, 0, 1])
     plan = assign_folds(frame, 2, 0)
-    assert plan.fold.tolist() == [1, 0, 0, 1] and plan.given and np.isnan(plan.gap)
+    assert plan.fold.tolist() == [1, 0, 0, 1]
+    assert plan.given
+    assert np.isnan(plan.gap)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import ray.util
 from eus_ray.cli import main
 from eus_ray.cli.commands import run_cv
 from eus_ray.config_file import study_toml
-from eus_ray.data.arrays import decode_mask
+from eus_ray.data.io.images import decode_mask
 from eus_ray.metrics import THRESHOLD, counts
 from eus_ray.store import Store, read_trials
 from tests.helpers import assert_same, light_study, serial, tables

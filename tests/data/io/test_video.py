@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eus_ray.data.arrays import read_image
+from eus_ray.data.io.images import read_image
 from eus_ray.data.io.video import encode_clip, open_video, read_frames
 from eus_ray.errors import UserError
 

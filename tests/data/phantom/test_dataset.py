@@ -69,8 +69,10 @@ def test_150_patients_are_table_1(seed: int) -> None:
 def test_any_number_of_patients(patients: int, images: int, free: int) -> None:
     cohort = plan_cohort(patients, images, 0, free)
     assert len(cohort) == patients
-    assert cohort.num_images.sum() == images and cohort.num_images.min() >= 1
-    assert cohort.num_cancer_free.sum() == free and np.ptp(cohort.num_cancer_free) <= 1
+    assert cohort.num_images.sum() == images
+    assert cohort.num_images.min() >= 1
+    assert cohort.num_cancer_free.sum() == free
+    assert np.ptp(cohort.num_cancer_free) <= 1
     for stage, limits in STAGE_RANGE_MM.items():
         assert cohort.size_mm[cohort.t_stage == stage].between(*limits).all()
     assert cohort.age.between(40, 94).all()
@@ -107,7 +109,8 @@ def test_layout_and_columns(made: Path) -> None:
     table = pd.read_csv(made / "manifest.csv")
     wanted = ["image", "mask", "patient_id", "age", "sex", "size_mm", "t_stage", "location", "device", "spacing_mm"]
     assert list(table.columns) == wanted
-    assert len(table) == 24 and table.patient_id.nunique() == 12
+    assert len(table) == 24
+    assert table.patient_id.nunique() == 12
     assert table.device.str.startswith("synthetic").all()
     assert {path.name for path in made.iterdir()} == {"images", "masks", "manifest.csv", "videos"}
     assert len(list((made / "images").iterdir())) == len(list((made / "masks").iterdir())) == 24
@@ -145,7 +148,8 @@ def test_video_starts_without_cancer_and_glides_onto_it(made: Path) -> None:
     assert not set(table.patient_id) & set(pd.read_csv(made / "manifest.csv").patient_id)
     masks = np.stack(pictures(made / "videos", table["mask"])) > 0
     area = masks.sum((1, 2))
-    assert (area[:3] == 0).all() and area[-1] > 0
+    assert (area[:3] == 0).all()
+    assert area[-1] > 0
     shown = area > 0
     assert (np.diff(shown.astype(int)) >= 0).all(), "once in view it stays"
     assert spearmanr(np.arange(len(area)), area).statistic > 0.8
