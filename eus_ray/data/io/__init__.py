@@ -1,1 +1,1 @@
-"""Foreign files, read: pictures, tables, videos."""
+"""Readers of foreign files: images, tables, videos."""

@@ -44,7 +44,7 @@ def read_image(path: str | Path, intensity: Intensity = "auto") -> UInt8:
     Raises:
         UserError: If the file cannot be read whole.
     """
-    return to_uint8(_from_file(path, decode), intensity)
+    return to_uint8(decode_file(path, decode), intensity)
 
 
 def read_mask(path: str | Path) -> UInt8:
@@ -53,7 +53,21 @@ def read_mask(path: str | Path) -> UInt8:
     Raises:
         UserError: If the file cannot be read whole, or is no mask.
     """
-    return _from_file(path, decode_mask)
+    return decode_file(path, decode_mask)
+
+
+def decode_file(path: str | Path, decoder: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Decode a file with one of the `decode` functions.
+
+    Raises:
+        UserError: If the file cannot be read, or the decoder refuses it.
+    """
+    try:
+        return decoder(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def to_uint8(gray: npt.NDArray[Any], intensity: Intensity) -> UInt8:
@@ -157,15 +171,6 @@ def lesion_value(values: npt.NDArray[Any]) -> float:
     if len(found) > 2:
         raise NoMaskError(f"is not a mask: it has {len(found)} gray values; a mask has 0 and one other value")
     raise NoMaskError(f"is not a mask: it has the values {found[0]} and {found[1]}; the background must be 0")
-
-
-def _from_file(path: str | Path, decoder: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    try:
-        return decoder(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)

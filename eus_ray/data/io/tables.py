@@ -21,9 +21,10 @@ MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
 
 @dataclass
 class Table:
-    """Cells without blanks around them; `rows[i]` is row `numbers[i]` of the spreadsheet, whose row 1 is the header.
+    """A table's cells, without blanks around them.
 
-    `defects`: what is wrong with single rows or columns; rows with a wrong number of cells are left out.
+    `rows[i]` is row `numbers[i]` of the spreadsheet, whose row 1 is the header. `defects` are those of single rows or
+    columns; rows with a wrong number of cells are left out.
     """
 
     columns: list[str]
@@ -32,14 +33,20 @@ class Table:
     defects: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> list[str]:
+        """Return the cells of a column, one a row."""
         index = self.columns.index(name)
         return [row[index] for row in self.rows]
 
+    def records(self) -> list[dict[str, str]]:
+        """Return each row as a dictionary by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
 
 def read_table(path: Path) -> Table:
-    """Read a CSV or Parquet file; which it is, its content tells. Empty rows are left out.
+    """Read a CSV or Parquet file.
 
-    Raises `UserError` where the file is missing, is no table or has no rows.
+    Raises:
+        UserError: If the file is missing, or as `parse_table`.
     """
     try:
         content = path.read_bytes()
@@ -50,13 +57,24 @@ def read_table(path: Path) -> Table:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    table = _from_parquet(path, content) if content.startswith(b"PAR1") else _from_csv(path, content)
+    return parse_table(content, path)
+
+
+def parse_table(content: bytes, path: Path | str) -> Table:
+    """Parse the content of a CSV or Parquet file; the content tells which it is.
+
+    Empty rows of a CSV file are left out. `path` is what messages call the file.
+
+    Raises:
+        UserError: If the content is no table, or has no rows.
+    """
+    table = _from_parquet(content, path) if content.startswith(b"PAR1") else _from_csv(content, path)
     if not table.rows and not table.defects:
         raise UserError(f"{path}: has no rows below its header")
     return table
 
 
-def _from_csv(path: Path, content: bytes) -> Table:
+def _from_csv(content: bytes, path: Path | str) -> Table:
     try:
         text = content.decode("utf-8-sig")
         records = list(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -85,7 +103,7 @@ def _from_csv(path: Path, content: bytes) -> Table:
     return table
 
 
-def _from_parquet(path: Path, content: bytes) -> Table:
+def _from_parquet(content: bytes, path: Path | str) -> Table:
     try:
         stored = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
@@ -108,24 +126,30 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-# ---- what is said about rows, and what is made of cells ---------------------------------------------
+# ---- messages about rows, and types of cells --------------------------------------------------------
 
 
 class Lines:
-    """Lines about rows, told in the order of the rows whatever the order they were found in."""
+    """Messages about rows, collected in any order and told in the order of the rows."""
 
     def __init__(self) -> None:
+        """Begin without messages."""
         self.found: list[tuple[int, str]] = []
 
     def add(self, row: int, text: str) -> None:
+        """Add a message about a row, which it then names."""
         self.found.append((row, f"row {row}: {text}"))
 
     def told(self) -> list[str]:
+        """Return the messages in the order of the rows; those of one row in the order they were added."""
         return [line for _, line in sorted(self.found, key=lambda one: one[0])]
 
 
 def repeated(table: Table, keys: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """The row of each key that was there before, and the row where it first was; None and missing keys are none."""
+    """Yield the row of each key that was there before, and the row of its first occurrence.
+
+    `keys` holds one key a row of the table; None and missing cells are no keys.
+    """
     first: dict[object, int] = {}
     for number, key in zip(table.numbers, keys, strict=True):
         if key is not None and key not in MISSING and first.setdefault(key, number) != number:
@@ -133,9 +157,10 @@ def repeated(table: Table, keys: Sequence[object]) -> Iterator[tuple[int, int]]:
 
 
 def typed(cells: Sequence[str]) -> pd.Series:
-    """A clinical column: whole numbers, numbers with NaN where missing, or text with None where missing.
+    """Return a clinical column in the type that its cells have.
 
-    Numbers with leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
+    These are whole numbers (int64), numbers with NaN if missing (float64), or text with None if missing. Numbers with
+    leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
     """
     there = [cell for cell in cells if cell not in MISSING]
     number = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -1,0 +1,70 @@
+"""Format `nnunet`: a raw nnU-Net data set of 2-D images: `dataset.json`, `imagesTr/*_0000.png`, `labelsTr/*.png`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from eus_ray.data.importers import importer
+from eus_ray.data.importers.cases import Case, find_images, with_patients
+from eus_ray.data.io.images import LOSSLESS_SUFFIXES
+from eus_ray.errors import UserError
+
+
+@importer
+def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
+    """Read the first channel of the training cases; all foreground labels are lesion.
+
+    `patients.csv` names the patients.
+    """
+    about = _dataset_json(source / "dataset.json")
+    ending = about.get("file_ending", ".nii.gz")
+    if ending not in LOSSLESS_SUFFIXES:
+        raise UserError(
+            f"{source / 'dataset.json'}: file_ending is {ending}; only 2-D images ({', '.join(LOSSLESS_SUFFIXES)}) are "
+            "read: export the slices as PNG"
+        )
+    labels = [name for name in about.get("labels", {}) if name != "background"]
+    if "ignore" in labels:
+        raise UserError(f"{source / 'dataset.json'}: has an ignore label, which a mask cannot hold; relabel its pixels")
+    images, masks = find_images(source / "imagesTr", [ending]), find_images(source / "labelsTr", [ending])
+    channels = {stem.rpartition("_")[2] for stem in images}
+    lines, cases = [], []
+    for stem, image in images.items():
+        name, _, channel = stem.rpartition("_")
+        if not name or not re.fullmatch(r"\d{4}", channel):
+            lines.append(f"{image}: is not named CASE_0000{ending}")
+        elif channel == "0000" and name not in masks:
+            lines.append(f"{image}: has no {name}{ending} in labelsTr")
+        elif channel == "0000":
+            cases.append(Case(image, (masks[name],), {"image_id": name}, has_labels=True))
+    lines += [
+        f"{path}: has no {name}_0000{ending} in imagesTr"
+        for name, path in masks.items()
+        if f"{name}_0000" not in images
+    ]
+    if lines:
+        raise UserError(*lines)
+    notes = []
+    if len(labels) > 1:
+        notes.append(f"the labels {', '.join(labels)} became one lesion")
+    if channels > {"0000"}:
+        notes.append(f"of {len(channels)} channels the first was taken")
+    if (source / "imagesTs").is_dir():
+        notes.append("imagesTs was left out: cross-validation tests on the training cases")
+    named, more = with_patients(source, cases)
+    return named, notes + more
+
+
+def _dataset_json(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); nnU-Net's raw data sets have it") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(about, dict) or not isinstance(about.get("labels", {}), dict):
+        raise UserError(f"{path}: is not an nnU-Net data set's")
+    return about

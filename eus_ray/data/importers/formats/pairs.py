@@ -1,0 +1,27 @@
+"""Format `pairs`: `images/` and `masks/`, paired by name: `a.png` with `a.png` or `a_mask.png`, any suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eus_ray.data.importers import importer
+from eus_ray.data.importers.cases import Case, find_images, with_patients
+from eus_ray.errors import UserError
+
+
+@importer
+def read_pairs(source: Path) -> tuple[list[Case], list[str]]:
+    """Read a folder of images and a folder of masks; `patients.csv` names the patients."""
+    images, masks = find_images(source / "images"), find_images(source / "masks")
+    cases, lines = [], []
+    for stem, image in images.items():
+        names = [name for name in (stem, f"{stem}_mask") if name in masks]
+        if len(names) != 1:
+            found = " and ".join(masks[name].name for name in names) or "no mask"
+            lines.append(f"{image}: has {found} in masks; one is needed, {stem}.png or {stem}_mask.png")
+            continue
+        cases.append(Case(image, (masks.pop(names[0]),)))
+    lines += [f"{path}: has no image" for stem, path in masks.items() if stem.removesuffix("_mask") not in images]
+    if lines:
+        raise UserError(*lines)
+    return with_patients(source, cases)
