@@ -1,11 +1,16 @@
-"""The command line: parse, call, print. What a command needs is imported inside it, so that `--help`
-and refusals answer at once."""
+"""The command line: parse, call, print.
+
+Each command imports what it needs inside its own function, so that `--help` and refusals answer at once.
+"""
 
 from __future__ import annotations
 
+import argparse
+import platform
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 
 from eus_ray.cli import analysis, data, training
 from eus_ray.cli.parsing import INTERRUPTED, Parser
@@ -13,7 +18,14 @@ from eus_ray.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 0, 2 on a user's mistake, 1 on a fault of ours, 130 when interrupted."""
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The words after `eus-ray`; those of this process by default.
+
+    Returns:
+        0, or 2 after a user's mistake, 1 after a fault of eus-ray or an unfinished study, 130 after an interruption.
+    """
     try:
         args = parser().parse_args(argv)
         return int(args.run(args) or 0)
@@ -34,13 +46,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> Parser:
-    """All commands, in the order of a user's work."""
+    """Return the parser of all commands, which `--help` lists in the order of a user's work."""
     whole = Parser(
         prog="eus-ray",
         description="Which segmentation architecture is best on these ultrasound images, and how sure are we?",
         epilog="example: eus-ray cv study.toml --out STUDY && eus-ray analyze STUDY",
     )
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the versions of eus-ray and its libraries")
     commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for group in (training.add_demo, data.add, training.add, analysis.add):
         group(commands)
     return whole
+
+
+class _Version(argparse.Action):
+    """Prints one line for a bug report; the libraries themselves are not imported."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        distributions = {"Ray": "ray", "PyTorch": "torch", "Optuna": "optuna"}
+        libraries = ", ".join(f"{title} {_version(name)}" for title, name in distributions.items())
+        print(f"eus-ray {_version('eus-ray')} (Python {platform.python_version()}, {libraries})")
+        parser.exit()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,4 +1,4 @@
-"""`predict`, `analyze`, `evaluate` and `audit`: what networks say, and what it is worth."""
+"""`predict`, `analyze`, `evaluate` and `audit`."""
 
 from __future__ import annotations
 
@@ -6,52 +6,71 @@ import argparse
 import sys
 from typing import Any
 
-from eus_ray.cli.parsing import absolute, command, place, shown
+from eus_ray.cli.parsing import absolute_path, add_command, location, shown
 
 
 def add(commands: Any) -> None:
-    """The commands that measure, test and report."""
-    predict = command(
+    """Add the commands that predict, measure, test and report."""
+    predict = add_command(
         commands,
         "predict",
         _predict,
-        "the trained ensemble on new images and video",
+        "segment new images and videos with the trained ensemble",
         "eus-ray predict STUDY new_images sweep.mp4 --out predicted",
     )
     predict.add_argument("study", metavar="STUDY", help="a study folder with a trained model, a path or a URI")
-    predict.add_argument("places", nargs="+", metavar="IMAGE|FOLDER|VIDEO|MANIFEST")
-    predict.add_argument("--out", required=True, metavar="DIR", help="a new folder: masks, maps, overlays, areas.csv")
-    predict.add_argument("--model", metavar="ARCH", help="default: the one with the best headline DSC")
+    predict.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO|MANIFEST")
+    predict.add_argument(
+        "--out", required=True, metavar="DIR", help="a new folder, for masks, maps, overlays and areas.csv"
+    )
+    predict.add_argument("--model", metavar="ARCH", help="the model (default: the one with the best headline DSC)")
 
-    analyze = command(
-        commands, "analyze", _analyze, "metrics, statistics, tables, figures and one report", "eus-ray analyze STUDY"
+    analyze = add_command(
+        commands,
+        "analyze",
+        _analyze,
+        "compute metrics, statistics, tables, figures and one report",
+        "eus-ray analyze STUDY",
     )
     analyze.add_argument("source", metavar="DIR_OR_TABLE", help="a study folder, or a table of per-image scores")
-    analyze.add_argument("--out", metavar="DIR", help="default: the study's own report folder")
+    analyze.add_argument("--out", metavar="DIR", help="a folder (default: report in the study folder)")
 
-    evaluate = command(
+    evaluate = add_command(
         commands,
         "evaluate",
         _evaluate,
-        "per-image metrics of mask files from any tool",
+        "compute per-image metrics of mask files from any tool",
         "eus-ray evaluate nnunet/predictions masks --manifest manifest.csv --out scores.csv",
     )
     evaluate.add_argument("predictions", metavar="PREDICTIONS", help="a folder of masks: PNG, TIFF, BMP or .npy")
     evaluate.add_argument("truths", metavar="TRUTHS", help="the folder with the true masks, of the same names")
-    evaluate.add_argument("--out", required=True, metavar="FILE", help="a new .csv or .parquet, for eus-ray analyze")
-    evaluate.add_argument("--model", metavar="NAME", help="default: the name of the predictions' folder")
-    evaluate.add_argument("--manifest", metavar="FILE", help="patients, folds, spacing and clinical columns")
     evaluate.add_argument(
-        "--label", type=int, metavar="V", help="the value that is the lesion, where there are several"
+        "--out", required=True, metavar="FILE", help="a new .csv or .parquet file, for eus-ray analyze"
     )
-    evaluate.add_argument("--probability", action="store_true", help="predictions are probabilities: AUC too")
     evaluate.add_argument(
-        "--unpaired", choices=("stop", "skip"), default="stop", help="names without partner (default: %(default)s)"
+        "--model", metavar="NAME", help="the model's name (default: the name of the predictions' folder)"
+    )
+    evaluate.add_argument("--manifest", metavar="FILE", help="patients, folds, spacing and clinical columns")
+    evaluate.add_argument("--label", type=int, metavar="V", help="the lesion's value, if masks have several")
+    evaluate.add_argument("--probability", action="store_true", help="predictions are probabilities; computes AUC too")
+    evaluate.add_argument(
+        "--unpaired",
+        choices=("stop", "skip"),
+        default="stop",
+        help="names that only one folder has (default: %(default)s)",
     )
 
-    audit = command(commands, "audit", _audit, "what in a published table cannot be", "eus-ray audit statements.csv")
+    audit = add_command(
+        commands,
+        "audit",
+        _audit,
+        "find numbers in a published table that cannot be right",
+        "eus-ray audit statements.csv",
+    )
     audit.add_argument(
-        "table", metavar="TABLE.csv", help="one row a statement: table, group, metric, value, sd, n, unit"
+        "table",
+        metavar="TABLE.csv",
+        help="one row per number, with the columns table, group, metric, value, sd, n and unit",
     )
 
 
@@ -61,9 +80,11 @@ def _predict(args: argparse.Namespace) -> int:
     from eus_ray.cli.progress.prediction import PredictProgress
     from eus_ray.inference.predict import predict
 
-    out = place(args.out)
+    out = location(args.out)
     with PredictProgress(Console(soft_wrap=True)) as progress:
-        found = predict(place(args.study), [absolute(where) for where in args.places], out, progress, args.model)
+        found = predict(
+            location(args.study), [absolute_path(source) for source in args.sources], out, progress, args.model
+        )
     frames = f" and {found.frames} video frames" if found.frames else ""
     print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(out)}")
     return 0
@@ -72,7 +93,7 @@ def _predict(args: argparse.Namespace) -> int:
 def _analyze(args: argparse.Namespace) -> int:
     from eus_ray.analysis.analyze import analyze
 
-    print(f"report: {analyze(place(args.source), None if args.out is None else place(args.out))}")
+    print(f"report: {analyze(location(args.source), None if args.out is None else location(args.out))}")
     return 0
 
 
@@ -82,15 +103,15 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     from eus_ray.analysis.inputs.evaluate import evaluate
 
-    out = absolute(args.out)
+    out = absolute_path(args.out)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("measuring", total=None)
         evaluation = evaluate(
-            absolute(args.predictions),
-            absolute(args.truths),
+            absolute_path(args.predictions),
+            absolute_path(args.truths),
             out,
             model=args.model,
-            manifest=None if args.manifest is None else absolute(args.manifest),
+            manifest=None if args.manifest is None else absolute_path(args.manifest),
             label=args.label,
             probability=args.probability,
             unpaired=args.unpaired,
@@ -107,6 +128,6 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _audit(args: argparse.Namespace) -> int:
     from eus_ray.analysis.audit import audit_lines
 
-    for line in audit_lines(absolute(args.table)):
+    for line in audit_lines(absolute_path(args.table)):
         print(line)
     return 0

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from eus_ray.cli.parsing import Parser, absolute, command, listed, print_table, refuse_existing, relative, write_csv
+from eus_ray.cli.parsing import (
+    Parser,
+    absolute_path,
+    add_command,
+    comma_separated,
+    print_table,
+    refuse_existing,
+    write_csv,
+)
+from eus_ray.data.importers import format_names
 from eus_ray.errors import UserError
 
 
 def add(commands: Any) -> None:
-    """The commands that make, check and divide data."""
+    """Add the commands that make, check and divide data."""
     data = commands.add_parser("data", help="make, check or import a data set")
     below = data.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
-    phantom = command(
+    phantom = add_command(
         below,
         "phantom",
         _phantom,
-        "synthetic EUS images with masks and clinical columns",
+        "make synthetic EUS images with masks and clinical columns",
         "eus-ray data phantom P --patients 150 --images 330 --seed 0",
     )
     phantom.add_argument("folder", metavar="DIR")
@@ -25,36 +35,36 @@ def add(commands: Any) -> None:
     phantom.add_argument("--images", type=int, default=330, help="(default: %(default)s)")
     phantom.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     phantom.add_argument(
-        "--video", type=int, default=0, metavar="N", help="sequences in which the cancer comes into view"
+        "--video", type=int, default=0, metavar="N", help="video sequences in which the cancer comes into view"
     )
-    phantom.add_argument("--cancer-free", type=int, default=0, metavar="N", help="additional frames without cancer")
+    phantom.add_argument("--cancer-free", type=int, default=0, metavar="N", help="additional images without cancer")
     phantom.add_argument("--size", type=int, default=256, help="side of the images in pixels (default: %(default)s)")
-    check = command(
+    check = add_command(
         below,
         "check",
         _check,
-        "everything wrong with a data set at once, and its Table 1",
+        "list everything that is wrong with a data set, and print its Table 1",
         "eus-ray data check P/manifest.csv",
     )
     check.add_argument("manifest", metavar="MANIFEST")
     _add_duplicates(check)
-    import_ = command(
+    import_ = add_command(
         below,
         "import",
         _import,
-        "a known layout of folders becomes a manifest",
+        "make a manifest from a known folder layout",
         "eus-ray data import busi Dataset_BUSI_with_GT BUSI",
     )
-    import_.add_argument("format", choices=("pairs", "nnunet", "busbra", "busi"))
+    import_.add_argument("format", choices=format_names())
     import_.add_argument("source", metavar="SRC")
-    import_.add_argument("folder", metavar="DIR", help="a new folder that will hold copies and manifest.csv")
+    import_.add_argument("folder", metavar="DIR", help="a new folder, for copies and manifest.csv")
     import_.add_argument(
         "--pseudonymise",
         metavar="KEY_FILE",
-        help="keyed hashes in place of patients' and images' names; a key file that is not there is made",
+        help="replace patients' and images' names by keyed hashes; a missing key file is made",
     )
 
-    folds = command(
+    folds = add_command(
         commands,
         "folds",
         _folds,
@@ -63,7 +73,9 @@ def add(commands: Any) -> None:
     )
     folds.add_argument("manifest", metavar="MANIFEST")
     folds.add_argument("--count", type=int, default=5, help="number of folds (default: %(default)s)")
-    folds.add_argument("--stratify", type=listed, default=[], metavar="A,B", help="columns, or lesion_size")
+    folds.add_argument(
+        "--stratify", type=comma_separated, default=[], metavar="A,B", help="clinical columns, or lesion_size"
+    )
     folds.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     _add_duplicates(folds)
     folds.add_argument("--out", required=True, metavar="FILE", help="a new CSV: image, patient_id, fold")
@@ -71,7 +83,10 @@ def add(commands: Any) -> None:
 
 def _add_duplicates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--duplicates", choices=("stop", "warn"), default="stop", help="one picture under two patients (default: stop)"
+        "--duplicates",
+        choices=("stop", "warn"),
+        default="stop",
+        help="if two patients share a picture (default: %(default)s)",
     )
 
 
@@ -79,7 +94,7 @@ def _phantom(args: argparse.Namespace) -> int:
     from eus_ray.data.phantom.dataset import make_phantom
 
     manifest = make_phantom(
-        absolute(args.folder),
+        absolute_path(args.folder),
         patients=args.patients,
         images=args.images,
         seed=args.seed,
@@ -95,7 +110,7 @@ def _check(args: argparse.Namespace) -> int:
     from eus_ray.analysis.comparison.paper_tables import table1
     from eus_ray.data.manifest import read_manifest
 
-    manifest = read_manifest(absolute(args.manifest), args.duplicates)
+    manifest = read_manifest(absolute_path(args.manifest), args.duplicates)
     frame = manifest.frame
     empty = int((frame["lesion_share"] == 0).sum())
     print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, nothing wrong")
@@ -112,11 +127,11 @@ def _import(args: argparse.Namespace) -> int:
 
     pseudonyms = None
     if args.pseudonymise is not None:
-        key_file = absolute(args.pseudonymise)
-        if key_file.is_relative_to(absolute(args.folder)):
-            raise UserError(f"{key_file}: lies in the folder that is shared; keep the key elsewhere")
+        key_file = absolute_path(args.pseudonymise)
+        if key_file.is_relative_to(absolute_path(args.folder)):
+            raise UserError(f"{key_file}: lies in the folder that is to be shared; keep the key elsewhere")
         pseudonyms = Pseudonyms(read_key(key_file))
-    imported = import_dataset(args.format, absolute(args.source), absolute(args.folder), pseudonyms)
+    imported = import_dataset(args.format, absolute_path(args.source), absolute_path(args.folder), pseudonyms)
     print(f"imported into {imported.manifest}")
     for note in imported.notes:
         print(f"note: {note}")
@@ -127,12 +142,12 @@ def _folds(args: argparse.Namespace) -> int:
     from eus_ray.data.manifest import read_manifest
     from eus_ray.data.splits import assign_folds, balance
 
-    out = absolute(args.out)
-    manifest = read_manifest(absolute(args.manifest), args.duplicates)
+    out = absolute_path(args.out)
+    manifest = read_manifest(absolute_path(args.manifest), args.duplicates)
     plan = assign_folds(manifest.frame, args.count, args.seed, args.stratify)
     refuse_existing(out)
     assigned = manifest.frame[["image_id", "patient_id"]].assign(fold=plan.fold)
-    assigned.insert(0, "image", [relative(path, manifest.path.parent.resolve()) for path in manifest.frame["image"]])
+    assigned.insert(0, "image", [_relative(path, manifest.path.parent.resolve()) for path in manifest.frame["image"]])
     write_csv(assigned[["image", "patient_id", "fold"]], out)
     for warning in manifest.warnings:
         print(f"warning: {warning}")
@@ -144,3 +159,10 @@ def _folds(args: argparse.Namespace) -> int:
         print(f"balance: {proven}")
     print(f"written to {out}")
     return 0
+
+
+def _relative(path: str, folder: Path) -> str:
+    try:
+        return Path(path).relative_to(folder).as_posix()
+    except ValueError:
+        return path

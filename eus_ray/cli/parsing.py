@@ -1,4 +1,4 @@
-"""What all commands share: how arguments are read, and how answers are printed."""
+"""What the commands share: reading arguments, and printing answers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from eus_ray.config import Study
+from eus_ray.config_file import PRESETS, load_study
 from eus_ray.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INTERRUPTED = 130
-"""Exit code of a run that was interrupted and can be resumed."""
+"""Exit code of a run that was interrupted and can be resumed: 128 and the number of SIGINT, as shells have it."""
 
 
 class Parser(argparse.ArgumentParser):
     """Answers a wrong command line with one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the message with the nearest valid choice, and exit with 2."""
         if "invalid choice" in message and "'" in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             choices = message.split("choose from ")[1].rstrip(")").replace("'", "").split(", ")
@@ -26,7 +29,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"eus-ray: {message} (see {self.prog} --help)\n")
 
 
-def command(commands: Any, name: str, run: Any, about: str, example: str) -> argparse.ArgumentParser:
+# ---- arguments ------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any, name: str, run: Any, about: str, example: str) -> argparse.ArgumentParser:
+    """Add a command and return its parser.
+
+    Args:
+        commands: What `add_subparsers` returned.
+        name: The command's name.
+        run: The function that is called with the parsed arguments.
+        about: What it does: an imperative without a capital letter and a full stop.
+        example: A whole command line.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example: {example}"
     )
@@ -34,52 +49,68 @@ def command(commands: Any, name: str, run: Any, about: str, example: str) -> arg
     return parser
 
 
-def listed(text: str) -> list[str]:
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change settings of a study file; `read_study` reads them."""
+    parser.add_argument("--models", type=comma_separated, metavar="A,B", help="these architectures only")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
+
+
+def read_study(args: argparse.Namespace) -> Study:
+    """Return the study of a study file, a preset and overrides. Raises `UserError`."""
+    trials = [] if getattr(args, "trials", None) is None else [f"search.trials={args.trials}"]
+    return load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
+
+
+def comma_separated(text: str) -> list[str]:
+    """Return the parts of `A,B` without spaces around them and without empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def absolute(path: str) -> Path:
-    """Ray's workers have working folders of their own. Raises `UserError` for the home of nobody."""
+def absolute_path(path: str) -> Path:
+    """Return the absolute path, because Ray's workers run in other folders.
+
+    Raises:
+        UserError: `path` begins with `~NAME`, and there is no user of that name.
+    """
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
         raise UserError(f"{path}: there is no user of that name") from None
 
 
-def place(text: str) -> str | Path:
-    """A study folder as it was given: a URI, or a path."""
-    return text if "://" in text else absolute(text)
+def location(text: str) -> str:
+    """Return a study folder's location: a URI as it is, a path as an absolute path. Raises `UserError`."""
+    return text if "://" in text else str(absolute_path(text))
 
 
-def shown(place: str | Path) -> str:
-    """A study folder as it may be printed: whoever reads a log learns no key."""
+def refuse_existing(path: Path, option: str = "--out") -> None:
+    """Raise `UserError` if a new file cannot be made at `path`, which `option` has named."""
+    if path.exists():
+        raise UserError(f"{path}: already exists; nothing is overwritten, choose another {option}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it first, or choose another {option}")
+
+
+# ---- answers --------------------------------------------------------------------------------------
+
+
+def shown(location: str) -> str:
+    """Return a study folder's location as it may be printed: without a key and secret."""
     from eus_ray.store import without_credentials
 
-    return without_credentials(str(place))
-
-
-def refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise UserError(f"{path}: is there already; nothing is overwritten, choose another --out")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder; make it first, or choose another --out")
+    return without_credentials(location)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table that appears whole or not at all. Raises `UserError` if it cannot be written."""
     from eus_ray.store import Store
 
     Store(path.parent).write_text(path.name, frame.to_csv(index=False))
 
 
-def relative(path: str, folder: Path) -> str:
-    try:
-        return Path(path).relative_to(folder).as_posix()
-    except ValueError:
-        return path
-
-
 def duration(seconds: float) -> str:
-    """A span of time for reading.
+    """Return a span of time for reading.
 
     >>> duration(42), duration(600), duration(9000)
     ('42 s', '10 min', '2 h 30 min')
@@ -91,6 +122,7 @@ def duration(seconds: float) -> str:
 
 
 def print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
+    """Print a table under its title, floats with so many digits after the point."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

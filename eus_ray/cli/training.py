@@ -7,8 +7,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from eus_ray.cli.launch.launch import add_launch_parser
-from eus_ray.cli.parsing import INTERRUPTED, absolute, command, duration, listed, place, print_table, shown
-from eus_ray.config_file import PRESETS, load_study
+from eus_ray.cli.parsing import (
+    INTERRUPTED,
+    absolute_path,
+    add_command,
+    add_settings_arguments,
+    duration,
+    location,
+    print_table,
+    read_study,
+    shown,
+)
 from eus_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +30,13 @@ _SHOWN = 12
 
 def add_demo(commands: Any) -> None:
     """The first thing to try."""
-    demo = command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
+    demo = add_command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
     demo.add_argument("--out", default="eus-ray-demo", help="a new folder (default: %(default)s)")
 
 
 def add(commands: Any) -> None:
     """The commands that train."""
-    cv = command(
+    cv = add_command(
         commands,
         "cv",
         _cv,
@@ -36,7 +45,7 @@ def add(commands: Any) -> None:
     )
     _study_arguments(cv)
 
-    tune = command(
+    tune = add_command(
         commands,
         "tune",
         _tune,
@@ -47,7 +56,7 @@ def add(commands: Any) -> None:
     tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each architecture (search.trials)")
     tune.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="begin with the best settings of a study")
 
-    plan = command(
+    plan = add_command(
         commands,
         "plan",
         _plan,
@@ -62,12 +71,12 @@ def add(commands: Any) -> None:
 
     add_launch_parser(commands)
 
-    status = command(
+    status = add_command(
         commands, "status", _status, "how a study is getting on, while it runs or afterwards", "eus-ray status STUDY"
     )
     status.add_argument("folder", metavar="STUDY", help="a study folder, a path or a URI")
 
-    replay = command(
+    replay = add_command(
         commands,
         "replay",
         _replay,
@@ -83,9 +92,7 @@ def add(commands: Any) -> None:
 
 def _settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY.toml", nargs="?", help="may be left out where --set names the manifest")
-    parser.add_argument("--models", type=listed, metavar="A,B", help="these architectures only")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
+    add_settings_arguments(parser)
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,15 +105,15 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from eus_ray.cli.demo import run_demo
 
-    print(f"report: {run_demo(absolute(args.out))}")
+    print(f"report: {run_demo(absolute_path(args.out))}")
     return 0
 
 
 def _cv(args: argparse.Namespace) -> int:
     from eus_ray.cli.commands import run_cv
 
-    study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
-    out = place(args.out)
+    study = read_study(args)
+    out = location(args.out)
     outcome = run_cv(study, out, resume=args.resume, address=args.address)
     if outcome.interrupted:
         print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
@@ -118,9 +125,8 @@ def _cv(args: argparse.Namespace) -> int:
 def _tune(args: argparse.Namespace) -> int:
     from eus_ray.cli.commands import run_tune
 
-    trials = [] if args.trials is None else [f"search.trials={args.trials}"]
-    study = load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
-    out, start_from = place(args.out), None if args.start_from is None else place(args.start_from)
+    study = read_study(args)
+    out, start_from = location(args.out), None if args.start_from is None else location(args.start_from)
     outcome, lines = run_tune(study, out, resume=args.resume, address=args.address, start_from=start_from)
     if outcome.interrupted:
         print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
@@ -142,7 +148,7 @@ def _unfinished(outcome: Outcome) -> int:
 def _plan(args: argparse.Namespace) -> int:
     from eus_ray.cli.commands import plans
 
-    study = load_study(args.study, preset=args.preset, models=args.models, overrides=args.set)
+    study = read_study(args)
     if args.address is not None and not (args.gpus is args.cpus is None and args.nodes == 1):
         raise UserError("--address takes the cluster's machines; leave --nodes, --gpus and --cpus out")
     for title, plan in plans(study, args.nodes, args.cpus, args.gpus, args.address):
@@ -160,7 +166,7 @@ def _status(args: argparse.Namespace) -> int:
     from eus_ray.store import Store
     from eus_ray.study.status import in_words, read_status
 
-    status = read_status(Store(place(args.folder)))
+    status = read_status(Store(location(args.folder)))
     print(f"{status.location}: {f'run by {status.owner}' if status.owner else 'no run writes here now'}")
     for line in in_words(status):
         print(line)
@@ -187,7 +193,7 @@ def _status(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from eus_ray.search.replay import run_replay
 
-    table = run_replay(place(args.source), args.rule, args.slots)
+    table = run_replay(location(args.source), args.rule, args.slots)
     print_table(table, f"Stopping rules, replayed with {args.slots} at a time", digits=3)
     for note in table.attrs["notes"]:
         print(f"note: {note}")

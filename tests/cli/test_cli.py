@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -58,7 +60,7 @@ def missing_image(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def two_folds(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def two_folds(_: Path, frame: pd.DataFrame) -> pd.DataFrame:
     codes = frame["patient_id"].astype("category").cat.codes % 5
     patient = frame["patient_id"].value_counts().index[0]
     codes[frame.index[frame["patient_id"] == patient][0]] = (codes[frame["patient_id"] == patient].iloc[-1] + 1) % 5
@@ -76,14 +78,14 @@ def same_picture(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame, row], ignore_index=True)
 
 
-def outside(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def outside(_: Path, frame: pd.DataFrame) -> pd.DataFrame:
     frame.loc[0, "image"] = "../elsewhere.png"
     return frame
 
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "missing column": (lambda folder, frame: frame.drop(columns="mask"), "mask"),
-    "empty table": (lambda folder, frame: frame.iloc[:0], "no rows"),
+    "missing column": (lambda _, frame: frame.drop(columns="mask"), "mask"),
+    "empty table": (lambda _, frame: frame.iloc[:0], "no rows"),
     "missing image": (missing_image, "row 2"),
     "truncated png": (truncate, "cut short"),
     "mask of another size": (other_size, "row 2"),
@@ -251,6 +253,36 @@ def test_duplicates_may_be_warnings(
     assert "data.duplicates" in capsys.readouterr().err
     assert main([*command, "manifest.csv", "--duplicates", "warn"]) == 0
     assert "warning: " in capsys.readouterr().out
+
+
+def test_version_names_the_libraries_and_says_which_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"eus-ray": "0.1.0", "ray": "2.60.0", "optuna": "5.0.0"}
+
+    def version(distribution: str) -> str:
+        if distribution not in versions:
+            raise metadata.PackageNotFoundError(distribution)
+        return versions[distribution]
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    python = platform.python_version()
+    expected = f"eus-ray 0.1.0 (Python {python}, Ray 2.60.0, PyTorch not installed, Optuna 5.0.0)\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_version_imports_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom eus_ray.cli import main\ntry:\n    main(['--version'])\n"
+        "except SystemExit:\n    print(sorted({'ray', 'torch', 'optuna'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said, imported = answer.stdout.splitlines()
+    assert said.startswith("eus-ray ")
+    assert imported == "[]"
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/m.csv", "x" * 300])
