@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +41,7 @@ from eus_ray.store import (
 from eus_ray.store.lock import Claim
 from eus_ray.study.cross_validate import FixedList
 from eus_ray.study.trials import Trials
+from eus_ray.training.checkpoint import pack, unpack
 from tests.helpers import assert_same, light_study, tables
 
 EPOCHS = 3
@@ -94,6 +98,15 @@ def train(manifest: Path, folder: Path, stop_at: int | None = None, *overrides: 
         finish(run)
         Trials(store).update(("unet", 0), state="complete")
     return notes
+
+
+def weights(store: Store) -> dict[tuple[str, str], bytes]:
+    """Every tensor of every checkpoint; a file's own bytes depend on the order of its metadata, which is random."""
+    return {
+        (file, name): tensor.numpy().tobytes()
+        for file in store.names("checkpoints")
+        for name, tensor in unpack(store.read_bytes(file))[0].items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +194,10 @@ def test_a_damaged_part_of_an_unfinished_trial_is_made_again(
 
 
 @pytest.mark.parametrize("table", list(PARTS))
-def test_a_damaged_table_of_a_complete_trial_is_made_again_without_training(
+def test_a_damaged_table_of_a_complete_trial_is_made_again(
     phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame], table: str
 ) -> None:
+    """Weights give test rows again; the rows of epochs need training, which gives the same bits."""
     store = Store(tmp_path)
     train(phantom, tmp_path)
     damage(store, whole_name(table, TrialKey("unet", 0)), flip)
@@ -191,10 +205,49 @@ def test_a_damaged_table_of_a_complete_trial_is_made_again_without_training(
     assert len(trials.mend()) == 1
     assert read_trials(store)["state"].tolist() == ["running"]
     assert Trials(store).mend() == [], "what is damaged is found once"
-    weights = {name: store.read_bytes(name) for name in store.names("checkpoints")}
-    train(phantom, tmp_path)
+    before = weights(store)
+    notes = train(phantom, tmp_path)
+    assert [note.endswith("starts again from its first epoch") for note in notes] == [True] * 2 * (table == "epochs")
     assert_same(tables(tmp_path), undisturbed)
-    assert set(weights) == set(store.names("checkpoints"))
+    assert weights(store) == before
+
+
+def test_a_finished_checkpoint_without_rows_takes_them_from_the_tables(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame]
+) -> None:
+    store, key = Store(tmp_path), TrialKey("unet", 0)
+    train(phantom, tmp_path)
+    assert "rows" not in unpack(store.read_bytes(checkpoint_name("unet", 0, 0)))[0]
+    store.delete(whole_name("predictions", key))
+    rows = store.read_table(whole_name("epochs", key)).to_pandas()
+    store.write_frame(whole_name("epochs", key), rows[~((rows["fold"] == 1) & (rows["epoch"] == 1))])
+    (note,) = train(phantom, tmp_path)
+    assert "fold_1.safetensors is finished, and rows of its epochs are lost" in note
+    assert note.endswith("fold 1 starts again from its first epoch")
+    assert_same(tables(tmp_path), undisturbed)
+
+
+def test_a_checkpoint_of_an_older_version_gives_its_own_rows(
+    phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame]
+) -> None:
+    """Then finished checkpoints held rows, and the digest of their settings."""
+    store, key = Store(tmp_path), TrialKey("unet", 0)
+    train(phantom, tmp_path)
+    for fold in range(2):
+        name = checkpoint_name("unet", 0, fold)
+        tensors, metadata = unpack(store.read_bytes(name))
+        tables_of_fold = (
+            store.read_part(table, key.part(fold)).drop_columns(list(PartKey._fields)).to_pylist()
+            for table in ("epochs", "scores")
+        )
+        rows = zlib.compress(json.dumps(list(tables_of_fold)).encode(), 1)
+        tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+        metadata["settings"] = hashlib.sha256(metadata["settings"].encode()).hexdigest()[:16]
+        store.write_bytes(name, pack(tensors, metadata))
+    for table in PARTS:
+        store.delete(whole_name(table, key))
+    assert train(phantom, tmp_path) == []
+    assert_same(tables(tmp_path), undisturbed)
 
 
 def test_a_trial_whose_weights_found_no_room_is_not_complete(phantom: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class FoldOnDisk:
         return TrialKey(self._run.model, self._run.trial).part(self.number)
 
     def save(self) -> None:
-        """Rows first, then the checkpoint, which has them too; the checkpoint before stays until the fold is done."""
+        """Write rows, then the checkpoint; the checkpoint before stays until the fold is finished."""
         self._write_rows()
         current, before = self._checkpoints()
         if self._run.store.exists(current):
@@ -153,7 +153,7 @@ class FoldOnDisk:
         return names.checkpoint_name(*key), names.checkpoint_before_name(*key)
 
     def _load(self, data: FoldData, device: torch.device) -> Fold:
-        """The fold as its newest sound checkpoint has it, with that checkpoint's rows as its record."""
+        """Return the fold as its newest sound checkpoint has it, and set its record."""
         store, notes = self._run.store, []
         for name in self._checkpoints():
             if not store.exists(name):
@@ -163,16 +163,36 @@ class FoldOnDisk:
             except ValueError as error:
                 notes.append(f"{name} is {error}")
                 continue
-            self._record = fold.restored
+            record = fold.restored if fold.restored.epochs or not fold.finished else self._stored_record()
+            if fold.finished and not _has_training_rows(record, fold):
+                notes.append(f"{name} is finished, and rows of its epochs are lost")
+                continue
+            self._record = record
             self.note = "; ".join([*notes, f"fold {self.number} goes on after epoch {fold.epoch - 1}"] if notes else [])
             return fold
         self.note = "; ".join([*notes, f"fold {self.number} starts again from its first epoch"] if notes else [])
         return Fold(self._run.study, data, device, team=self._team)
 
+    def _stored_record(self) -> Record:
+        """Return the fold's rows in the study folder: a finished checkpoint holds none."""
+        epochs, scores = (
+            self._run.store.read_part(table, self._key()).drop_columns(list(PartKey._fields)).to_pylist()
+            for table in ("epochs", "scores")
+        )
+        return Record(epochs, scores)
+
     def _restore_rows(self) -> None:
-        """Where a finished fold's rows were lost, its weights give them again."""
+        """Evaluate a finished fold again if rows of its test images are lost."""
         if self._fold.finished and not all(self._run.store.read_part(table, self._key()).num_rows for table in PARTS):
             for rows in (self._record.epochs, self._record.scores):
                 rows[:] = [row for row in rows if row["split"] != "test"]
             self._record.epochs.append(self._fold.evaluate(self._record))
             self.save()
+
+
+def _has_training_rows(record: Record, fold: Fold) -> bool:
+    """Whether a finished fold's record has all rows that its weights cannot give again."""
+    num_validation = len(fold.data.validation)
+    num_epochs = sum(row["split"] != "test" for row in record.epochs)
+    num_scores = sum(row["split"] != "test" for row in record.scores)
+    return num_epochs == fold.epochs * (2 if num_validation else 1) and num_scores == fold.epochs * num_validation

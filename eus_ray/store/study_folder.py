@@ -280,7 +280,7 @@ class Store:
             whole = whole_name(table, key)
             parts = [part_name(table, key.part(fold)) for fold in range(folds)]
             here = [name for name in parts if self.exists(name)]
-            if here and not self.exists(whole):
+            if here and (len(here) == folds or not self.exists(whole)):  # a trial trained again replaces its tables
                 rows = pa.concat_tables([self.read_table(name) for name in here])
                 self.write_table(whole, rows, 16 if table == "predictions" else None)
             for name in here:
