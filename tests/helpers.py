@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from eus_ray.cli import main
 from eus_ray.config import Study
 from eus_ray.config_file import load_study
 from eus_ray.data.dataset import check_data
@@ -24,6 +26,14 @@ LIGHT = (
     "run.checkpoint_interval_s=0",
 )
 """Every code path, in a second an epoch."""
+
+
+def exit_code(words: Sequence[str]) -> int:
+    """Run a command in this process and return its exit code, also if the parser refuses it."""
+    try:
+        return main(words)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
 
 
 def light_study(manifest: Path, *overrides: str, models: tuple[str, ...] = ("unet",)) -> Study:

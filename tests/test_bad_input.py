@@ -13,6 +13,7 @@ import pytest
 from eus_ray.cli import main
 from eus_ray.config import dotted_names
 from eus_ray.store import Store
+from tests.helpers import exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
 Case = tuple[tuple[str, ...], str]
@@ -220,10 +221,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     here: Path, capsys: pytest.CaptureFixture[str], case: tuple[str, ...], said: str
 ) -> None:
     before = below(here)
-    try:
-        code = main(filled(case, here))
-    except SystemExit as left:  # the parser's own way out
-        code = int(left.code or 0)
+    code = exit_code(filled(case, here))
     printed = capsys.readouterr()
     check(code, printed.out, printed.err, said)
     assert below(here) == before

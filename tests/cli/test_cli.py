@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from eus_ray.cli import main
-from tests.helpers import LIGHT
+from tests.helpers import LIGHT, exit_code
 
 Change = Callable[[Path, pd.DataFrame], pd.DataFrame]
 
@@ -36,7 +36,7 @@ def files_below(folder: Path) -> set[str]:
 def cv(folder: Path, out: Path, *more: str) -> int:
     sets = [word for setting in LIGHT for word in ("--set", setting)]
     manifest = f"data.manifest={folder / 'manifest.csv'}"
-    return main(["cv", "--out", str(out), "--models", "unet", "--set", manifest, *sets, *more])
+    return exit_code(["cv", "--out", str(out), "--models", "unet", "--set", manifest, *sets, *more])
 
 
 def truncate(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,10 +138,7 @@ def test_a_bad_setting_stops_before_anything_is_written(
 ) -> None:
     if "gpus_per_fold" in options[-1]:
         pytest.importorskip("ray")
-    try:
-        code = cv(phantom.parent, tmp_path / "study", *options)
-    except SystemExit as stopped:  # the parser's own refusals
-        code = int(stopped.code or 0)
+    code = cv(phantom.parent, tmp_path / "study", *options)
     printed = capsys.readouterr()
     assert code == 2, printed
     (line,) = printed.err.strip().splitlines()

@@ -1,4 +1,4 @@
-"""What is launched, checked before it is: the study as the job will read it, and the options of the launch."""
+"""Checks before a launch: the study as the job will read it, and the options of the target."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from eus_ray.cli.parsing import location, read_study
 from eus_ray.config import Study
-from eus_ray.config_file import flatten_only, load_study, parse_override, read_toml
+from eus_ray.config_file import flatten_only, parse_override, read_toml
 from eus_ray.errors import UserError
 
-SHARED = ("local", "slurm", "ray")
-"""Targets whose nodes see the paths that are seen here."""
-_PATHS = ("data.manifest", "model.weights", "search.space")
+SHARED_TARGETS = ("local", "slurm", "ray")
+"""Their nodes see the paths of this machine."""
+_PATH_FIELDS = ("data.manifest", "model.weights", "search.space")
 
 
-def check_study(args: argparse.Namespace) -> Study:
-    """The study as the job will read it, checked as far as this machine can. Raises `UserError`."""
+def check_study(args: argparse.Namespace) -> None:
+    """Raise `UserError` for everything that this machine can tell is wrong with the study, a line each."""
     from eus_ray.store import without_credentials
 
     texts = {"STUDY.toml": args.study, "--out": args.out, "--from": args.start_from or ""}
@@ -36,21 +37,19 @@ def check_study(args: argparse.Namespace) -> Study:
     ]
     if lines:
         raise UserError(*lines)
-    trials = [] if args.trials is None else [f"search.trials={args.trials}"]
-    study = load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
+    study = read_study(args)
     if not study.data.manifest:
         lines.append(f"{args.study}: data.manifest is not set: name the manifest, or --set data.manifest=FILE")
     if args.command != "tune":
-        of_tune = {"--trials": args.trials, "--from": args.start_from}
-        lines += [f"{name} is of tune; add --command tune" for name, value in of_tune.items() if value is not None]
-    lines += _seen_from_here(args, study) if args.target in SHARED else _seen_elsewhere(args)
+        tune_options = {"--trials": args.trials, "--from": args.start_from}
+        lines += [f"{name} is of tune; add --command tune" for name, value in tune_options.items() if value is not None]
+    lines += _study_defects(args, study) if args.target in SHARED_TARGETS else _relative_paths(args)
     if lines:
         raise UserError(*lines)
-    return study
 
 
-def _seen_from_here(args: argparse.Namespace, study: Study) -> list[str]:
-    """What is wrong with the study where its files can be looked at."""
+def _study_defects(args: argparse.Namespace, study: Study) -> list[str]:
+    """Return what is wrong with a study whose files this machine can read."""
     from eus_ray.models import check_model
     from eus_ray.search.space_loader import load_space
     from eus_ray.store import PROVENANCE
@@ -66,28 +65,28 @@ def _seen_from_here(args: argparse.Namespace, study: Study) -> list[str]:
                 load_space(settings, check_model)
         except UserError as error:
             lines += error.lines
-    if "://" not in args.out and not args.resume and (Path(absolute(args.out)) / PROVENANCE).exists():
+    if "://" not in args.out and not args.resume and (Path(location(args.out)) / PROVENANCE).exists():
         lines.append(f"{args.out}: holds a study already; --resume goes on with it, or choose another --out")
     return list(dict.fromkeys(lines))
 
 
-def _seen_elsewhere(args: argparse.Namespace) -> list[str]:
-    """A line for each path that would mean something else, or nothing, on the nodes."""
+def _relative_paths(args: argparse.Namespace) -> list[str]:
+    """Return a line for each path that is relative, so that on the nodes it would mean another file or none."""
     named = {**written_paths(args), "--out": args.out, "--from": args.start_from or "/"}
     return [
-        f"{name} {path}: the nodes do not see the folders of this machine; write the path that they see, from / on"
+        f"{name} {path}: the nodes do not see the folders of this machine; write the absolute path that they see"
         for name, path in named.items()
         if "://" not in path and not PurePosixPath(path).is_absolute()
     ]
 
 
 def written_paths(args: argparse.Namespace) -> dict[str, str]:
-    """The paths that study file and overrides name, as they are written, by field."""
+    """Return the paths in study file and overrides by field, as they are written there."""
     tree = read_toml(Path(args.study))
     flatten_only(tree)
     overrides = dict(parse_override(text) for text in args.set)
     written: dict[str, Any] = {}
-    for name in _PATHS:
+    for name in _PATH_FIELDS:
         section, field = name.split(".")
         written[name] = overrides.get(name, tree.get(section, {}).get(field))
         for arch, names in tree.get("only", {}).items():
@@ -95,46 +94,24 @@ def written_paths(args: argparse.Namespace) -> dict[str, str]:
     return {name: str(path) for name, path in written.items() if path}
 
 
-def command_of(args: argparse.Namespace, study_path: str) -> list[str]:
-    """The command that runs in the job, in words."""
-    shared = args.target in SHARED
-    words = ["eus-ray", args.command, study_path, "--out", absolute(args.out) if shared else args.out]
-    if args.models:
-        words += ["--models", ",".join(args.models)]
-    if args.preset:
-        words += ["--preset", args.preset]
-    for override in args.set:
-        name, value = parse_override(override)
-        if shared and name == "data.manifest":  # in an override it is relative to the current folder
-            override = f"{name}={absolute(str(value))}"
-        words += ["--set", override]
-    if args.trials is not None:
-        words += ["--trials", str(args.trials)]
-    if args.start_from is not None:
-        words += ["--from", absolute(args.start_from) if shared else args.start_from]
-    return [*words, "--resume"]  # a job that is begun again goes on, and a new folder has nothing to go on from
-
-
-def absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
-
-
-# ---- options ------------------------------------------------------------------------------------
+# ---- options --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Ray's ports, all within a range: ten for its services, the rest for its workers."""
+    """Ray's ports within one range: the first ten for its services, the rest for its workers."""
 
     first: int
     last: int
 
     @property
     def head(self) -> list[str]:
+        """The options of `ray start` on the head, besides `--port`."""
         return [f"--dashboard-port={self.first + 1}", f"--ray-client-server-port={self.first + 2}"]
 
     @property
     def every_node(self) -> list[str]:
+        """The options of `ray start` on every node."""
         services = ("object-manager", "node-manager", "runtime-env-agent", "metrics-export", "dashboard-agent-grpc")
         fixed = [f"--{name}-port={self.first + 3 + place}" for place, name in enumerate(services)]
         agent = f"--dashboard-agent-listen-port={self.first + 8}"
@@ -142,19 +119,19 @@ class Ports:
 
 
 def port_range(text: str | None, lines: list[str]) -> Ports | None:
-    """The ports of `FIRST-LAST`; what is wrong with it is added to `lines`."""
+    """Return the ports of `FIRST-LAST`; if there is something wrong with it, append that to `lines`."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text, re.ASCII)
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
     if first < 1024 or last > 65535 or last - first < 99:
-        lines.append(f"--port-range {text}: write FIRST-LAST, 100 ports at least between 1024 and 65535")
+        lines.append(f"--port-range {text}: write FIRST-LAST, at least 100 ports between 1024 and 65535")
         return None
     return Ports(first, last)
 
 
 def slurm_seconds(text: str) -> int | None:
-    """A time limit of Slurm in seconds; None where it is none.
+    """Return a time limit of Slurm in seconds, or None if Slurm could not read it.
 
     >>> [slurm_seconds(text) for text in ("90", "1:30", "2:00:00", "1-12", "1-12:30", "1-00:00:30", "1-", "2h")]
     [5400, 90, 7200, 129600, 131400, 86430, None, None]
@@ -162,25 +139,33 @@ def slurm_seconds(text: str) -> int | None:
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text, re.ASCII)
     if match is None:
         return None
-    days, first, second, third = (None if part is None else int(part) for part in match.groups())
-    assert first is not None
-    if days is None and second is None:
-        return first * 60
-    if days is None and third is None:
-        return first * 60 + (second or 0)
-    return (days or 0) * 86400 + first * 3600 + (second or 0) * 60 + (third or 0)
+    days, first, second, third = (int(part or 0) for part in match.groups())
+    if match[1] is None and match[4] is None:  # MINUTES or MINUTES:SECONDS
+        return first * 60 + second
+    return days * 86400 + first * 3600 + second * 60 + third
 
 
 def is_given(value: Any) -> bool:
+    """Return whether an option was given, a flag or a list among them."""
     return value is not None and value is not False and value != []
 
 
 def flag(name: str) -> str:
+    """Return an option as it is typed.
+
+    >>> flag("cpus_per_task")
+    '--cpus-per-task'
+    """
     return "--" + name.replace("_", "-")
 
 
-def mismatches(args: argparse.Namespace, patterns: Mapping[str, tuple[re.Pattern[str], str]]) -> list[str]:
-    """A line for each option that is given and does not match its pattern: what it should be stands beside that."""
+def pattern_defects(args: argparse.Namespace, patterns: Mapping[str, tuple[re.Pattern[str], str]]) -> list[str]:
+    """Return a line for each option that is given and does not match.
+
+    Args:
+        args: The parsed options.
+        patterns: By option, its pattern, and in words what to write.
+    """
     values = {name: getattr(args, name) for name in patterns}
     return [
         f"{flag(name)} {value}: write {patterns[name][1]}"
@@ -189,15 +174,16 @@ def mismatches(args: argparse.Namespace, patterns: Mapping[str, tuple[re.Pattern
     ]
 
 
-def below(args: argparse.Namespace, least: int, *names: str) -> list[str]:
-    """A line for each number that is given and too small."""
+def minimum_defects(args: argparse.Namespace, minimum: int, *names: str) -> list[str]:
+    """Return a line for each of the options that is given and below its minimum."""
     values = {name: getattr(args, name) for name in names}
     return [
-        f"{flag(name)} {value}: must be {least} at least"
+        f"{flag(name)} {value}: must be at least {minimum}"
         for name, value in values.items()
-        if value is not None and value < least
+        if value is not None and value < minimum
     ]
 
 
-def not_one_line(lines: Iterable[str], name: str) -> list[str]:
-    return [f"{name} {line!r}: one line each" for line in lines if not line.isprintable() or not line.strip()]
+def line_defects(texts: Iterable[str], option: str) -> list[str]:
+    """Return a line for each text of an option that is not one printable line."""
+    return [f"{option} {text!r}: one line each" for text in texts if not text.isprintable() or not text.strip()]

@@ -1,4 +1,7 @@
-"""The recipes of `cluster/`, filled in: one function a target, which raises `UserError` for all that is wrong."""
+"""The templates of `cluster/`, filled in: one function for each target.
+
+Each raises `UserError` with a line for everything that is wrong with its options.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,39 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from eus_ray.cli.launch.checks import (
-    absolute,
-    below,
-    command_of,
+    SHARED_TARGETS,
     flag,
     is_given,
-    mismatches,
-    not_one_line,
+    line_defects,
+    minimum_defects,
+    pattern_defects,
     port_range,
     slurm_seconds,
     written_paths,
 )
+from eus_ray.cli.parsing import location
+from eus_ray.config_file import parse_override
 from eus_ray.errors import UserError
 
-FOLDER = Path(__file__).parents[2] / "cluster"
+TEMPLATE_FOLDER = Path(__file__).parents[2] / "cluster"
 FILE = "{file}"
-"""Stands in a submitting command for the recipe's file."""
-STOPPING = {"env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "600"}}
-"""Runtime environment of a Ray job: `ray job stop` is a Ctrl-C, and waits for the epoch to be saved."""
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"), "letters, digits, dots, dashes and _, 63 at most"
+"""The word of a submitting command that the recipe's path replaces."""
+STOP_BY_SIGINT = {"env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "600"}}
+"""Runtime environment of a Ray job: `ray job stop` sends what Ctrl-C sends, and waits until the epoch is saved."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"), "letters, digits, dots, dashes and _, at most 63"
 _PLAIN = re.compile(r"[\w./:@+-]+", re.ASCII), "it without spaces and quotes"
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A filled-in recipe, and the commands that submit it; they read it on standard input, or as `FILE`."""
+    """A filled-in template.
+
+    Attributes:
+        text: The whole file.
+        submit: The commands that submit it, one after the other. They read it on standard input, or the file `FILE`.
+        needs_file: Whether submitting needs the recipe as a file.
+    """
 
     text: str
     submit: tuple[tuple[str, ...], ...]
@@ -48,17 +58,19 @@ class Recipe:
 
 
 def local(args: argparse.Namespace) -> Recipe:
-    """A script that runs the study here, and again where it was killed."""
-    lines = mismatches(args, {"gpus": (re.compile(r"[\w/-]+(,[\w/-]+)*", re.ASCII), "numbers with commas, as 0,1")})
+    """Return a script that runs the study on this machine, and runs it again if it is killed."""
+    lines = pattern_defects(
+        args, {"gpus": (re.compile(r"[\w/-]+(,[\w/-]+)*", re.ASCII), "numbers with commas, as 0,1")}
+    )
     if lines:
         raise UserError(*lines)
-    path = absolute(args.write or "THIS_FILE")
-    return Recipe(_fill("local.sh.jinja", {**_place(args), "gpus": args.gpus, "path": path}), (), needs_file=True)
+    path = location(args.write or "THIS_FILE")
+    return Recipe(_render("local.sh.jinja", {**_here(args), "gpus": args.gpus, "path": path}), (), needs_file=True)
 
 
 def ray(args: argparse.Namespace) -> Recipe:
-    """`ray job submit` to a cluster that runs already."""
-    lines = mismatches(args, {"submission_id": _WORD})
+    """Return a script that submits the study to a running cluster with `ray job submit`."""
+    lines = pattern_defects(args, {"submission_id": _NAME})
     try:
         url = urlsplit(args.address)
     except ValueError:  # half of an IPv6 address
@@ -68,39 +80,39 @@ def ray(args: argparse.Namespace) -> Recipe:
         lines.append(f"--address {shown}: write the dashboard's address, such as http://127.0.0.1:8265")
     if lines:
         raise UserError(*lines)
-    command = command_of(args, absolute(args.study))
-    words = _job(args.address, command, args.submission_id)
-    return Recipe(_fill("ray.sh.jinja", {"command": command, "submission": words}), (tuple(words),))
+    command = _study_command(args, location(args.study))
+    words = _ray_job_submit(args.address, command, args.submission_id)
+    return Recipe(_render("ray.sh.jinja", {"command": command, "submission": words}), (tuple(words),))
 
 
-_SLURM_OWN = (
+_SBATCH_OPTIONS_OF_THE_RECIPE = (
     *("job-name", "nodes", "ntasks-per-node", "cpus-per-task", "gpus-per-node", "mem", "partition", "account"),
     *("time", "signal", "requeue", "open-mode", "output"),
 )
 
 
 def slurm(args: argparse.Namespace) -> Recipe:
-    """A batch script: one allocation, a Ray cluster in it, requeued until the study is done."""
-    lines = below(args, 1, "nodes", "cpus_per_task") + not_one_line(args.setup, "--setup")
+    """Return a batch script: one allocation with a Ray cluster in it, requeued until the study is done."""
+    lines = minimum_defects(args, 1, "nodes", "cpus_per_task") + line_defects(args.setup, "--setup")
     limit_s = slurm_seconds(args.time)
     if limit_s is None:
         lines.append(f"--time {args.time}: write minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS")
     elif not 60 <= args.signal <= min(limit_s - 60, 65535):
-        lines.append(f"--signal {args.signal}: must be 60 at least, and a minute less than --time {args.time} at most")
+        lines.append(f"--signal {args.signal}: must be at least 60, and at most a minute less than --time {args.time}")
     name = r"[\w.-]+"
     patterns = {
-        "job_name": _WORD,
+        "job_name": _NAME,
         "partition": (re.compile(rf"{name}(,{name})*", re.ASCII), "names with commas"),
         "account": (re.compile(name, re.ASCII), "a name"),
         "mem": (re.compile(r"\d+[KMGT]?", re.ASCII), "a size such as 64G"),
         "gpus_per_node": (re.compile(rf"({name}:)?[1-9]\d*", re.ASCII), "a number, or TYPE:NUMBER"),
     }
-    lines += mismatches(args, patterns)
+    lines += pattern_defects(args, patterns)
     extra = [option.lstrip("-") for option in args.sbatch]
     for option in extra:
         if not option.isprintable() or not re.fullmatch(r"[a-z][a-z0-9-]*(=\S(.*\S)?)?", option):
             lines.append(f"--sbatch {option!r}: write a long option of sbatch, such as constraint=a100")
-        elif option.partition("=")[0] in _SLURM_OWN:
+        elif option.partition("=")[0] in _SBATCH_OPTIONS_OF_THE_RECIPE:
             lines.append(f"--sbatch {option}: the recipe sets that itself")
     ports = port_range(args.port_range, lines)
     if lines:
@@ -109,7 +121,7 @@ def slurm(args: argparse.Namespace) -> Recipe:
         option: getattr(args, option.replace("-", "_")) for option in ("gpus-per-node", "mem", "partition", "account")
     }
     values = {
-        **_place(args),
+        **_here(args),
         **{name: getattr(args, name) for name in ("job_name", "nodes", "cpus_per_task", "time", "setup")},
         "given": [(option, value) for option, value in asked.items() if value is not None],
         "signal_s": args.signal,
@@ -117,12 +129,20 @@ def slurm(args: argparse.Namespace) -> Recipe:
         "ports": ports,
         "any_ports": ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"],
     }
-    return Recipe(_fill("slurm.sh.jinja", values), (("sbatch", "--parsable"),))
+    return Recipe(_render("slurm.sh.jinja", values), (("sbatch", "--parsable"),))
 
 
 @dataclass(frozen=True)
 class Provider:
-    """What Ray's cluster launcher wants to know of a cloud, and what is taken where nothing is said."""
+    """What Ray's cluster launcher needs for a provider.
+
+    Attributes:
+        needs: Options that must be given.
+        head_instance_type: Default of `--head-instance-type`.
+        machine_image: Default of `--machine-image`.
+        head_setup: Commands that install the provider's client on the head.
+        initialization: Commands that are run on every machine before anything else.
+    """
 
     needs: tuple[str, ...]
     head_instance_type: str | None = None
@@ -152,30 +172,30 @@ PROVIDERS = {
     ),
     "local": Provider(("head_ip", "worker_ips", "ssh_user")),
 }
-_WITH_IDENTITY = ("aws", "gcp")
-_OF_CLOUDS = {"zone", "spot", "head_instance_type", "machine_image", "cpus_per_node", "gpus_per_node"}
+_PROVIDERS_WITH_IDENTITY = ("aws", "gcp")
+_OPTIONAL_FOR_CLOUDS = {"zone", "spot", "head_instance_type", "machine_image", "cpus_per_node", "gpus_per_node"}
 
 
 def autoscaler(args: argparse.Namespace) -> Recipe:
-    """A configuration of Ray's cluster launcher, and the job that runs on the cluster."""
+    """Return a configuration of Ray's cluster launcher, and the commands that start cluster and study."""
     provider, options = PROVIDERS[args.provider], vars(args)
     lines = [
         f"{flag(name)} is needed for --provider {args.provider}"
         for name in provider.needs
         if not is_given(options[name])
     ]
-    takes = {*provider.needs, "ssh_user"} | (_OF_CLOUDS if args.provider != "local" else set())
-    takes |= {"worker_identity"} if args.provider in _WITH_IDENTITY else set()
-    all_names = {name for each in PROVIDERS.values() for name in each.needs} | _OF_CLOUDS | {"worker_identity"}
-    strangers = [name for name in sorted(all_names - takes) if is_given(options[name])]
-    lines += [f"{flag(name)} has no meaning for --provider {args.provider}" for name in strangers]
-    lines += below(args, 1, "workers", "cpus_per_node") + below(args, 0, "gpus_per_node")
-    lines += not_one_line(args.setup, "--setup")
+    known = {*provider.needs, "ssh_user"} | (_OPTIONAL_FOR_CLOUDS if args.provider != "local" else set())
+    known |= {"worker_identity"} if args.provider in _PROVIDERS_WITH_IDENTITY else set()
+    everywhere = {name for each in PROVIDERS.values() for name in each.needs} | _OPTIONAL_FOR_CLOUDS
+    unknown = [name for name in sorted((everywhere | {"worker_identity"}) - known) if is_given(options[name])]
+    lines += [f"{flag(name)} has no meaning for --provider {args.provider}" for name in unknown]
+    lines += minimum_defects(args, 1, "workers", "cpus_per_node") + minimum_defects(args, 0, "gpus_per_node")
+    lines += line_defects(args.setup, "--setup")
     names = (
         *("cluster_name", "region", "zone", "project_id", "resource_group", "instance_type", "head_instance_type"),
         *("machine_image", "image", "head_ip", "ssh_user", "worker_identity"),
     )
-    lines += mismatches(args, dict.fromkeys(names, _PLAIN))
+    lines += pattern_defects(args, dict.fromkeys(names, _PLAIN))
     lines += [f"--worker-ips {ip}: write {_PLAIN[1]}" for ip in args.worker_ips or () if not _PLAIN[0].fullmatch(ip)]
     machine_image = args.machine_image or provider.machine_image
     if args.provider == "azure" and str(machine_image).count(":") != 3:
@@ -192,8 +212,8 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
     port, dashboard = (ports.first, ports.first + 1) if ports else (6379, 8265)
     remote_study = "/tmp/eus-ray/study.toml"
     nodes = 1 + (len(args.worker_ips) if args.provider == "local" else args.workers)
-    wait = f"from eus_ray.launch import wait_for_nodes; wait_for_nodes('127.0.0.1:{port}', {nodes})"
-    job = _job(f"http://127.0.0.1:{dashboard}", command_of(args, remote_study), None)
+    wait = f"from eus_ray.cli.launch.launch import wait_for_nodes; wait_for_nodes('127.0.0.1:{port}', {nodes})"
+    job = _ray_job_submit(f"http://127.0.0.1:{dashboard}", _study_command(args, remote_study), None)
     start = f"export RAY_AUTH_MODE=token && {shlex.join(['python', '-c', wait])} && {shlex.join(job)}"
     counts = {"CPU": args.cpus_per_node, "GPU": args.gpus_per_node}
     values = {
@@ -201,36 +221,36 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
         "head_instance_type": args.head_instance_type or provider.head_instance_type,
         "machine_image": machine_image,
         "ssh_user": args.ssh_user or "ubuntu",
-        "ssh_private_key": None if args.ssh_private_key is None else absolute(args.ssh_private_key),
+        "ssh_private_key": None if args.ssh_private_key is None else location(args.ssh_private_key),
         "resources": {name: count for name, count in counts.items() if count is not None},
         "head_setup": provider.head_setup,
         "initialization": provider.initialization,
-        "token": absolute(args.token),
+        "token": location(args.token),
         "remote_study": remote_study,
-        "local_study": absolute(args.study),
-        "mounts": [(remote, absolute(here)) for remote, here in mounts],
+        "local_study": location(args.study),
+        "mounts": [(remote, location(here)) for remote, here in mounts],
         "port": port,
         "ports": ports,
         "start": start,
     }
     submit = (("ray", "up", "--yes", FILE), ("ray", "exec", FILE, start))
-    return Recipe(_fill("autoscaler.yaml.jinja", values), submit, needs_file=True)
+    return Recipe(_render("autoscaler.yaml.jinja", values), submit, needs_file=True)
 
 
 _STUDY_FOLDER = "/etc/eus-ray"
-_LONGEST_NAME = 47
-"""Of a RayJob: KubeRay makes longer names of it."""
+_MAX_NAME_LENGTH = 47
+"""KubeRay appends to a RayJob's name, and the results may have 63 characters."""
 
 
 def kuberay(args: argparse.Namespace) -> Recipe:
-    """A RayJob or RayCluster, the study as a ConfigMap, and who may reach its ports."""
-    lines = below(args, 1, "workers", "cpus_per_worker") + below(args, 0, "gpus_per_worker")
-    for name, longest in (("name", _LONGEST_NAME), ("namespace", 63)):
+    """Return a RayJob or RayCluster, the study as a ConfigMap, and a NetworkPolicy for Ray's ports."""
+    lines = minimum_defects(args, 1, "workers", "cpus_per_worker") + minimum_defects(args, 0, "gpus_per_worker")
+    for name, longest in (("name", _MAX_NAME_LENGTH), ("namespace", 63)):
         value = getattr(args, name)
         if not _DNS_LABEL.fullmatch(value) or len(value) > longest:
-            lines.append(f"--{name} {value}: small letters, digits and dashes, a letter first, {longest} at most")
+            lines.append(f"--{name} {value}: at most {longest} small letters, digits and dashes, a letter first")
     size = re.compile(r"[1-9]\d*([KMGT]i?)?", re.ASCII), "a size such as 64Gi"
-    lines += mismatches(args, {"image": _PLAIN, "memory_per_worker": size})
+    lines += pattern_defects(args, {"image": _PLAIN, "memory_per_worker": size})
     volumes = [volume.partition(":")[::2] for volume in args.volume]
     for claim, path in volumes:
         if not all(_DNS_LABEL.fullmatch(part) for part in claim.split(".")) or not PurePosixPath(path).is_absolute():
@@ -242,9 +262,9 @@ def kuberay(args: argparse.Namespace) -> Recipe:
     for key, value in selector:
         if not label.fullmatch(key) or not label.fullmatch(value):
             lines.append(f"--node-selector {key}={value}: write KEY=VALUE")
-    for name, place in {"--out": args.out, **written_paths(args)}.items():
-        if "://" not in place and not any(PurePosixPath(place).is_relative_to(path) for _, path in volumes):
-            lines.append(f"{name} {place}: lies on no --volume, and pods forget what lies elsewhere")
+    for name, path in {"--out": args.out, **written_paths(args)}.items():
+        if "://" not in path and not any(PurePosixPath(path).is_relative_to(volume) for _, volume in volumes):
+            lines.append(f"{name} {path}: lies on no --volume, and pods lose what lies elsewhere")
     if lines:
         raise UserError(*lines)
     worker = {"cpu": str(args.cpus_per_worker), "memory": args.memory_per_worker}
@@ -260,10 +280,10 @@ def kuberay(args: argparse.Namespace) -> Recipe:
         "worker_resources": worker,
         "study_folder": _STUDY_FOLDER,
         "study_text": Path(args.study).read_text(encoding="utf-8"),
-        "entrypoint": shlex.join(command_of(args, f"{_STUDY_FOLDER}/study.toml")),
-        "runtime_env": STOPPING,
+        "entrypoint": shlex.join(_study_command(args, f"{_STUDY_FOLDER}/study.toml")),
+        "runtime_env": STOP_BY_SIGINT,
     }
-    return Recipe(_fill("kuberay.yaml.jinja", values), (("kubectl", "create", "--filename", "-"),))
+    return Recipe(_render("kuberay.yaml.jinja", values), (("kubectl", "create", "--filename", "-"),))
 
 
 RECIPES: Mapping[str, Callable[[argparse.Namespace], Recipe]] = {
@@ -275,28 +295,48 @@ RECIPES: Mapping[str, Callable[[argparse.Namespace], Recipe]] = {
 }
 
 
-def _job(address: str, command: Sequence[str], submission_id: str | None) -> list[str]:
+def _study_command(args: argparse.Namespace, study_path: str) -> list[str]:
+    """Return the words of the `eus-ray` command that runs in the job."""
+    is_shared = args.target in SHARED_TARGETS
+    words = ["eus-ray", args.command, study_path, "--out", location(args.out) if is_shared else args.out]
+    if args.models:
+        words += ["--models", ",".join(args.models)]
+    if args.preset:
+        words += ["--preset", args.preset]
+    for override in args.set:
+        name, value = parse_override(override)
+        if is_shared and name == "data.manifest":  # in an override it is relative to the current folder
+            override = f"{name}={location(str(value))}"
+        words += ["--set", override]
+    if args.trials is not None:
+        words += ["--trials", str(args.trials)]
+    if args.start_from is not None:
+        words += ["--from", location(args.start_from) if is_shared else args.start_from]
+    return [*words, "--resume"]  # a new folder has nothing to go on from, and is begun
+
+
+def _ray_job_submit(address: str, command: Sequence[str], submission_id: str | None) -> list[str]:
     name = [] if submission_id is None else ["--submission-id", submission_id]
-    options = ["--address", address, "--no-wait", *name, "--runtime-env-json", json.dumps(STOPPING)]
+    options = ["--address", address, "--no-wait", *name, "--runtime-env-json", json.dumps(STOP_BY_SIGINT)]
     return ["ray", "job", "submit", *options, "--", *command]
 
 
-def _place(args: argparse.Namespace) -> dict[str, Any]:
-    """What a script says of the machine it was made on, which its job sees too."""
+def _here(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of a script that name paths of this machine, which its nodes see too."""
     return {
-        "command": command_of(args, absolute(args.study)),
-        "out": absolute(args.out),
+        "command": _study_command(args, location(args.study)),
+        "out": location(args.out),
         "folder": str(Path.cwd()),
         "programs": str(Path(sys.executable).parent),
     }
 
 
-def _fill(name: str, values: Mapping[str, Any]) -> str:
-    """A recipe with its blanks filled; every value has matched a pattern or is quoted by a filter."""
+def _render(name: str, values: Mapping[str, Any]) -> str:
+    """Return a filled-in template; every value has matched a pattern, or a filter quotes it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -30,8 +30,8 @@ def remote(study: Path) -> Path:
 
 
 @pytest.fixture
-def stubs(tmp_path: Path, study: Path) -> Callable[[str, str], Path]:
-    """Puts a shell script in the place of a program; what it is called with is in `calls`."""
+def stubs(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Return a function that replaces a program by a shell script; `calls` says how it was called."""
     folder = tmp_path / "stubs"
     folder.mkdir()
 

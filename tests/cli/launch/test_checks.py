@@ -8,6 +8,7 @@ import pytest
 
 from eus_ray.cli import main
 from tests.cli.launch.commands import COUNTS, launch
+from tests.helpers import exit_code
 
 SLURM = ["slurm", "--time", "1:00:00"]
 AWS = ["autoscaler", "--provider", "aws", "--region", "here", "--instance-type", "big", "--workers", "1"]
@@ -17,7 +18,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no time": (["slurm"], "--time"),
     "time": (["slurm", "--time", "2h"], "--time 2h: write minutes"),
     "time shorter than its warning": (["slurm", "--time", "10"], "--signal 600"),
-    "no nodes": ([*SLURM, "--nodes", "0"], "--nodes 0: must be 1 at least"),
+    "no nodes": ([*SLURM, "--nodes", "0"], "--nodes 0: must be at least 1"),
     "no cores": ([*SLURM, "--cpus-per-task", "-1"], "--cpus-per-task -1"),
     "gpus": ([*SLURM, "--gpus-per-node", "four"], "--gpus-per-node four"),
     "memory": ([*SLURM, "--mem", "64 GB"], "--mem 64 GB"),
@@ -63,7 +64,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "yaml in a name": ([*AWS, "--cluster-name", "a: {b"], "--cluster-name a: {b"),
     "no image": (["kuberay"], "--image"),
     "name": ([*KUBERAY, "--name", "My_Study"], "--name My_Study"),
-    "long name": ([*KUBERAY, "--name", "a" * 48], "47 at most"),
+    "long name": ([*KUBERAY, "--name", "a" * 48], "at most 47"),
     "namespace": ([*KUBERAY, "--namespace", "-a"], "--namespace"),
     "claim": ([*KUBERAY, "--volume", "Data:/d"], "--volume Data:/d: write CLAIM:/PATH"),
     "size": ([*KUBERAY, "--memory-per-worker", "lots"], "--memory-per-worker lots"),
@@ -85,10 +86,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
         study.write_text('models = ["unet"]\n[data]\nmanifest = "/data/manifest.csv"\n')
     monkeypatch.setenv("PATH", "/nowhere")
     before = sorted(study.parent.iterdir())
-    try:
-        code = main(["launch", words[0], "study.toml", "--out", "/data/STUDY" if away else "STUDY", *words[1:]])
-    except SystemExit as stopped:  # the parser's own refusals
-        code = int(stopped.code or 0)
+    code = exit_code(["launch", words[0], "study.toml", "--out", "/data/STUDY" if away else "STUDY", *words[1:]])
     printed = capsys.readouterr()
     assert code == 2, printed
     (line,) = printed.err.strip().splitlines()
@@ -98,12 +96,13 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert sorted(study.parent.iterdir()) == before
 
 
-def test_several_mistakes_come_in_one_go(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("study")
+def test_several_mistakes_come_in_one_go(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", "slurm", "study.toml", "--out", "S", "--time", "soon", "--nodes", "0", "--mem", "x"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 3
 
 
-def test_a_study_that_is_there_needs_resume(phantom: Path, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_that_is_there_needs_resume(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (study.parent / "STUDY").mkdir()
     (study.parent / "STUDY/provenance.json").write_text("{}")
     assert main(["launch", *SLURM[:1], "study.toml", "--out", "STUDY", *SLURM[1:]]) == 2

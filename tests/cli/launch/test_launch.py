@@ -35,8 +35,8 @@ while :; do sleep 0.1; done
 
 
 @pytest.fixture
-def allocation(stubs: Callable[..., Path], study: Path, tmp_path: Path, capsys: Any) -> Iterator[Callable[..., Any]]:
-    """Runs the Slurm script as slurmd would, with stubs for Slurm's and Ray's programs."""
+def allocation(stubs: Callable[..., Path], capsys: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that runs the Slurm script as slurmd would, with stubs for Slurm's and Ray's programs."""
     started: list[subprocess.Popen[str]] = []
 
     def run(command: str, wait: str = "exit 0", **more: str) -> subprocess.Popen[str]:
@@ -168,7 +168,7 @@ def test_the_workstation_script_goes_on_where_it_was_killed(
 
 
 def test_a_workstation_run_is_started_apart_and_stops_on_sigint(
-    stubs: Callable[..., Path], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    stubs: Callable[..., Path], study: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     folder = stubs("eus-ray", f"echo to the log\n{FINISHES_ITS_EPOCH}")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
@@ -197,6 +197,7 @@ def test_a_recipe_is_written_once(study: Path, capsys: pytest.CaptureFixture[str
     assert (study.parent / "job.sh").read_text() == first
 
 
+@pytest.mark.usefixtures("study")
 @pytest.mark.parametrize(
     ("name", "program", "called"),
     [
@@ -207,7 +208,7 @@ def test_a_recipe_is_written_once(study: Path, capsys: pytest.CaptureFixture[str
 )
 def test_a_recipe_is_submitted_by_the_schedulers_own_program(
     name: str, program: str, called: str, request: pytest.FixtureRequest, stubs: Callable[..., Path], tmp_path: Path,
-    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     folder = stubs(program, f"cat >{shlex.quote(str(tmp_path / 'stdin'))}; echo job 4711")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
@@ -241,8 +242,9 @@ def test_a_cloud_is_started_and_then_the_study_on_it(
     assert yaml.safe_load(path.read_text())["file_mounts"]["~/.ray/auth_token"] == str(token)
 
 
+@pytest.mark.usefixtures("remote")
 def test_a_token_that_others_can_read_is_refused(
-    remote: Path, stubs: Callable[..., Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    stubs: Callable[..., Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(stubs("ray") / "python"))
     token = tmp_path / "token"
@@ -255,8 +257,9 @@ def test_a_token_that_others_can_read_is_refused(
     assert calls(tmp_path, "ray") == []
 
 
+@pytest.mark.usefixtures("study")
 def test_what_the_scheduler_refuses_is_one_line(
-    study: Path, stubs: Callable[..., Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+    stubs: Callable[..., Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = stubs("sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
@@ -305,7 +308,7 @@ def test_a_job_on_a_running_cluster_ends_with_the_same_tables(
     (tmp_path / "study.toml").write_text(f'models = ["unet"]\n[data]\nmanifest = "{phantom}"\n')
     command = [sys.executable, "-m", "eus_ray.cli", "launch", "ray", str(tmp_path / "study.toml"), *sets]
     command += ["--out", str(tmp_path / "STUDY"), "--address", url, "--submission-id", "study-1", "--submit"]
-    waiting = "from eus_ray.launch import wait_for_nodes; wait_for_nodes('127.0.0.1:23000', 1, 60)"
+    waiting = "from eus_ray.cli.launch.launch import wait_for_nodes; wait_for_nodes('127.0.0.1:23000', 1, 60)"
     subprocess.run([sys.executable, "-c", waiting], env=environment, check=True)
     without = {**environment, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}
     (tmp_path / "wrong").write_text("0" * 64)

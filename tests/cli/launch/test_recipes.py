@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -54,7 +55,8 @@ def test_a_search_is_launched_with_its_own_options(study: Path, capsys: pytest.C
     assert words[-5:] == ["--trials", "50", "--from", str(study.parent / "OLD"), "--resume"]
 
 
-def test_slurm_is_asked_for_what_the_options_say(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("study")
+def test_slurm_is_asked_for_what_the_options_say(capsys: pytest.CaptureFixture[str]) -> None:
     directives = re.findall(r"^#SBATCH --(.*)$", launch(capsys, SHARED["slurm"], "--signal", "900"), re.MULTILINE)
     assert directives == [
         "job-name=eus-ray", "nodes=1", "ntasks-per-node=1", "cpus-per-task=8", "gpus-per-node=a100:4", "mem=64G",
@@ -94,6 +96,7 @@ def test_the_cluster_launcher_reads_its_file(name: str, remote: Path, capsys: py
         assert workers["min_workers"] == workers["max_workers"] == config["max_workers"] == 2
 
 
+@pytest.mark.usefixtures("remote")
 @pytest.mark.parametrize(
     ("name", "identity", "field", "expected"),
     [
@@ -105,7 +108,7 @@ def test_the_cluster_launcher_reads_its_file(name: str, remote: Path, capsys: py
     ],
 )  # fmt: skip
 def test_workers_of_a_cloud_reach_object_storage_by_an_identity(
-    name: str, identity: str, field: str, expected: object, remote: Path, capsys: pytest.CaptureFixture[str]
+    name: str, identity: str, field: str, expected: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = launch(capsys, ELSEWHERE[name], "--worker-identity", identity, out="s3://bucket/STUDY")
     types = yaml.safe_load(text)["available_node_types"]
@@ -113,7 +116,8 @@ def test_workers_of_a_cloud_reach_object_storage_by_an_identity(
     assert field not in types["head"]["node_config"], "Ray gives the head one of its own"
 
 
-def test_pods_get_a_secret_as_environment(remote: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("remote")
+def test_pods_get_a_secret_as_environment(capsys: pytest.CaptureFixture[str]) -> None:
     *_, job = yaml.safe_load_all(launch(capsys, ELSEWHERE["RayJob"], "--secret", "bucket-keys", out="/data/STUDY"))
     jsonschema.validate(job, json.loads((Path(__file__).parent / "kuberay_schema.json").read_text()))
     cluster = job["spec"]["rayClusterSpec"]
@@ -155,10 +159,9 @@ def test_kubernetes_gets_the_study_a_policy_and_the_cluster(
         assert yaml.safe_load(resource["spec"]["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_SIGNAL"] == "SIGINT"
 
 
+@pytest.mark.usefixtures("remote")
 @pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
-def test_kubernetes_manifests_pass_the_published_definitions(
-    kind: str, remote: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_kubernetes_manifests_pass_the_published_definitions(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(os.environ.get("EUS_RAY_KUBERAY_CRDS", ROOT.parent / "shared/data/kuberay"))
     path = folder / f"ray.io_{kind.lower()}s.yaml"
     if not path.exists():
@@ -183,14 +186,28 @@ def closed(schema: Any) -> Any:
     return schema
 
 
+@pytest.mark.parametrize(
+    ("fixture", "target", "out"),
+    [("study", SHARED["slurm"], "STUDY"), ("remote", ELSEWHERE["aws"], "s3://bucket/STUDY")],
+    ids=["slurm", "autoscaler"],
+)
+def test_what_a_recipe_imports_is_there(
+    fixture: str, target: list[str], out: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request.getfixturevalue(fixture)
+    (module,) = set(re.findall(r"from ([\w.]+) import wait_for_nodes", launch(capsys, target, out=out)))
+    assert callable(importlib.import_module(module).wait_for_nodes)
+
+
 def test_all_ports_lie_in_their_range_and_none_is_named_twice() -> None:
     ports = Ports(20000, 20099)
     named = [int(option.rpartition("=")[2]) for option in (*ports.head, *ports.every_node)]
     assert sorted(named) == [*range(20001, 20009), 20010, 20099]
 
 
+@pytest.mark.usefixtures("remote")
 def test_no_recipe_has_a_token_on_a_command_line(
-    remote: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "5ecret")
     for target in ELSEWHERE.values():
