@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import below asks the network for a newer version
-import albumentations as A
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for a newer version
+import albumentations
 
 from eus_ray.config import AugmentSettings
 
@@ -18,21 +18,22 @@ Image = npt.NDArray[np.uint8]
 
 
 class Augmenter:
-    """Draws one augmentation from a seed and applies it to an image and its mask alike.
+    """Draw one augmentation from a seed and apply it to an image and its mask alike.
 
-    A rotation and a scale are drawn from the listed values (each equally likely) and applied together about
-    the centre, then a horizontal flip, then an elastic deformation: a displacement of each pixel, rows and
-    columns apart, uniform in [-alpha, alpha] pixels and then smoothed by a Gaussian of sigma pixels. That
-    leaves a standard deviation of alpha / (2 sqrt(3 pi) sigma), 0.016 pixels at the paper's 2.048 and 20.48
-    (twice that in the corners). Images are interpolated linearly, masks take the nearest pixel; what comes
-    from outside is black, and no lesion. One augmenter serves one thread.
+    A rotation and a scale are drawn from the listed values (each equally likely) and applied together about the centre.
+    A horizontal flip follows, then an elastic deformation: the displacements of all pixels, rows and columns apart, are
+    uniform in [-alpha, alpha] pixels and smoothed by a Gaussian of sigma pixels. Their standard deviation is then
+    alpha / (2 sqrt(3 pi) sigma), 0.016 pixels at the paper's 2.048 and 20.48 (twice that in the corners). Images are
+    interpolated linearly, masks take the nearest pixel; pixels from outside are black, and no lesion. One augmenter
+    serves one thread.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
+        """Build the transforms of all pairs of listed rotations and scales."""
         self._settings = settings
-        # The library draws from ranges; one transform a listed pair of values, each with empty ranges, draws nothing.
+        # The library draws from ranges. Each pair of listed values has its own transform with empty ranges: no draw.
         self._affine = {
-            (rotation, scale): A.Affine(
+            (rotation, scale): albumentations.Affine(
                 rotate=(rotation, rotation),
                 scale=(scale, scale),
                 interpolation=cv2.INTER_LINEAR,
@@ -45,17 +46,17 @@ class Augmenter:
             for rotation, scale in itertools.product(settings.rotations_degrees, settings.scales)
             if (rotation, scale) != (0.0, 1.0)
         }
-        self._flip = A.HorizontalFlip(p=1.0)
+        self._flip = albumentations.HorizontalFlip(p=1.0)
 
     def __call__(self, image: Image, mask: Image, seed: int) -> tuple[Image, Image]:
-        """Image and mask `(H, W)` uint8 as augmented for this seed; the mask keeps its values.
+        """Return image and mask `(H, W)` uint8 as augmented for this seed; the mask keeps its values.
 
-        Depends on the settings, image, mask and seed alone. Where the draw changes nothing, the arrays
-        themselves come back; they are never written to.
+        They depend on the settings, image, mask and seed alone. If the draw changes nothing, the arrays themselves
+        come back; they are never written to.
         """
         settings = self._settings
         random = np.random.default_rng(seed)
-        # All is drawn, in this order, whether used or not: then one setting does not shift the draws of another.
+        # Everything is drawn, in this order, whether used or not: one setting does not shift the draws of another.
         rotation = settings.rotations_degrees[random.integers(len(settings.rotations_degrees))]
         scale = settings.scales[random.integers(len(settings.scales))]
         flip, elastic = random.random(2) < (settings.flip_probability, settings.elastic_probability)
@@ -71,8 +72,9 @@ class Augmenter:
 
 
 def _deform(image: Image, mask: Image, alpha: float, sigma: float, random: np.random.Generator) -> tuple[Image, Image]:
-    # albumentations' ElasticTransform smooths rows' and columns' displacements as one stacked picture with its border
-    # repeated: one bleeds into the other, and corners move 14 times as far as the middle. Reflected, each apart: twice.
+    # ElasticTransform of albumentations smooths the displacements of rows and columns as one stacked image with its
+    # border repeated: one bleeds into the other, and corners move 14 times as far as the middle. Smoothed apart, with
+    # the border reflected, corners move twice as far.
     noise = random.random((2, *image.shape), dtype=np.float32) * np.float32(2 * alpha) - np.float32(alpha)
     rows, columns = np.indices(image.shape, dtype=np.float32)
     rows += cv2.GaussianBlur(noise[0], (0, 0), sigma, borderType=cv2.BORDER_REFLECT)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.config import Study
 from eus_ray.data.arrays import Arrays, arrays_name, load_arrays, num_bytes
 from eus_ray.data.manifest import Manifest, read_manifest
+from eus_ray.data.split_solver import Ints
 from eus_ray.data.splits import FoldPlan, assign_folds
 from eus_ray.errors import UserError
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Hold a study's checked data: the manifest, its folds, and how images are decoded."""
+    """A study's checked data: the manifest, its folds, and the settings by which images are decoded."""
 
     study: Study
     manifest: Manifest
@@ -30,9 +29,9 @@ class Dataset:
         return self.manifest.frame
 
     @property
-    def folds(self) -> npt.NDArray[np.int64]:
+    def folds(self) -> Ints:
         """Return the fold of each row of the frame `(N,)`, counted from 0."""
-        return np.asarray(self.plan.fold, dtype=np.int64)
+        return self.plan.fold
 
     @property
     def num_bytes(self) -> int:

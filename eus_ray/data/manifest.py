@@ -1,9 +1,9 @@
 """The manifest: one row an image, read and checked whole before anything is trained.
 
-A manifest is a CSV (UTF-8, commas) or Parquet table with `image`, `mask`, `patient_id`, optionally
-`image_id`, `fold`, and `spacing_mm` or `spacing_row_mm` with `spacing_col_mm`; every other column is
-clinical. Paths are relative to the table and stay within its folder. Every defect is reported at once, by
-the row as a spreadsheet counts them: the header is row 1.
+A manifest is a CSV (UTF-8, commas) or Parquet table with `image`, `mask` and `patient_id`. Optional columns are
+`image_id`, `fold`, and `spacing_mm` or `spacing_row_mm` with `spacing_col_mm`; every other column is clinical. Paths
+are relative to the table and stay within its folder. All defects are reported at once, by the row as a spreadsheet
+counts them: the header is row 1.
 """
 
 from __future__ import annotations
@@ -29,30 +29,28 @@ from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, repeated, 
 from eus_ray.errors import UserError
 
 FRAME = ("image_id", "patient_id", "image", "mask", "height", "width", "spacing_row", "spacing_col", "lesion_share")
-"""What a checked manifest's frame begins with; `fold` may follow, then the clinical columns."""
+"""The first columns of a checked manifest's frame; `fold` may follow, then the clinical columns."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked manifest.
-
-    `frame`: one row an image in the table's order, with the columns `FRAME` (paths absolute, sizes in
-    original pixels, spacing in mm or NaN, `lesion_share` the share of mask pixels), then `fold` (int) where
-    the table has it, then the clinical columns. `near_duplicates_within`: pairs of images of one patient
-    that are nearly the same picture. `fingerprint`: sha256 of ids, file contents and spacing, whatever the
-    order of the rows and the place of the files.
-    """
+    """A checked manifest."""
 
     path: Path
     frame: pd.DataFrame
+    """One row an image in the table's order. First the columns `FRAME`: paths absolute, sizes in original pixels,
+    spacing in mm or NaN, `lesion_share` the share of mask pixels. Then `fold` (int) if the table has it, then the
+    clinical columns."""
     warnings: tuple[str, ...]
     near_duplicates_within: int
+    """Pairs of images of one patient that are the same picture, exactly or nearly."""
     fingerprint: str
+    """SHA-256 of ids, file contents and spacing; the order of the rows and the place of the files do not matter."""
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What is kept of one row's files; what could not be read is empty, and `problems` says why."""
+    """The facts of one row's files; those of a file that cannot be read are empty, and `problems` says why."""
 
     problems: list[str]
     notes: list[str]
@@ -64,10 +62,14 @@ class _Case:
 
 
 def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> Manifest:
-    """Read a manifest and check all of it: the table, every image and mask (decoded whole), the patients.
+    """Read a manifest and check all of it: the table, every image and mask, the patients.
 
-    The same picture under two patients, exactly or nearly, is a defect; with `duplicates="warn"` a warning.
-    Raises `UserError` with one line for each defect.
+    Args:
+        path: The table. Its images and masks are decoded whole.
+        duplicates: Whether the same picture under two patients, exactly or nearly, is a defect or a warning.
+
+    Raises:
+        UserError: With one line for each defect.
     """
     path = Path(path)
     folder = path.parent.resolve()
@@ -120,7 +122,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
 
 
 def clinical_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of a manifest's frame that are the user's own."""
+    """Return the columns of a manifest's frame that are the user's own."""
     return [str(column) for column in frame.columns if column not in (*FRAME, "fold")]
 
 
@@ -128,7 +130,7 @@ def clinical_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _near_names(table: Table) -> list[str]:
-    """Warnings of columns that are one of the optional ones but for the way they are written."""
+    """Warn of columns whose names differ from an optional one in case, blanks, `_` or `-` only."""
     plain = {re.sub(r"[\s_-]", "", name): name for name in OPTIONAL}
     found = [(name, plain.get(re.sub(r"[\s_-]", "", name).casefold())) for name in table.columns]
     return [
@@ -139,7 +141,7 @@ def _near_names(table: Table) -> list[str]:
 
 
 def _near_patients(cells: dict[str, list[str]]) -> list[str]:
-    """Warnings of patients whose ids differ in case, blanks or the encoding of a letter (Unicode, UAX 15) only."""
+    """Warn of patients whose ids differ in case, blanks or the encoding of a letter (Unicode, UAX 15) only."""
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for patient in cells["patient_id"]:
         spellings["".join(unicodedata.normalize("NFKC", patient).casefold().split())][patient] = None
@@ -151,7 +153,7 @@ def _near_patients(cells: dict[str, list[str]]) -> list[str]:
 
 
 def _image_ids(cells: dict[str, list[str]]) -> list[str]:
-    """The table's own ids; else the files' stems, the paths without suffix, or the paths: the first that differ."""
+    """Return the table's own ids; else the files' stems, paths without suffix, or paths: the first that differ."""
     if "image_id" in cells:
         return cells["image_id"]
     paths = [PurePosixPath(cell) for cell in cells["image"]]
@@ -167,7 +169,7 @@ def _image_ids(cells: dict[str, list[str]]) -> list[str]:
 def _locate_all(
     table: Table, cells: dict[str, list[str]], kind: str, folder: Path, defects: Lines
 ) -> list[Path | None]:
-    """Each row's file, None where there is none that may be read."""
+    """Return each row's file, None if there is none that may be read."""
     located: list[Path | None] = []
     for number, written in zip(table.numbers, cells.get(kind, [""] * len(table.rows)), strict=True):
         located.append(None)
@@ -186,10 +188,10 @@ def _locate_all(
 
 
 def _resolve(folder: Path, written: str) -> Path:
-    """The file that a table names, below `folder` (resolved).
+    """Return the file that a table names, below `folder` (resolved). The folder itself may be a link.
 
-    Raises ValueError, worded to follow the name: an absolute path, `..` or a link that leads out of the
-    folder, or no such file. The folder itself may be a link.
+    Raises ValueError, worded to follow the name, for an absolute path, `..` or a link that leads out of the folder, and
+    if there is no such file.
     """
     path = PurePosixPath(written)
     if path.is_absolute() or re.match(r"[A-Za-z]:[\\/]|\\\\", written):
@@ -210,7 +212,7 @@ def _resolve(folder: Path, written: str) -> Path:
 
 
 def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
-    """Decode a row's files; what is wrong with them becomes the case's problems."""
+    """Decode a row's files; their defects become the case's problems."""
     problems: list[str] = []
     notes: list[str] = []
     kept: dict[str, Any] = {}
@@ -249,7 +251,7 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
 
 
 def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:
-    """Columns height and width may repeat the images' sizes in pixels; they may not be anything else."""
+    """Return defects of the columns height and width: they may only repeat the images' sizes in pixels."""
     lines = []
     for name in ("height", "width"):
         if name not in table.columns:
@@ -265,7 +267,7 @@ def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:
 
 
 def _find_leaks(table: Table, cells: dict[str, list[str]], cases: Sequence[_Case]) -> tuple[list[tuple[int, str]], int]:
-    """The same picture under two patients, by the later row; and how many pairs are within a patient."""
+    """Return messages, by the later row, on images under two patients, and the number of pairs within a patient."""
     patients = cells.get("patient_id", [])
     rows = [index for index, case in enumerate(cases) if case.look and patients and patients[index] not in MISSING]
     leaks, within = [], 0
@@ -274,7 +276,7 @@ def _find_leaks(table: Table, cells: dict[str, list[str]], cases: Sequence[_Case
         if patients[first] == patients[second]:
             within += 1
             continue
-        same = "is the same picture as" if copy.exact else f"is nearly (correlation {copy.correlation:.3f})"
+        same = "is the same picture as" if copy.is_exact else f"is nearly (correlation {copy.correlation:.3f})"
         leaks.append(
             (
                 table.numbers[second],

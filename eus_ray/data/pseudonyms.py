@@ -1,7 +1,7 @@
-"""Names that tell nothing: keyed hashes in place of patients' and images' own names.
+"""Pseudonyms: keyed hashes (HMAC, RFC 2104) in place of patients' and images' own names.
 
-Whoever has the key can compute the pseudonym of a name, and so find a patient again; without it a pseudonym cannot be
-taken back, nor guessed by hashing all names there could be (HMAC, RFC 2104).
+Whoever has the key can compute the pseudonym of a name, and so find a patient again. Without the key a pseudonym
+cannot be reversed, nor guessed by hashing all names there could be.
 """
 
 from __future__ import annotations
@@ -15,33 +15,41 @@ from pathlib import Path
 
 from eus_ray.errors import UserError
 
-_KEY_BYTES = 32
-_DIGITS = 16
-"""Hexadecimal digits of a pseudonym: 64 bits, so that a million names do not collide."""
+_NUM_KEY_BYTES = 32
+_NUM_HEX_DIGITS = 16
+"""64 bits, so that a million names do not collide."""
 
 
 class Pseudonyms:
+    """Pseudonyms under one key."""
+
     def __init__(self, key: bytes) -> None:
+        """Take the key, as `read_key` returns it."""
         self._key = key
 
     def of(self, kind: str, name: str) -> str:
-        """The pseudonym of a name: the same for the same key, kind (`patient`, `image`) and name.
+        """Return the pseudonym of a name: the same for the same key, kind and name.
+
+        Args:
+            kind: `patient` or `image`; the pseudonym begins with it.
+            name: The name to hide.
 
         >>> Pseudonyms(bytes(32)).of("patient", "Doe, Jane")
         'patient-3243a084bf71cc4d'
         """
         digest = hmac.new(self._key, f"{kind}\0{name}".encode(), hashlib.sha256).hexdigest()
-        return f"{kind}-{digest[:_DIGITS]}"
+        return f"{kind}-{digest[:_NUM_HEX_DIGITS]}"
 
 
 def read_key(path: Path) -> bytes:
-    """The key in a file; where there is no such file, a new random key is written to it, for its owner alone.
+    """Read the key in a file; if there is no such file, write a new random key to it, for its owner alone.
 
-    Raises `UserError` for a file that others may read, or that holds no key.
+    Raises:
+        UserError: If others may read the file, or it holds no key.
     """
     try:
         if not path.exists():
-            key = secrets.token_bytes(_KEY_BYTES)
+            key = secrets.token_bytes(_NUM_KEY_BYTES)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(f"{key.hex()}\n")
@@ -55,6 +63,6 @@ def read_key(path: Path) -> bytes:
         raise UserError(
             f"{path}: is not a key of eus-ray (64 hexadecimal digits); name a new file to make one"
         ) from None
-    if len(key) != _KEY_BYTES:
-        raise UserError(f"{path}: holds {len(key)} bytes, and a key has {_KEY_BYTES}; name a new file to make one")
+    if len(key) != _NUM_KEY_BYTES:
+        raise UserError(f"{path}: holds {len(key)} bytes, and a key has {_NUM_KEY_BYTES}; name a new file to make one")
     return key

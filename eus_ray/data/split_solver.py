@@ -1,13 +1,17 @@
-"""Which patient goes to which fold: a random draw that is as even as any can be, and the proof.
+"""The assignment of patients to folds: a random draw as even as any can be, and the proof.
 
-What is balanced, each as far as all before it allow: patients a fold; images a fold (those of the largest
-fold less those of the smallest); that no fold has more than one patient above or below a stratum's even
-share; that none is outside the floor and ceiling of it; both for one column after another, in the order
-given. A seeded random draw, improved by swaps of patients, is nearly always a best assignment already,
-which arithmetic proves: no fold can be nearer to its share than the next whole number. What is not proven
-so is put to integer programming (HiGHS), which finds a better assignment or proves that there is none. It
-counts how many patients of each type (as many images, the same strata) go to each fold: that keeps the
-program small. Then swaps again draw one of the equally good assignments.
+Balanced are, each as far as all before it allow:
+
+1. patients a fold;
+2. images a fold: those of the largest fold less those of the smallest;
+3. for one column after another: patients of a stratum more than one above or below its even share in a fold;
+4. for one column after another: patients of a stratum outside the floor and ceiling of its even share in a fold.
+
+A seeded random draw, improved by simulated annealing, is nearly always a best assignment already. Arithmetic proves it:
+no fold can be nearer to its share than the next whole number. An assignment that is not proven so goes to integer
+programming (HiGHS), which finds a better one or proves that there is none. The program counts how many patients of each
+type (as many images, the same strata) go to each fold, which keeps it small. Then swaps draw one of the equally good
+assignments.
 """
 
 from __future__ import annotations
@@ -22,32 +26,37 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 Ints = npt.NDArray[np.int64]
 
-_ANNEAL, _SWAPS = 300, 100
-"""Swaps tried for each patient: while cooling, and then without letting anything get worse."""
-_DRAWS = 5
-"""Draws at most; the first that arithmetic proves best is taken, else the best."""
-_TEMPERATURE = 0.5
-"""At the start, in squared patients: a stratum one patient off its share is left and found again."""
-_EFFORT = 200_000
-"""Branch-and-bound nodes of all programs, times their variables. Not seconds: a limit of time would make the
-folds depend on the machine's load."""
+_ANNEALING_SWAPS_PER_PATIENT = 300
+_SETTLING_SWAPS_PER_PATIENT = 100
+_MAX_DRAWS = 5
+"""The first draw that arithmetic proves best is taken, else the best."""
+_START_TEMPERATURE = 0.5
+"""In squared patients: a stratum one patient off its share is left and found again."""
+_MAX_NODES_TIMES_VARIABLES = 200_000
+"""Branch-and-bound nodes of all programs, times their variables. A limit of time instead would make the folds depend on
+the machine's load."""
 _MAX_VARIABLES = 4000
 """A larger program would spend minutes before its first node; the draw then stays, and its gap says so."""
-_INFEASIBLE = 2  # scipy.optimize.milp's status
+_INFEASIBLE = 2  # a status of scipy.optimize.milp
 
 
-def assign(features: Ints, count: int, rng: np.random.Generator, node_limit: int | None = None) -> tuple[Ints, float]:
-    """The fold of each patient `(P,)` from 0 to count - 1, and the gap that is left.
+def assign(features: Ints, count: int, rng: np.random.Generator) -> tuple[Ints, float]:
+    """Assign patients to folds.
 
-    `features (P, 1 + C)`: each patient's number of images, then the number of his stratum (from 0) in each
-    of C columns. The gap is the largest share of a balanced quantity that might still be avoidable: what was
-    attained less what was proven, by what was attained; 0 is proven best. `node_limit`: branch-and-bound
-    nodes of all programs together.
+    Args:
+        features: `(P, 1 + C)`: each patient's number of images, then the number of their stratum (from 0) in each of C
+            columns.
+        count: The number of folds.
+        rng: The source of all random draws.
+
+    Returns:
+        The fold of each patient `(P,)` from 0 to count - 1, and the gap: the largest share of a balanced quantity that
+        might still be avoidable, (attained - proven) / attained; 0 is proven best.
     """
     types, type_of = np.unique(features, axis=0, return_inverse=True)
     program = _Program(types, np.bincount(type_of), count)
     draws: list[tuple[tuple[int, ...], Ints, Ints]] = []
-    for _ in range(_DRAWS):
+    for _ in range(_MAX_DRAWS):
         fold = rng.permutation(np.arange(len(features)) % count)
         _anneal(fold, features, program, rng)
         _settle(fold, features, program, rng)
@@ -57,7 +66,7 @@ def assign(features: Ints, count: int, rng: np.random.Generator, node_limit: int
         if draws[-1][0] == program.ideal:
             break
     _, drawn, fold = min(draws, key=lambda draw: draw[0])
-    counts, gap = program.improve(drawn, node_limit)
+    counts, gap = program.improve(drawn)
     if counts is not drawn:
         for kind, in_fold in enumerate(counts):
             fold[rng.permutation(np.flatnonzero(type_of == kind))] = np.repeat(np.arange(count), in_fold)
@@ -70,12 +79,12 @@ def assign(features: Ints, count: int, rng: np.random.Generator, node_limit: int
 
 
 class _Program:
-    """How many patients of each type go to each fold.
+    """The integer program: how many patients of each type go to each fold.
 
-    `types (T, 1 + C)`: images of a patient, then the number of his stratum in each of C columns; `num (T,)`
-    patients of each. The quality of an answer is a tuple that is to be least, its earlier entries first: the
-    spread of images over folds; for each column the patients further than one from their stratum's even
-    share; for each column those outside its floor and ceiling.
+    `types (T, 1 + C)` are the images of a patient, then the number of their stratum in each of C columns; `num (T,)`
+    patients are of each type. The quality of an answer is a tuple to be minimised, its earlier entries first: the
+    spread of images over folds; for each column the patients further than one from their stratum's even share; for each
+    column those outside its floor and ceiling.
     """
 
     def __init__(self, types: Ints, num: Ints, count: int) -> None:
@@ -91,16 +100,16 @@ class _Program:
             for costs, member in zip(outside, self.members, strict=True)
         ]
         self.costs = beyond + outside
-        """For each entry after the first: for each stratum what 0, 1, … patients of it in a fold count."""
+        """For each entry of the quality after the first, and each stratum: the cost of 0, 1, … patients in a fold."""
         self.ideal = (int(self.images @ num % count > 0), *(0 for _ in self.costs))
-        """A quality that none can be below, by arithmetic alone."""
+        """A lower bound of the quality, by arithmetic alone."""
 
     def _outside(self, size: int) -> Ints:
         number = np.arange(size + 1)
         return np.maximum(0, np.maximum(number - -(-size // self.count), size // self.count - number))
 
     def quality(self, counts: Ints) -> tuple[int, ...]:
-        """The quality of `counts (T, K)`."""
+        """Return the quality of `counts (T, K)`."""
         images = self.images @ counts
         columns = (
             sum(int(costs[cells].sum()) for costs, cells in zip(strata, member @ counts, strict=True))
@@ -108,21 +117,20 @@ class _Program:
         )
         return int(images.max() - images.min()), *columns
 
-    def improve(self, counts: Ints, node_limit: int | None) -> tuple[Ints, float]:
-        """The best counts `(T, K)` and the gap that is left; `counts` itself where none is better.
+    def improve(self, counts: Ints) -> tuple[Ints, float]:
+        """Return the best counts `(T, K)` and the gap; `counts` itself if none is better.
 
-        One entry of the quality after another. An entry at its ideal is done: by arithmetic none is less.
-        Else a program looks for a lesser one, and proves, by finding none, that there is none. What an
-        entry attains binds the programs of the next.
+        The entries of the quality are improved one after another. An entry at its lower bound is done. Else a program
+        looks for a lesser value, and proves, by finding none, that there is none. The value that an entry attains is a
+        constraint of the next programs.
         """
         gap = 0.0
         if self.quality(counts) == self.ideal:
             return counts, gap
         objectives, bounds, constraint = self._build()
         constraints = [constraint]
-        nodes = _EFFORT // len(objectives[0]) if node_limit is None else node_limit
-        if len(objectives[0]) > _MAX_VARIABLES:
-            nodes = 0
+        num_variables = len(objectives[0])
+        nodes = _MAX_NODES_TIMES_VARIABLES // num_variables if num_variables <= _MAX_VARIABLES else 0
         for step, objective in enumerate(objectives):
             attained, proven = self.quality(counts)[step], self.ideal[step]
             if attained > proven and nodes > 0:
@@ -146,17 +154,17 @@ class _Program:
         return counts, gap
 
     def _build(self) -> tuple[list[npt.NDArray[np.float64]], Bounds, LinearConstraint]:
-        """An objective for each entry of the quality, and what holds throughout.
+        """Return an objective for each entry of the quality, and the bounds and constraints of all programs.
 
-        Groups of variables: x `(T, K)`; most images of a fold; fewest; then for each column, `(S, K)` each,
-        the patients outside floor and ceiling, and those further than one from the even share.
+        Groups of variables: x `(T, K)`; most images of a fold; fewest; then for each column, `(S, K)` each, the
+        patients outside floor and ceiling, and those further than one from the even share.
         """
         num_types, count = len(self.num), self.count
         total = int(self.images @ self.num)
         identity = sparse.eye_array(count, format="csr")
         images = sparse.kron(self.images[None, :], identity, format="csr")  # (K, T K): a fold's images
         one = np.ones((count, 1))
-        # Folds of as many patients are interchangeable; only the order of falling images is looked at.
+        # Folds with as many patients are interchangeable: only those in descending order of images are searched.
         alike = np.flatnonzero(self.patients_in[:-1] == self.patients_in[1:])
         rows: list[tuple[dict[int, Any], Any, Any]] = [
             ({0: sparse.kron(sparse.eye_array(num_types), one.T)}, self.num, self.num),
@@ -205,19 +213,27 @@ class _Program:
 
 
 def _anneal(fold: Ints, features: Ints, program: _Program, rng: np.random.Generator) -> None:
-    """Bring every count near its even share, in place: simulated annealing of the squared distances."""
+    """Bring every count near its even share, in place, by simulated annealing of the squared distances."""
     share = features[:, 0].sum() / program.count
     tables = [
         [(np.arange(size + 1) - size / program.count) ** 2 for size in member @ program.num]
         for member in program.members
     ]
-    _swap(fold, features, tables, lambda totals: sum((t - share) ** 2 for t in totals), _ANNEAL, _TEMPERATURE, rng)
+    _swap(
+        fold,
+        features,
+        tables,
+        lambda totals: sum((t - share) ** 2 for t in totals),
+        _ANNEALING_SWAPS_PER_PATIENT,
+        _START_TEMPERATURE,
+        rng,
+    )
 
 
 def _settle(fold: Ints, features: Ints, program: _Program, rng: np.random.Generator) -> None:
-    """Swap, in place, wherever no entry of the quality gets worse for the sake of a later one.
+    """Swap, in place, unless an entry of the quality gets worse for the sake of a later one.
 
-    Among assignments of one quality this is a symmetric random walk: in the long run each is as likely.
+    Among assignments of one quality this is a symmetric random walk: in the long run all are equally likely.
     """
     weight = 1
     tables = [[[0] * (size + 1) for size in member @ program.num] for member in program.members]
@@ -226,7 +242,15 @@ def _settle(fold: Ints, features: Ints, program: _Program, rng: np.random.Genera
         for table, cost in zip(column, costs, strict=True):
             table[:] = [energy + weight * int(step) for energy, step in zip(table, cost, strict=True)]
         weight *= 1 + sum(program.count * int(cost.max()) for cost in costs)  # more than this entry can be
-    _swap(fold, features, tables, lambda totals: weight * int(max(totals) - min(totals)), _SWAPS, 0.0, rng)
+    _swap(
+        fold,
+        features,
+        tables,
+        lambda totals: weight * int(max(totals) - min(totals)),
+        _SETTLING_SWAPS_PER_PATIENT,
+        0.0,
+        rng,
+    )
 
 
 def _swap(
@@ -234,14 +258,14 @@ def _swap(
     features: Ints,
     tables: Sequence[Sequence[Sequence[float]]],
     images_energy: Callable[[list[int]], float],
-    tries: int,
+    swaps_per_patient: int,
     temperature: float,
     rng: np.random.Generator,
 ) -> None:
-    """Metropolis swaps of two patients between their folds, in place, while the temperature falls to 0.
+    """Swap pairs of patients between their folds, in place (Metropolis), while the temperature falls to 0.
 
-    The energy is `images_energy` of the folds' images, and `tables[column][stratum][n]` for each stratum
-    and fold with n patients.
+    The energy is `images_energy` of the folds' images, plus `tables[column][stratum][n]` for each stratum and fold with
+    n patients.
     """
     num_patients, count = len(fold), int(fold.max()) + 1
     images, strata, where = features[:, 0].tolist(), features[:, 1:].tolist(), fold.tolist()
@@ -252,7 +276,7 @@ def _swap(
         for c, column in enumerate(tables)
     ]
     energy = images_energy(totals)
-    num_swaps = tries * num_patients
+    num_swaps = swaps_per_patient * num_patients
     pairs = rng.integers(num_patients, size=(num_swaps, 2)).tolist()
     allowed = (temperature * np.linspace(1, 0, num_swaps) * rng.standard_exponential(num_swaps)).tolist()
     for (i, j), limit in zip(pairs, allowed, strict=True):

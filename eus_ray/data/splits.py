@@ -1,7 +1,7 @@
-"""Folds of whole patients: checked, assigned as evenly as can be, and how even any assignment is.
+"""Folds of whole patients: checked, assigned as evenly as possible, and the balance of any assignment.
 
-What is even, each as far as all before it allow: patients a fold; images a fold; then the strata of the
-columns named, the more important first. `assignment` says how that is done.
+Balanced are, each as far as all before it allow: patients a fold; images a fold; then the strata of the columns named,
+the more important first. `split_solver` says how.
 """
 
 from __future__ import annotations
@@ -17,34 +17,40 @@ from eus_ray.data.split_solver import Ints, assign
 from eus_ray.errors import UserError, did_you_mean
 
 LESION_SIZE = "lesion_size"
-"""Stratum that every manifest has: terciles of the patients' mean share of lesion pixels."""
-MISSING = "(missing)"
-MAX_VALUES = 6
-"""A numeric column with more distinct values than this is cut in terciles."""
+"""A column that every manifest has: terciles of the patients' mean share of lesion pixels."""
+_MISSING = "(missing)"
+_MAX_DISTINCT_NUMBERS = 6
+"""Grades and stages have up to so many; a numeric column with more is cut in terciles."""
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """Which fold each image is in, and how even the folds are.
-
-    `fold (N,)` of the frame's rows, counted from 0. `strata`: the table of `balance`. `gap`: how far, as a
-    share, the worst of the balanced quantities may be from the best possible; 0 is proven best. `given`:
-    the folds are the manifest's own, and nothing was balanced (`gap` is then NaN).
-    """
+    """The fold of each image, and how even the folds are."""
 
     fold: Ints
+    """`(N,)`: the fold of each row of the frame, counted from 0."""
     strata: pd.DataFrame
+    """The table of `balance`."""
     gap: float
+    """How far, as a share, the worst of the balanced quantities may be from the best possible; 0 is proven best."""
     given: bool
+    """The folds are the manifest's own, and nothing was balanced; `gap` is then NaN."""
 
 
 def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
-    """The folds of a manifest: its own `fold` column where it has one, else `split_patients`.
+    """Return the folds of a manifest: those of its own `fold` column if it has one, else `split_patients`.
 
-    Raises `UserError`: fewer than two folds, or more than patients; an unknown column; a value of a column that fewer
-    patients have than there are folds, since some fold would be tested without it (missing values and
-    terciles are exempt: they cannot be merged by hand); given folds that split a patient, that are not
-    0 to count - 1, or of which one is empty.
+    Args:
+        frame: The manifest's frame.
+        count: The number of folds.
+        seed: The seed of the random draw.
+        stratify: Columns whose strata are to be balanced, the more important first.
+
+    Raises:
+        UserError: If there are fewer than two folds, or more folds than patients; a column is unknown; fewer patients
+            than folds have a value of a column, since some fold would be tested without it (missing values and terciles
+            are exempt: they cannot be merged by hand); or given folds split a patient, are not 0 to count - 1, or
+            leave a fold empty.
     """
     lines = [line for column in stratify for line in _unknown(frame, column)]
     if count < 2:
@@ -64,7 +70,7 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
         for column in stratify:
             strata, cut = _strata(frame, column)
             for value, num in strata.value_counts(sort=False).items():
-                if num < count and value != MISSING and not cut:
+                if num < count and value != _MISSING and not cut:
                     lines.append(
                         f"folds.stratify: {column} = {value} has {num} patient{'s' if num > 1 else ''}, fewer than the "
                         f"{count} folds; merge it with another value, take fewer folds, or leave {column} out"
@@ -74,18 +80,17 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
     return split_patients(frame, count, seed, stratify)
 
 
-def split_patients(
-    frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = (), node_limit: int | None = None
-) -> FoldPlan:
-    """Balanced folds of whole patients; the same for a seed, whatever the order of the rows.
+def split_patients(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
+    """Return balanced folds of whole patients; a seed gives the same whatever the order of the rows.
 
-    Strata of any size are spread as evenly as they can be. `frame` needs `patient_id` and the columns
-    named; a column's stratum is one for each patient: `_strata` says which.
+    Strata of any size are spread as evenly as possible. `frame` needs `patient_id` and the columns named. A patient has
+    one stratum of each column: the tercile of their mean if a numeric column has many values, else their most frequent
+    value.
     """
     images = frame.groupby("patient_id", sort=True).size()
     codes = [_strata(frame, column)[0].loc[images.index].cat.codes for column in stratify]
     features = np.column_stack([images.to_numpy(np.int64), *codes]).astype(np.int64)
-    fold, gap = assign(features, count, np.random.default_rng(seed), node_limit)
+    fold, gap = assign(features, count, np.random.default_rng(seed))
     by_row = pd.Series(fold, index=images.index).reindex(frame["patient_id"]).to_numpy(np.int64)
     return FoldPlan(by_row, balance(frame, by_row, stratify), gap, False)
 
@@ -93,12 +98,23 @@ def split_patients(
 def validation_split(
     frame: pd.DataFrame, fold: npt.ArrayLike, parts: int, seed: int, stratify: Sequence[str] = ()
 ) -> npt.NDArray[np.bool_]:
-    """Of each fold's training patients one part in `parts`, set aside for validation: `(K, N)` bool.
+    """Set aside for validation one part of each fold's training patients.
 
-    `fold` `(N,)` is the outer assignment. Each fold's patients are split as evenly as the folds are, and
-    of its parts that one validates whose patients validate least elsewhere, so that together the folds
-    judge as many patients as they can. Raises `UserError` where a fold has fewer training patients than
-    `parts`.
+    Each fold's training patients are split into parts as evenly as the folds are. The part validates whose patients
+    validate least elsewhere, so that together the folds judge as many patients as possible.
+
+    Args:
+        frame: The manifest's frame, N rows.
+        fold: The outer assignment `(N,)`, K folds.
+        parts: The number of parts.
+        seed: The seed of the random draw.
+        stratify: Columns whose strata are to be balanced.
+
+    Returns:
+        `(K, N)` bool: the rows that validate in each fold.
+
+    Raises:
+        UserError: If a fold has fewer training patients than `parts`.
     """
     fold = np.asarray(fold, dtype=np.int64)
     patient = pd.factorize(frame["patient_id"])[0]
@@ -121,10 +137,16 @@ def validation_split(
 
 
 def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = ()) -> pd.DataFrame:
-    """How even any assignment is: one row for patients, one for images, one for each stratum's patients.
+    """Return how even any assignment is.
 
-    Columns `column`, `stratum`, `0` … `K - 1` (the folds), `even_share` (total / K) and `off` (the largest
-    distance of a fold from it). `fold` holds one number for each row of `frame`.
+    Args:
+        frame: The manifest's frame, N rows.
+        fold: The assignment `(N,)`, K folds.
+        stratify: The columns whose strata are counted.
+
+    Returns:
+        One row for patients, one for images, one for each stratum's patients. Columns are `column`, `stratum`,
+        `0` … `K - 1` (the folds), `even_share` (total / K) and `off` (the largest distance of a fold from it).
     """
     fold = np.asarray(fold, dtype=np.int64)
     count = int(fold.max()) + 1
@@ -151,17 +173,17 @@ def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = 
 
 
 def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
-    """Each patient's stratum, a categorical indexed by patient_id, and whether it is a tercile.
+    """Return each patient's stratum, a categorical indexed by patient_id, and whether it is a tercile.
 
-    A numeric column with more than `MAX_VALUES` distinct values is cut in terciles of the patients' means.
-    Any other column is taken as it is: where it varies within a patient, his most frequent value, of
-    equally frequent ones the least. Patients without a value are a stratum of their own.
+    A numeric column with more than `_MAX_DISTINCT_NUMBERS` values is cut in terciles of the patients' means. Any other
+    column is taken as it is; if it varies within a patient, their most frequent value counts, the least of equally
+    frequent ones. Patients without a value are a stratum of their own.
     """
     if column == LESION_SIZE and LESION_SIZE not in frame.columns:
         values, numeric = frame["lesion_share"], True
     else:
         values = frame[column]
-        numeric = pd.api.types.is_numeric_dtype(values) and values.nunique() > MAX_VALUES
+        numeric = pd.api.types.is_numeric_dtype(values) and values.nunique() > _MAX_DISTINCT_NUMBERS
     patients = frame["patient_id"]
     if not numeric:
         known = pd.DataFrame({"patient": patients, "value": values}).dropna()
@@ -186,8 +208,8 @@ def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
     everyone = pd.Index(sorted(patients.unique()))
     labels = labels.reindex(everyone).astype(object)
     if labels.isna().any():
-        order = [*order, MISSING]
-    labels = labels.where(labels.notna(), MISSING)
+        order = [*order, _MISSING]
+    labels = labels.where(labels.notna(), _MISSING)
     return pd.Series(pd.Categorical(labels, categories=list(dict.fromkeys(order))), index=everyone), numeric
 
 

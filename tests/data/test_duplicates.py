@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from eus_ray.data.duplicates import MAX_BITS, find_copies, look
+from eus_ray.data.duplicates import MAX_HASH_BITS, find_copies, look
 from eus_ray.data.io.images import read_image
 from eus_ray.data.manifest import read_manifest
 from eus_ray.errors import UserError
@@ -49,7 +49,7 @@ def test_planted_copies_are_found(how: str) -> None:
     originals = [picture(seed) for seed in range(20)]
     copies = find_copies([look(image) for image in [*originals, *map(COPIES[how], originals)]])
     assert [(copy.first, copy.second) for copy in copies] == [(i, i + 20) for i in range(20)]
-    assert all(copy.exact == (how == "same") and copy.correlation >= 0.98 for copy in copies)
+    assert all(copy.is_exact == (how == "same") and copy.correlation >= 0.98 for copy in copies)
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -65,7 +65,7 @@ def test_a_hash_alone_is_no_copy() -> None:
     image = cv2.resize(picture(0), (64, 64))
     board = np.indices(image.shape).sum(axis=0) % 2 * 80 - 40
     looks = [look(image), look(np.clip(image + board, 0, 255).astype(np.uint8))]
-    assert (looks[0].phash ^ looks[1].phash).bit_count() <= MAX_BITS
+    assert (looks[0].phash ^ looks[1].phash).bit_count() <= MAX_HASH_BITS
     assert find_copies(looks) == []
 
 

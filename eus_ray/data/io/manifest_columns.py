@@ -1,4 +1,4 @@
-"""The columns of a manifest and what may stand in their cells; nothing here opens a picture."""
+"""The columns of a manifest and the values their cells may have; nothing here opens an image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ RESERVED = frozenset(
     | {"hd", "hd95", "hd95_pooled", "avd", "mad", "assd", "avd_truth_to_pred", "avd_pred_to_truth"}
     | {"missed", "false_alarm", "components", "spacing_row", "spacing_col", "lesion_share", "diagonal"}
 )
-"""Names of our own columns in the tables that clinical columns are written to."""
+"""Columns of the tables of results, to which clinical columns are added."""
 
 
 def column_defects(table: Table, required: Sequence[str] = REQUIRED) -> list[str]:
-    """Defects of the header. Blanks around a name are cut off, so that one mistake is one line."""
+    """Return the defects of the header, a line each.
+
+    Blanks around a name are cut off in the table, so that one mistake is one line.
+    """
     lines: list[str] = []
     for index, name in enumerate(table.columns):
         if name != name.strip():
@@ -49,7 +52,13 @@ def column_defects(table: Table, required: Sequence[str] = REQUIRED) -> list[str
 
 
 def check_cells(table: Table, cells: dict[str, list[str]], defects: Lines) -> None:
-    """Add a line for each cell of `cells` (by column) that is missing or not of its kind, and each clash of rows."""
+    """Add the defects of cells: missing ones, those not of their kind, and rows that contradict each other.
+
+    Args:
+        table: The table, for its row numbers.
+        cells: The cells of each column to check, one a row.
+        defects: Takes one line for each defect.
+    """
     for name, column in cells.items():
         for number, cell in zip(table.numbers, column, strict=True):
             if cell in MISSING:
@@ -81,7 +90,7 @@ def _is_positive(cell: str) -> bool:
 
 
 def spacing_mm(cells: dict[str, list[str]], num_rows: int) -> tuple[list[float], list[float]]:
-    """Spacing of rows and of columns in mm, `num_rows` each; NaN where the table has none."""
+    """Return the spacing of rows and of columns in mm, `num_rows` each; NaN if the table has none."""
     none = ["nan"] * num_rows
     row = cells.get("spacing_mm", cells.get("spacing_row_mm", none))
     column = cells.get("spacing_mm", cells.get("spacing_col_mm", none))

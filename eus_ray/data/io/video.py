@@ -1,4 +1,4 @@
-"""Videos: frames in, and short clips out, with what OpenCV's wheel brings (its own FFmpeg, without H.264 encoders)."""
+"""Videos: frames read and short clips encoded, by OpenCV's wheel (its own FFmpeg, without H.264 encoders)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from PIL import Image
 
 from eus_ray.errors import UserError
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once: else FFmpeg tells the terminal of all damage
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once; else FFmpeg prints all damage to the terminal
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
-_USUAL_FPS = 25.0
-"""Where a file does not say how fast it is."""
+_FPS_IF_UNKNOWN = 25.0
 _CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
-"""What a clip is written as: MPEG-4 in MP4; without that encoder, motion JPEG in AVI, which is OpenCV's own."""
+"""MPEG-4 in MP4 is played everywhere; a build without that encoder has motion JPEG in AVI, which is OpenCV's own."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,26 @@ class Video:
     width: int
     fps: float
     num_frames: int
-    """As the file says; 0 where it does not."""
+    """As the file says; 0 if it does not."""
 
 
 class Frame(NamedTuple):
+    """A frame, by its number from 0; `gray (H, W)` is made gray as image files are."""
+
     number: int
-    """From 0."""
     time_s: float
     gray: npt.NDArray[np.uint8]
-    """`(H, W)`, made gray as image files are."""
 
 
 def open_video(path: Path) -> Video:
-    """What a video is. Raises `UserError` where no frame of it can be decoded."""
+    """Open a video and return its facts.
+
+    Raises:
+        UserError: If no frame of it can be decoded.
+    """
     with _opened(path) as capture:
-        there, picture = capture.read()
-        if not there:
+        is_decoded, picture = capture.read()
+        if not is_decoded:
             raise UserError(
                 f"{path}: cannot be read as a video: it is damaged, or OpenCV cannot decode it; convert it, for "
                 "example with `ffmpeg -i VIDEO new.mp4`"
@@ -61,15 +64,15 @@ def open_video(path: Path) -> Video:
             path=path,
             height=picture.shape[0],
             width=picture.shape[1],
-            fps=fps if 0 < fps <= 1000 else _USUAL_FPS,
+            fps=fps if 0 < fps <= 1000 else _FPS_IF_UNKNOWN,
             num_frames=int(announced) if 0 < announced < 2**31 else 0,
         )
 
 
 def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-    """The frames in their order, or those whose numbers are wanted; one in memory at a time.
+    """Yield the frames in their order, one in memory at a time; with `wanted`, those with these numbers.
 
-    Times are those of the file, where they rise; else they follow from the frames per second.
+    Times are those of the file if they rise; else they follow from the frames per second.
     """
     with _opened(video.path) as capture:
         number, before_s = 0, -1e-6  # the first frame may be at 0
@@ -80,15 +83,15 @@ def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator
                 time_s = round(number / video.fps, 6)
             before_s = time_s
             if wanted is None or number in wanted:
-                there, picture = capture.retrieve()
-                if not there:
+                is_decoded, picture = capture.retrieve()
+                if not is_decoded:
                     return
                 yield Frame(number, time_s, _gray(np.asarray(picture, np.uint8)))
             number += 1
 
 
 def _gray(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A colour frame `(H, W, 3)`, blue first, as the decoder of image files makes it gray."""
+    """Make a colour frame `(H, W, 3)`, blue first, gray as the decoder of image files does."""
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).convert("L"))
 
 
@@ -104,10 +107,15 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 
 def encode_clip(pictures: Iterable[npt.NDArray[np.uint8]], height: int, width: int, fps: float) -> tuple[str, bytes]:
-    """A clip of colour pictures `(height, width, 3)`, blue first: the suffix of its file, and its bytes.
+    """Encode a clip of colour pictures `(height, width, 3)`, blue first.
 
-    Odd sides get one black row or column: the codecs take pairs of pixels. Raises `RuntimeError` where OpenCV can
-    write none of the codecs.
+    Odd sides get one black row or column: the codecs take pairs of pixels.
+
+    Returns:
+        The suffix of its file, and its bytes.
+
+    Raises:
+        RuntimeError: If this build of OpenCV can write none of the codecs.
     """
     odd_row, odd_column = height % 2, width % 2
     with tempfile.TemporaryDirectory() as folder:
