@@ -1,7 +1,7 @@
-"""claims.csv: what may be said of each pair of models in each metric, as one plain sentence that a paper could print.
+"""Claims: one sentence about each pair of models in each metric (`claims.csv`).
 
-The verdict rests on the patient-level test: two-sided Wilcoxon signed rank of patients' means, Holm over the pairs
-within the metric, level 0.05. DSC is the primary metric, all others are exploratory.
+The verdict rests on the patient-level test: the two-sided Wilcoxon signed rank test of the patients' means, adjusted by
+Holm over the pairs within the metric, at level 0.05. DSC is the primary metric, all others are exploratory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from eus_ray.analysis.comparison.pairwise import Comparison
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
 LEVEL = 0.05
@@ -48,19 +48,25 @@ COLUMNS = (
     "patients_needed",
     "claim",
 )
-"""`difference` is the mean of patients' means of model_a minus that of model_b, `low` and `high` its 95 % interval.
-`better` is the model that a supported claim favours, `scope` of what it speaks; both are empty without one."""
+"""`difference` is the mean of the patients' means of model_a minus that of model_b, `low` and `high` are its 95 %
+interval. `better` is the model that a supported claim favours, `scope` is what the claim is about; both are empty if
+no claim is supported."""
 
 
 def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit: str = "") -> pd.DataFrame:
-    """One row a pair and metric, with `COLUMNS`; none without pairs.
+    """Return the table of claims: one row per pair and metric.
 
-    kinds: each model's kind; a `winner` was tuned on the folds that its numbers are of, and the claim says so.
-    unit: of distances.
+    Args:
+        compared: The pairs.
+        kinds: Kind of each model. A `winner` was tuned on the folds of its own scores, and its claims say so.
+        unit: Unit of distances.
+
+    Returns:
+        The columns `COLUMNS`; no rows without pairs.
     """
     rows = []
     for pair in compared:
-        found, needed = verdict(pair), patients_needed(pair)
+        found = verdict(pair)
         rows.append(
             {
                 "model_a": pair.first,
@@ -82,88 +88,101 @@ def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit:
                 "verdict": found,
                 "better": better(pair) if found == SUPPORTED else "",
                 "scope": scope(pair) if found == SUPPORTED else "",
-                "patients_needed": needed,
+                "patients_needed": patients_needed(pair),
                 "claim": claim(pair, kinds, unit),
             }
         )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"patients_needed": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"patients_needed": "Int64"})
 
 
 # ---- verdicts -----------------------------------------------------------------------------------
 
 
 def verdict(pair: Comparison) -> str:
-    """One of `VERDICTS`.
+    """Return the verdict on a pair: one of `VERDICTS`.
 
-    `supported`: the adjusted p is below 0.05, also over all signs of these very differences, and ranks and mean favour
-    the same model. `equivalent`: the two one-sided tests put the mean difference within the margin. Else `too few
-    patients`, where fewer are compared than would show a difference of the margin, and `not supported`, where that many
-    are.
+    - `supported`: the adjusted p is below 0.05, also by the exact test over all signs of these differences, and ranks
+      and mean favour the same model.
+    - `equivalent`: the two one-sided tests (TOST) put the mean difference within the margin.
+    - `too few patients`: neither, and fewer patients than would show a difference as large as the margin.
+    - `not supported`: neither, although there are that many patients.
     """
     if differs(pair):
         return SUPPORTED
     needed = patients_needed(pair)
     enough = needed is not None and pair.num_patients >= needed
-    # that all differences are equal is no evidence from two patients
-    if pair.equivalence.equivalent and (enough or not pair.alike):
+    # two patients whose differences are equal are no evidence
+    if pair.equivalence.equivalent and (enough or not pair.is_constant):
         return EQUIVALENT
     return NOT_SUPPORTED if enough else TOO_FEW
 
 
 def differs(pair: Comparison) -> bool:
-    return pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not opposed(pair)
+    """Return whether the patient-level test shows a difference, and ranks and mean agree on its direction."""
+    return pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not _is_opposed(pair)
 
 
-def opposed(pair: Comparison) -> bool:
-    """Whether most patients favour one model and the mean does not: a few large differences outweigh the rest."""
+def _is_opposed(pair: Comparison) -> bool:
+    """Return whether ranks and mean disagree: a few large differences outweigh the other patients."""
     return pair.patients.effect_size * pair.difference <= 0
 
 
 def scope(pair: Comparison) -> str:
-    """A difference speaks of architectures only where other trainings would show it too: where Nadeau-Bengio agrees."""
-    statistic = pair.folds.statistic  # infinite where the folds do not differ at all, as scores of few values may
+    """Return what a supported claim is about: `ARCHITECTURES` if Nadeau-Bengio agrees, else `THESE_MODELS`.
+
+    Nadeau-Bengio over folds asks whether other trainings would show the difference too.
+    """
+    statistic = pair.folds.statistic  # infinite if all folds have the same difference
     agrees = pair.folds_p_adjusted < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
     return ARCHITECTURES if agrees else THESE_MODELS
 
 
 def better(pair: Comparison) -> str:
-    """The model that the mean difference favours."""
-    first = (pair.difference > 0) != (pair.metric in DISTANCES)
-    return pair.first if first else pair.second
+    """Return the model that the mean difference favours."""
+    return _favoured(pair, pair.difference)
+
+
+def _favoured(pair: Comparison, difference: float) -> str:
+    """Return the model that a difference, first minus second, favours."""
+    return pair.first if (difference > 0) != (pair.metric in DISTANCES) else pair.second
 
 
 def patients_needed(pair: Comparison) -> int | None:
-    """About how many patients would show a mean difference as large as the margin; None where the SD is not known.
+    """Estimate how many patients would show a mean difference as large as the margin.
 
-    With probability 0.8, by the signed rank test, two-sided at Holm's first step 0.05/m of m pairs, for normal
-    differences of the SD seen here: a t-test needs ((z_(1 - a/2) + z_0.8) SD / margin)^2 + z_(1 - a/2)^2 / 2 (Guenther,
-    Am. Stat. 35, 1981), the signed rank test π/3 times that many (its asymptotic relative efficiency is 3/π). Never
-    fewer than can reach the level at all, when every patient favours the same model.
+    This holds with probability 0.8 for normal differences with the SD seen here, by the signed rank test, two-sided at
+    Holm's first step a = 0.05/m of m pairs. A t-test needs ((z_(1 - a/2) + z_0.8) SD / margin)^2 + z_(1 - a/2)^2 / 2
+    patients (Guenther, Am. Stat. 35, 1981), the signed rank test π/3 times as many (its asymptotic relative efficiency
+    is 3/π).
+
+    Returns:
+        At least as many as can reach the level if every patient favours the same model; None if the SD is not known.
     """
     if math.isnan(pair.sd):
         return None
     alpha = LEVEL / max(pair.num_tests, 1)
     z = -ndtri(alpha / 2)
     by_t = ((z + ndtri(POWER)) * pair.sd / pair.margin) ** 2 + z**2 / 2
-    return max(math.ceil(by_t * math.pi / 3), _fewest(alpha))
-
-
-def _fewest(alpha: float) -> int:
-    """The fewest patients who can reach a level at all, when every one favours the same model: 2^(1 - n) < alpha."""
-    return math.floor(math.log2(2 / alpha)) + 1
+    fewest = math.floor(math.log2(2 / alpha)) + 1  # who can reach the level if all agree: 2^(1 - n) < alpha
+    return max(math.ceil(by_t * math.pi / 3), fewest)
 
 
 # ---- sentences ----------------------------------------------------------------------------------
 
 
 def claim(pair: Comparison, kinds: Mapping[str, str], unit: str = "") -> str:
-    """The sentence for a verdict, and a further one for each thing that weakens it."""
+    """Return the claim about a pair: the sentence for its verdict, then one for each thing that weakens it.
+
+    Args:
+        pair: The comparison.
+        kinds: Kind of each model.
+        unit: Unit of distances.
+    """
     found, metric = verdict(pair), METRIC_LABELS[pair.metric]
     a, b = model_label(pair.first), model_label(pair.second)
     if not pair.num_patients:
         said = f"{a} and {b} have no {metric} of the same image: nothing is compared."
-    elif pair.same:
+    elif pair.is_same:
         said = f"{a} and {b} have the same {metric} in each of {_count(pair.num_patients, 'patient')}"
         said += "." if found == EQUIVALENT else ", which are too few to call them equivalent."
     else:
@@ -222,7 +241,7 @@ def _too_few(pair: Comparison, metric: str, unit: str) -> str:
     )
     return (
         f"{are} to tell {model_label(pair.first)} and {model_label(pair.second)} apart in {metric}: "
-        f"{_effect(pair, unit, patients=False)}{cure}."
+        f"{_effect(pair, unit, has_patients=False)}{cure}."
     )
 
 
@@ -233,11 +252,10 @@ def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
         remarks.append(f"The difference is smaller than the margin of {pair.margin:g}: it hardly matters.")
     if found == SUPPORTED and pair.low <= 0 <= pair.high:
         remarks.append("Most patients differ so, but the interval of the mean includes 0.")
-    if pair.p_adjusted < LEVEL and opposed(pair):
-        favoured = pair.first if (pair.patients.effect_size > 0) != (pair.metric in DISTANCES) else pair.second
+    if pair.p_adjusted < LEVEL and _is_opposed(pair):
         remarks.append(
-            f"Most patients favour {model_label(favoured)} ({_p(pair)}), but the mean does "
-            "not: a few large differences outweigh them."
+            f"Most patients favour {model_label(_favoured(pair, pair.patients.effect_size))} ({_p(pair)}), but the "
+            "mean does not: a few large differences outweigh them."
         )
     if pair.p_adjusted < LEVEL <= pair.by_signs_adjusted:
         remarks.append(
@@ -250,13 +268,13 @@ def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
     remarks += [
         f"The numbers of {model_label(model)} are optimistic: it was tuned on these folds."
         for model in (pair.first, pair.second)
-        if kinds.get(model) == "winner"
+        if kinds.get(model) == ReportKind.WINNER
     ]
     return remarks
 
 
 def p_text(p_value: float) -> str:
-    """A p-value for print, never rounded across 0.05; `p unknown` where there is none.
+    """Format a p-value, never rounded across 0.05; `p unknown` if it is NaN.
 
     >>> [p_text(p) for p in (0.0004, 0.0496, 0.2)]
     ['p < 0.001', 'p < 0.05', 'p = 0.200']
@@ -270,13 +288,13 @@ def p_text(p_value: float) -> str:
     return f"p = {p_value:.3f}"
 
 
-def _effect(pair: Comparison, unit: str, patients: bool = True) -> str:
+def _effect(pair: Comparison, unit: str, has_patients: bool = True) -> str:
     interval = (
         ""
         if math.isnan(pair.low)
         else f"95 % interval {signed(pair.metric, pair.low)} to {signed(pair.metric, pair.high)}; "
     )
-    of = f"; {_count(pair.num_patients, 'patient')}" if patients else ""
+    of = f"; {_count(pair.num_patients, 'patient')}" if has_patients else ""
     return f"mean difference {signed(pair.metric, pair.difference)}{_unit(pair, unit)} ({interval}{_p(pair)}{of})"
 
 
@@ -289,7 +307,7 @@ def _amount(pair: Comparison, value: float) -> str:
 
 
 def signed(metric: str, value: float) -> str:
-    """A difference for print; a dash where it is not known."""
+    """Format a difference with its sign; a dash if it is NaN."""
     return DASH if math.isnan(value) else f"{value:+z.2f}" if metric in DISTANCES else f"{value:+z.3f}"
 
 
@@ -302,6 +320,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _rounded_up(number: int) -> str:
-    """To two digits from 100 on: it is an estimate."""
+    """Round up to two digits: it is an estimate."""
     step = 10 ** max(len(str(number)) - 2, 0)
     return f"{-(-number // step) * step:,}"

@@ -1,4 +1,4 @@
-"""Images that a model got wrong, by the usual measure: IoU below 0.5."""
+"""Failures: images whose IoU is below 0.5."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import numpy as np
 import pandas as pd
 
 SUCCESS_IOU = 0.5
-"""Above it the paper counts an image as segmented."""
+"""The paper counts an image as segmented above it."""
 
 POOR, MISSED, FALSE_ALARM = "poor", "missed", "false alarm"
-"""What went wrong: the lesion is outlined badly or elsewhere; nothing is found; something is found where nothing is."""
+"""What is wrong: a poor or misplaced outline; nothing found; something found in an image without lesion."""
 
 
 def failures(images: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose IoU is below 0.5, with `wrong`: `POOR`, `MISSED` or `FALSE_ALARM`.
+    """Return the rows whose IoU is below 0.5, with what is wrong.
 
-    images: one row a model and image, with `iou, missed, false_alarm`. None for no failure.
+    Args:
+        images: One row per model and image with `iou, missed, false_alarm`.
+
+    Returns:
+        The rows with the column `wrong`: `POOR`, `MISSED` or `FALSE_ALARM`; no rows without failures.
     """
     failed = images[images["iou"] < SUCCESS_IOU]
     wrong = np.select([failed["missed"].astype(bool), failed["false_alarm"].astype(bool)], [MISSED, FALSE_ALARM], POOR)
@@ -23,12 +27,19 @@ def failures(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def worst(failed: pd.DataFrame, number: int) -> pd.DataFrame:
-    """At most `number` of one model's failures to look at, by `wrong`: poor ones first, then missed, then false alarms.
+    """Choose at most `number` of one model's failures to look at.
 
-    failed: rows of `failures` with `patient_id, tp, fn, fp`. One missed lesion looks like the next, so that the worst
-    poor one, the worst missed one and the worst false alarm are taken in turn, of each patient one image before any
-    patient has two. Among poor ones the lowest IoU is the worst, among missed ones the largest lesion, among false
-    alarms the largest find; of equals the first.
+    One missed lesion looks like the next. So the worst poor outline, the worst missed lesion and the worst false alarm
+    are taken in turn, and each patient gets one image before any patient gets two. The worst is the lowest IoU among
+    poor outlines, the largest lesion among missed ones, and the largest prediction among false alarms; ties go to the
+    first.
+
+    Args:
+        failed: Rows of `failures` with `patient_id, tp, fn, fp`.
+        number: How many to choose.
+
+    Returns:
+        Rows of `failed`: poor outlines first, then missed lesions, then false alarms.
     """
     severity = np.select(
         [(failed["wrong"] == wrong).to_numpy() for wrong in (MISSED, FALSE_ALARM)],

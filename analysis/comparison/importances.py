@@ -1,4 +1,4 @@
-"""Which searched fields the score depends on, by PED-ANOVA over all trials that have a value."""
+"""Importances of searched fields: PED-ANOVA over all trials that have a score."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from typing import Any
 import pandas as pd
 
 from eus_ray.analysis.inputs.searches import Dimension, Search
+from eus_ray.store import TrialState
 
-LEAST_TRIALS = 10
-"""Fewer say nothing: at least five of the best are to be told from at least as many others."""
-_BEST, _BEST_SHARE = 5, 0.1
+MIN_TRIALS = 10
+"""At least five best trials are compared with at least as many others."""
+_MIN_BEST_TRIALS, _BEST_SHARE = 5, 0.1
+
+
+def has_score(trials: pd.DataFrame) -> pd.Series:
+    """Return which trials have a score: complete ones, and pruned ones with their fair value."""
+    return trials["state"].isin([TrialState.COMPLETE, TrialState.PRUNED]) & trials["value"].notna()
 
 
 def importances(search: Search) -> dict[str, float]:
-    """Each searched field's share of what tells the best trials from the rest; together 1, in the order of the space.
+    """Compute how much each searched field separates the best trials from the rest (PED-ANOVA).
 
-    The best are a tenth of the trials, five at least. Pruned trials count with their fair value. A field that plays a
-    part in some trials only is judged by these. No fields where fewer than `LEAST_TRIALS` trials have a value, or where
-    all have the same. Source: PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023) as Optuna has it.
+    The best are a tenth of the trials, at least five. Pruned trials count with their fair value. A conditional field is
+    judged by the trials that have it. Source: Watanabe, Bansal, Hutter, IJCAI 2023, as implemented in Optuna.
+
+    Returns:
+        Shares by field, which sum to 1, in the order of the space. Empty if fewer than `MIN_TRIALS` trials have a
+        score, or if all scores are equal.
     """
-    values = search.trials["value"].where(search.trials["state"].isin(["complete", "pruned"])).dropna()
-    if len(values) < LEAST_TRIALS or values.nunique() == 1:
+    values = search.trials.loc[has_score(search.trials), "value"]
+    if len(values) < MIN_TRIALS or values.nunique() == 1:
         return {}
     import optuna  # slow to load
 
@@ -46,11 +55,11 @@ def importances(search: Search) -> dict[str, float]:
     try:
         study = optuna.create_study(direction="maximize")
         study.add_trials(trials)
-        best = max(_BEST_SHARE, _BEST / len(trials))
+        best = max(_BEST_SHARE, _MIN_BEST_TRIALS / len(trials))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of fields that few trials have: they weigh little
-            # in a fixed order: the sum that shares are taken of depends on it
+            warnings.simplefilter("ignore")  # about fields that few trials have: they weigh little
+            # in a fixed order: rounding of the shares' sum depends on it
             names = [dimension.name for dimension in searched]
             found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
             return {name: found[name] for name in names}
@@ -59,7 +68,7 @@ def importances(search: Search) -> dict[str, float]:
 
 
 def _within(search: Search, dimension: Dimension) -> pd.Series:
-    """A field's settings; missing where a trial's lie outside the space, as the study's own may."""
+    """Return a field's settings; missing if they lie outside the space, as the study's own may."""
     values = search.settings(dimension)
     if dimension.kind == "choice":
         return values.where(values.isin(dimension.choices))

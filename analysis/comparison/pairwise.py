@@ -1,7 +1,7 @@
-"""Two models at a time: everything that is said of a pair, in each metric, comes from here.
+"""Pairwise comparison of models: all tests of two models in one metric.
 
-The unit is the patient: his value is the mean over his images, and infinite distances are the image's diagonal. A pair
-is compared on the images that both have.
+The unit is the patient: their value is the mean over their images, and an infinite distance counts as the image's
+diagonal. A pair is compared on the images that both models have.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.comparison.score_matrix import Aligned, Floats
+from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.statistics import (
     Test,
@@ -30,54 +31,54 @@ from eus_ray.analysis.statistics import (
 from eus_ray.errors import UserError
 
 DECIMALS = 10
-"""Differences that agree to so many decimals are equal, as they are to the signed rank test."""
+"""The signed rank test also treats differences that agree to so many decimals as equal."""
 
 
 @dataclass(frozen=True)
 class Margins:
-    """The smallest difference of interest: what is smaller counts as none."""
+    """Equivalence margins: a smaller difference counts as none."""
 
     ratio: float = 0.02
     distance: float = 2.0
     """In the unit of distances, px or mm."""
 
     def of(self, metric: str) -> float:
+        """Return the margin of a metric."""
         return self.distance if metric in DISTANCES else self.ratio
 
 
 def read_margins(settings: Mapping[str, Any]) -> Margins:
-    """`analysis.margin` (ratios) and `analysis.distance_margin` of a study's settings, where they are there.
+    """Read `analysis.margin` (ratios) and `analysis.distance_margin` from a study's settings.
 
-    Raises `UserError` for what is no positive number.
+    Raises:
+        UserError: If one of them is not a positive number.
     """
+    fields = {"margin": "ratio", "distance_margin": "distance"}
     table = settings.get("analysis", {})
-    given = {
-        field: table[name] for name, field in (("margin", "ratio"), ("distance_margin", "distance")) if name in table
-    }
-    names = {"ratio": "margin", "distance": "distance_margin"}
+    given = {name: table[name] for name in fields if name in table}
     lines = [
-        f"study.toml: analysis.{names[field]} must be a number above 0, not {value!r}"
-        for field, value in given.items()
+        f"study.toml: analysis.{name} must be a number above 0, not {value!r}"
+        for name, value in given.items()
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf
     ]
     if lines:
         raise UserError(*lines)
-    return Margins(**given)
+    return Margins(**{fields[name]: value for name, value in given.items()})
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the models of the folds learnt from: Nadeau and Bengio's n_test / n_train."""
+    """Sizes of test and training sets, for Nadeau and Bengio's n_test / n_train."""
 
     patients: Mapping[int, int]
-    """Number of patients by fold, of all folds of the data, tested yet or not."""
+    """Number of patients by fold, for all folds of the data, tested or not."""
     held_out: Mapping[str, float]
-    """By model the share of a fold's training patients that chose settings and epochs instead (nested estimates)."""
+    """By model: the share of a fold's training patients that are held out for validation (nested estimates)."""
 
     def test_to_train(self, models: Sequence[str], folds: Sequence[int]) -> float:
-        """Test patients over training patients, both as means over `folds`; the larger one of the models'.
+        """Return n_test / n_train as means over `folds`; the larger ratio of the models.
 
-        1/(K - 1) for all of K folds without inner validation. NaN where nothing is left to train on.
+        This is 1/(K - 1) for all of K folds without inner validation, and NaN if no patient is left to train on.
         """
         test = sum(self.patients[fold] for fold in folds)
         others = sum(sum(self.patients.values()) - self.patients[fold] for fold in folds)
@@ -86,18 +87,24 @@ class Training:
 
 
 def read_training(patients: pd.DataFrame, kinds: Mapping[str, str], settings: Mapping[str, Any]) -> Training:
-    """From all images of the data (`patient_id, fold`), each model's kind, and the study's settings."""
+    """Return the sizes of test and training sets.
+
+    Args:
+        patients: All images of the data, with `patient_id, fold`.
+        kinds: Kind of each model.
+        settings: The study's settings.
+    """
     numbers = patients.groupby("fold")["patient_id"].nunique()
-    parts = settings.get("search", {}).get("inner_folds", 5)
+    inner_folds = settings.get("search", {}).get("inner_folds", 5)
     return Training(
-        {int(fold): int(number) for fold, number in zip(numbers.index, numbers, strict=True)},
-        {model: 1 / parts if kind == "nested" else 0.0 for model, kind in kinds.items()},
+        {int(fold): int(number) for fold, number in numbers.items()},
+        {model: 1 / inner_folds if kind == ReportKind.NESTED else 0.0 for model, kind in kinds.items()},
     )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models in one metric. Differences are first minus second; what cannot be known is NaN."""
+    """Two models in one metric. Differences are first minus second; unknown values are NaN."""
 
     first: str
     second: str
@@ -108,38 +115,38 @@ class Comparison:
     left_out: int
     """Images that only one of the two has."""
     difference: float
-    """Of the means of the patients' means."""
+    """Mean difference of the patients' means."""
     low: float
-    """Its 95 % interval: patients drawn again, all their images with them. NaN of a single patient."""
+    """95 % interval of `difference`: patients are resampled with all their images. NaN with a single patient."""
     high: float
     sd: float
-    """Of the patients' differences, ddof 1."""
+    """SD of the patients' differences, ddof 1."""
     patients: Test
     """Wilcoxon signed rank of the patients' means: the test to believe."""
     p_adjusted: float
-    """Holm over the pairs within the metric."""
+    """Its p, adjusted by Holm over the pairs within the metric."""
     by_signs: float
-    """The same test's p over all signs of these very differences: exact with ties too."""
+    """The same test's p over all signs of these differences: exact with ties too."""
     by_signs_adjusted: float
     equivalence: Tost
-    """Of the patients' means, within ± margin."""
+    """TOST of the patients' means, within ± margin."""
     folds: Test
     """Nadeau-Bengio of the folds' mean differences of their patients: would other trainings say the same?"""
     folds_p_adjusted: float
     images: Test
-    """Wilcoxon signed rank of the images, as in the paper; they are not independent."""
+    """Wilcoxon signed rank of the images, as in the paper; images are not independent."""
     images_p_adjusted: float
     num_tests: int
-    """Pairs within the metric that could be tested: what Holm adjusts for."""
+    """Number of pairs within the metric that could be tested: Holm adjusts for these."""
 
     @property
-    def alike(self) -> bool:
-        """Whether all patients have the same difference, which leaves an interval without width."""
+    def is_constant(self) -> bool:
+        """Return whether all patients have the same difference, so that its interval has no width."""
         return not self.sd > 10**-DECIMALS
 
     @property
-    def same(self) -> bool:
-        """Whether the two agree on every patient."""
+    def is_same(self) -> bool:
+        """Return whether the two models agree on every patient."""
         return self.num_patients > 1 and self.sd == 0 and abs(self.difference) < 10**-DECIMALS
 
 
@@ -150,7 +157,18 @@ def compare_pairs(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> tuple[Comparison, ...]:
-    """All pairs of models in each metric, pairs in the order of the models and metrics within a pair; none for one."""
+    """Compare all pairs of models in each metric.
+
+    Args:
+        aligned: Scores of all models.
+        training: Sizes of test and training sets.
+        margins: Equivalence margins.
+        draws: Number of bootstrap samples of patients.
+        seed: Seed of these samples.
+
+    Returns:
+        Pairs in the order of the models, and metrics within a pair; none for a single model.
+    """
     margins = margins or Margins()
     found = [
         pair
@@ -180,7 +198,7 @@ def compare_pairs(
 def _compare(
     aligned: Aligned, first: int, second: int, training: Training, margins: Margins, draws: int, seed: int
 ) -> list[Comparison]:
-    """All metrics of two models, not yet adjusted for the number of pairs."""
+    """Compare two models in all metrics, without adjustment for the number of pairs."""
     both = aligned.predicted[:, first] & aligned.predicted[:, second]
     either = aligned.predicted[:, first] | aligned.predicted[:, second]
     known = ~(np.isnan(aligned.bounded[:, first]) | np.isnan(aligned.bounded[:, second]))
@@ -231,7 +249,7 @@ def _compare(
 
 
 def _over_folds(differences: Floats, folds: npt.NDArray[np.int64], training: Training, models: tuple[str, str]) -> Test:
-    """Nadeau-Bengio of patients' differences `(n,)`; NaN with fewer than two folds, which say nothing of training."""
+    """Test patients' differences `(n,)` over folds (Nadeau-Bengio); NaN with fewer than two folds."""
     numbers = np.unique(folds)
     means = bootstrap.fold_means(differences[:, None], folds)[:, 0]
     ratio = training.test_to_train(models, [int(number) for number in numbers]) if len(numbers) else np.nan

@@ -1,4 +1,4 @@
-"""The paper's tables for any data: Table 1 (patients) and Table 2 (performance), as CSV and LaTeX."""
+"""The paper's Table 1 (patients) and Table 2 (performance) for any data, as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison.subgroup_columns import MOST_LEVELS, is_category, known_values, level_order, level_text
+from eus_ray.analysis.comparison.subgroup_columns import MAX_LEVELS, is_category, known_values, level_order, level_text
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
@@ -21,13 +21,18 @@ TABLE2_METRICS = ("dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc")
 
 
 def table1(frame: pd.DataFrame) -> pd.DataFrame:
-    """Characteristics of the patients, as the paper's Table 1, from one row an image.
+    """Compute the characteristics of the patients: the paper's Table 1.
 
-    frame: `image_id`, `patient_id` and whatever clinical columns there are. Gives `characteristic`, `value` (text),
-    `unit` (`patients` or `images`: what is counted) and `missing` (how many of them have no value). Numbers are a
-    mean (range) of one value a patient, the mean of his images; categories are counted once a patient, or once an
-    image where they differ between the images of a patient. Columns in which each image has a text of its own are
-    identifiers and left out; with more than 12 categories only their number is given. Without rows: zero patients.
+    A measurement becomes a mean (range) of one value per patient, the mean over their images. A category is counted
+    per patient, or per image if it differs between images of a patient. A column with a text of its own for each image
+    is an identifier and left out; of more than 12 categories only their number is given.
+
+    Args:
+        frame: One row per image with `image_id`, `patient_id` and clinical columns.
+
+    Returns:
+        `characteristic`, `value` (text), `unit` (`patients` or `images`: what is counted) and `missing` (how many of
+        these have no value). Zero patients if `frame` is empty.
     """
     rows: list[dict[str, str | int]] = [
         {"characteristic": "Patients", "value": str(frame["patient_id"].nunique()), "unit": "patients", "missing": 0},
@@ -51,10 +56,10 @@ def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] |
         unit = "images" if (by_patient.nunique() > 1).any() else "patients"
         each = values if unit == "images" else by_patient.first()
         counts = each.dropna().value_counts()
-        if len(counts) == len(images) > MOST_LEVELS:
+        if len(counts) == len(images) > MAX_LEVELS:
             return None
         levels = sorted(counts.index, key=level_order)
-        listed = len(levels) <= MOST_LEVELS
+        listed = len(levels) <= MAX_LEVELS
         name = column_label(column)
         if listed and levels:
             name += f" ({', '.join(map(level_text, levels))})"
@@ -71,15 +76,25 @@ def table2(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
-    """The paper's Table 2 with its uncertainty: one row a model, in the order of `images`.
+    """Compute the paper's Table 2 with its uncertainty: one row per model, in the order of `images`.
 
-    images: one row a model and image with `model`, `fold`, `patient_id`, `diagonal` and metrics (see `images.py`), one
-    kind a model. Columns: `model`, the mean of the fold means of each of `metrics`, then for each of them `_low`,
-    `_high` (95 % percentile interval; patients resampled within folds; NaN where a fold has one alone), `_sd` (over
-    fold means, ddof 1; NaN for one fold), and for distances `_not_finite` (images) and `_finite` (the mean of fold
-    means of the others). Infinite distances enter the mean as the image's diagonal; an undefined AUC is left out. A
-    metric that `images` lacks is NaN.
-    Raises `ValueError` where a model has several rows for one image.
+    An infinite distance enters the mean as the image's diagonal; an undefined AUC is left out.
+
+    Args:
+        images: One row per model and image with `model`, `fold`, `patient_id`, `diagonal` and metrics; one kind per
+            model.
+        metrics: Which metrics; one that `images` lacks is NaN.
+        draws: Number of bootstrap samples of patients.
+        seed: Seed of these samples.
+
+    Returns:
+        `model`, the mean of the fold means of each metric, then for each metric `_low`, `_high` (95 % percentile
+        interval, patients resampled within folds; NaN if a fold has a single patient), `_sd` (over fold means, ddof 1;
+        NaN for one fold), and for distances `_not_finite` (number of images) and `_finite` (mean of the fold means of
+        the others).
+
+    Raises:
+        ValueError: If a model has several rows for one image.
     """
     if images.duplicated(["model", "image_id"]).any():
         raise ValueError("a model has several rows for one image: choose one kind of trial a model first")
@@ -115,33 +130,34 @@ def _table2_columns(metrics: Sequence[str]) -> list[str]:
     return columns
 
 
-def is_distance(metric: str) -> bool:
-    """Whether smaller is better."""
-    return metric in DISTANCES
-
-
 def printed(metric: str, value: float) -> str:
-    """Three decimals for ratios, two for distances; a dash for what is not known."""
-    return DASH if np.isnan(value) else f"{value:.2f}" if is_distance(metric) else f"{value:.3f}"
+    """Format a value: three decimals for ratios, two for distances, a dash for NaN."""
+    return DASH if np.isnan(value) else f"{value:.2f}" if metric in DISTANCES else f"{value:.3f}"
+
+
+def printed_interval(metric: str, low: float, high: float) -> str:
+    """Format an interval; empty if a limit is NaN."""
+    limits = [printed(metric, limit) for limit in (low, high)]
+    return "" if DASH in limits else DASH.join(limits)
 
 
 def best_printed(table: pd.DataFrame, metric: str) -> str | None:
-    """The best mean as printed: all models that print it share the bold. None where all print the same."""
+    """Return the best mean as printed: all models that print it are bold. None if all print the same."""
     values = table[metric].dropna()
     texts = {printed(metric, value) for value in values}
     if len(texts) < 2:
         return None
-    return printed(metric, values.min() if is_distance(metric) else values.max())
+    return printed(metric, values.min() if metric in DISTANCES else values.max())
 
 
 def shown_metrics(table: pd.DataFrame) -> list[str]:
-    """The metrics of a Table 2 of which some model has a value."""
+    """Return the metrics of a Table 2 for which some model has a value."""
     metrics = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
     return [name for name in metrics if table[name].notna().any()]
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """Full precision: each number reads back to the same bits."""
+    """Return the table as CSV text with full precision: each number reads back to the same bits."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
@@ -159,16 +175,16 @@ _SPECIAL = {
 
 
 def escape_latex(text: str) -> str:
-    """Any text as it should read in LaTeX.
+    r"""Escape a text for LaTeX.
 
     >>> print(escape_latex("T1_a & 5 %"))
-    T1\\_a \\& 5 \\%
+    T1\_a \& 5 \%
     """
     return "".join(_SPECIAL.get(char, char) for char in " ".join(text.split()))
 
 
 def table1_latex(table: pd.DataFrame) -> str:
-    """Table 1 for a manuscript; needs the package booktabs."""
+    """Return Table 1 as LaTeX; needs the package booktabs."""
     lines = []
     for row in table.to_dict("records"):
         per_image = row["unit"] == "images" and row["characteristic"] != "Images"
@@ -179,7 +195,13 @@ def table1_latex(table: pd.DataFrame) -> str:
 
 
 def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
-    """Table 2 for a manuscript: each model's means, the best in bold, and beneath them the intervals that there are."""
+    """Return Table 2 as LaTeX: the best means in bold, known intervals beneath; needs booktabs.
+
+    Args:
+        table: What `table2` returns.
+        unit: Unit of distances.
+        note: A sentence to add to the caption.
+    """
     metrics = shown_metrics(table)
     best = {name: best_printed(table, name) for name in metrics}
     lines = []
@@ -193,7 +215,7 @@ def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
         lines.append([escape_latex(model_label(row["model"])), *means])
         if any(limits):
             lines.append(["", *limits])
-    heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and is_distance(name) else ''}" for name in metrics]
+    heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and name in DISTANCES else ''}" for name in metrics]
     with_interval = len(lines) > len(table)
     interval = " and its 95\\,\\% interval (patients resampled within folds)" if with_interval else ""
     caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold."

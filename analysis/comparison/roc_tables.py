@@ -1,7 +1,7 @@
-"""ROC curves and areas of models: over folds, with intervals, and their differences.
+"""ROC curves and areas of models over folds, with intervals and differences.
 
-The areas of single images, averaged as in table 2, and the area of all pixels of a fold are different numbers: the
-latter also asks that probabilities mean the same in one image as in another.
+The area of each image, averaged as in Table 2, and the area of all pixels of a fold are different numbers: the latter
+also requires that a probability means the same in every image.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Row = tuple[str, str, str, float, float, float, float]
 
 
 def over_folds(curves: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Mean and sample SD (ddof 1) `(G,)` of the folds' curves `(G,)` at each false positive rate.
+    """Return mean and sample SD (ddof 1) `(G,)` of the folds' curves `(G,)` at each false positive rate.
 
-    Curves that are NaN are left out; without any both are NaN, and of one the SD is NaN.
+    Curves that are NaN are left out. Both are NaN without curves; the SD is NaN for a single one.
     """
     known = [curve for curve in curves if not np.isnan(curve).any()]
     unknown = np.full(len(FPR), np.nan)
@@ -33,11 +33,13 @@ def over_folds(curves: Sequence[Floats]) -> tuple[Floats, Floats]:
 
 
 def curves(rocs: Mapping[str, Sequence[FoldRoc]]) -> pd.DataFrame:
-    """The curves of each model at `FPR` as one table: `CURVE_COLUMNS`, a row a point.
+    """Return the curves of each model at `FPR` as one table.
 
-    `pixels` says what was ranked together, as in `areas`. With a `fold`: its curve, and for its pooled pixels the
-    `threshold` of the probability, the lowest whose false positive rate is at most `fpr`. Without one: the mean over
-    folds and its `sd` (ddof 1). Folds without a curve have no rows.
+    Returns:
+        `CURVE_COLUMNS`, one row per point. `pixels` says which pixels are ranked together, as in `areas`. Rows with a
+        `fold` are its curve; `threshold` is, for pooled pixels, the lowest probability whose false positive rate is at
+        most `fpr`. Rows without a fold are the mean over folds and its `sd` (ddof 1). A fold without a curve has no
+        rows.
     """
     unknown = np.full(len(FPR), np.nan)
     parts = []
@@ -58,10 +60,10 @@ def curves(rocs: Mapping[str, Sequence[FoldRoc]]) -> pd.DataFrame:
 
 
 def pooled_draws(fold: FoldRoc, draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED) -> Floats:
-    """The pooled area `(draws,)` when the fold's patients are drawn again, on the draws of `averages.bootstrap`.
+    """Resample the fold's patients and return the pooled area `(draws,)`, on the draws of `bootstrap.bootstrap`.
 
-    All pixels of a drawn patient come along, twice where he is drawn twice. NaN where all drawn pixels have one class,
-    and everywhere where the fold has too many patients (`roc.MOST_PATIENTS`).
+    A patient who is drawn twice counts twice, with all their pixels. A draw whose pixels have one class gives NaN; so
+    do all draws if the fold has too many patients (no `wins`).
     """
     if fold.wins is None:
         return np.full(draws, np.nan)
@@ -77,15 +79,21 @@ def areas(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
-    """Areas under the curves of each model, then their differences for each pair of models: `AREA_COLUMNS`.
+    """Compute the areas under the curves of each model, and their differences for each pair.
 
-    images: one row a model and image with `model, image_id, patient_id, fold, auc`. rocs: the folds of each model; a
-    model may be missing. `pixels` says what was ranked together: `image`, the pixels of each image, whose areas are
-    averaged over images and then over folds as in table 2; `fold`, all pixels of a fold, whose areas are averaged over
-    folds. A row with a `fold` has that fold's area; the row without one has the mean over folds and its 95 % interval
-    (patients drawn again within folds; none where a fold has one alone). In a row with `minus` the areas are
-    differences, `model` less `minus`, on the images, or folds, that both have, and both are drawn alike. What is not
-    defined is NaN.
+    Args:
+        images: One row per model and image with `model, image_id, patient_id, fold, auc`.
+        rocs: The folds of each model; a model may be missing.
+        draws: Number of bootstrap samples of patients.
+        seed: Seed of these samples.
+
+    Returns:
+        `AREA_COLUMNS`. `pixels` says which pixels are ranked together: `image`, those of one image (areas are averaged
+        over images, then over folds, as in Table 2), or `fold`, all pixels of a fold (areas are averaged over folds). A
+        row with a `fold` has that fold's area. The row without one has the mean over folds and its 95 % interval:
+        patients are resampled within folds; NaN if a fold has a single patient. In a row with `minus` the areas are
+        differences, `model` minus `minus`, on the images or folds and the bootstrap samples that both share. An
+        undefined area is NaN.
     """
     models = list(dict.fromkeys(images["model"]))
     by_model = {model: images[images["model"] == model].set_index("image_id") for model in models}
@@ -103,7 +111,7 @@ def areas(
         both = first.index.intersection(second.index, sort=False)
         rows += _of_images(pair, first.loc[both, "auc"] - second.loc[both, "auc"], first.loc[both], draws, seed)
         one, other = (by_fold[model] for model in pair)
-        # The same patients, or they would not be drawn alike.
+        # the draws are shared only if the patients are the same
         same = [fold for fold in one if fold in other and one[fold].patients == other[fold].patients]
         rows += _of_folds(
             pair,
@@ -137,10 +145,12 @@ def _of_folds(
     return _rows(names, "fold", by_fold, means, enough)
 
 
-def _rows(names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats, enough: bool) -> list[Row]:
-    """The mean over folds with its interval from draws `(draws, 1)` if they are enough, then each fold."""
+def _rows(
+    names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats, has_interval: bool
+) -> list[Row]:
+    """Return the mean over folds with its interval from draws `(draws, 1)`, then each fold."""
     unknown = float("nan")
     mean = bootstrap.mean_of_fold_means(np.array(list(by_fold.values()))[:, None])
-    low, high = bootstrap.interval(drawn if enough else np.full_like(drawn, np.nan))
+    low, high = bootstrap.interval(drawn if has_interval else np.full_like(drawn, np.nan))
     each = [(*names, pixels, float(fold), value, unknown, unknown) for fold, value in by_fold.items()]
     return [(*names, pixels, unknown, float(mean[0]), float(low[0]), float(high[0])), *each]

@@ -1,4 +1,4 @@
-"""The scores of all models side by side: what is compared is compared on the same images of the same patients."""
+"""Score matrix: the scores of all models as arrays by image and model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Aligned:
-    """N images, K models, M metrics."""
+    """Scores of K models on N images in M metrics."""
 
     models: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -27,32 +27,37 @@ class Aligned:
     folds: npt.NDArray[np.int64]
     """`(N,)`."""
     predicted: npt.NDArray[np.bool_]
-    """`(N, K)`: whether the model has the image."""
+    """`(N, K)`: whether the model has predicted the image."""
     values: Floats
-    """`(N, K, M)`; NaN where a model lacks the image, or AUC is undefined. Infinite distances are infinite: this is
-    for rank tests between independent groups."""
+    """`(N, K, M)`; NaN if a model lacks the image or AUC is undefined. Infinite distances stay infinite: these values
+    are for rank tests between independent groups."""
     bounded: Floats
-    """The same with the image's diagonal for an infinite distance: this is for everything else."""
+    """The same with the image's diagonal for an infinite distance: for everything else."""
 
     def patient_names(self) -> npt.NDArray[np.str_]:
-        """The patients `(P,)`, sorted: the order of `patient_means`."""
+        """Return the patients `(P,)`, sorted: the order of `patient_means`."""
         return np.unique(self.patients)
 
     def patient_means(self, values: Floats) -> Floats:
-        """Each patient's mean `(P, ...)` over his images of values `(N, ...)`; NaN are left out."""
+        """Return each patient's mean `(P, ...)` over their images of values `(N, ...)`; NaN are left out."""
         flat = values.reshape(len(values), -1)
         return bootstrap.fold_means(flat, self.patients).reshape(-1, *values.shape[1:])
 
     def patient_folds(self) -> npt.NDArray[np.int64]:
-        """The fold `(P,)` that tests each patient."""
+        """Return the fold `(P,)` that tests each patient."""
         return self.folds[np.unique(self.patients, return_index=True)[1]]
 
 
 def align(images: pd.DataFrame, metrics: Sequence[str]) -> Aligned:
-    """One row a model and image (one kind a model), as arrays by image and model, both in the order of the rows.
+    """Arrange per-image scores as arrays by image and model, both in the order of the rows.
 
-    images: `model, image_id, patient_id, fold, diagonal` and the metrics. Raises `ValueError` where a model has several
-    rows for one image, and where an infinite distance has no diagonal.
+    Args:
+        images: One row per model and image (one kind per model) with `model, image_id, patient_id, fold, diagonal` and
+            the metrics.
+        metrics: Which metrics.
+
+    Raises:
+        ValueError: If a model has several rows for one image, or an infinite distance has no diagonal.
     """
     if images.duplicated(["model", "image_id"]).any():
         raise ValueError("a model has several rows for one image: choose one kind of trial a model first")

@@ -1,9 +1,10 @@
-"""How good what a search has found is: as found, nested, and corrected for the choosing (BBC-CV).
+"""Selection bias of a search: its score as found, nested, and corrected by BBC-CV.
 
-The best of many settings looks better than it is, because luck was chosen along with quality. The nested estimate lets
-each fold choose by its own validation patients and be judged by its test patients; BBC-CV (Tsamardinos, Greasidou,
-Borboudakis 2018) chooses again and again on drawn patients, and judges by those not drawn. Neither trains anything.
-A score of several patients is always the search's criterion: the mean over folds of the mean over their patients.
+The best of many settings looks better than it is, because the choice favours luck as well as quality. For the nested
+estimate, each fold chooses by its own validation patients, and its test patients give the score. BBC-CV (Tsamardinos,
+Greasidou, Borboudakis 2018) resamples patients many times, chooses on the drawn ones and scores on the others. Neither
+trains anything. A score of several patients is always the search's criterion: the mean over folds of the mean over
+their patients.
 """
 
 from __future__ import annotations
@@ -19,24 +20,23 @@ import pyarrow as pa
 
 from eus_ray import store as layout
 from eus_ray.analysis.comparison.importances import importances
+from eus_ray.analysis.comparison.score_matrix import Floats
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.resampling import draw_patients
 from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, patient_scores
-from eus_ray.store import Store, TrialKey
+from eus_ray.store import Store, TrialKey, TrialState
 
-Floats = npt.NDArray[np.float64]
-
-_TIE = 1e-12
-"""Scores this near are equal: sums of the same numbers differ by rounding, and the first of equal trials wins."""
+_TIE_TOLERANCE = 1e-12
+"""Sums of the same numbers differ by rounding, and the first of equal trials wins."""
 _COUNTS = ["tp", "fp", "fn", "tn"]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Patients' scores at each fold's chosen epoch: C complete trials, K folds, P patients; NaN = not judged there."""
+class PatientScores:
+    """Scores of P patients in C complete trials and K folds, at each fold's chosen epoch; NaN if there is none."""
 
     trials: tuple[int, ...]
     validation: Floats
@@ -44,12 +44,12 @@ class Judged:
     test: Floats
     """`(C, P)`: each patient is tested in one fold."""
     folds: npt.NDArray[np.int64]
-    """`(P,)`: in which one."""
+    """`(P,)`: the fold that tests each patient."""
     patients: npt.NDArray[np.str_]
     """`(P,)`, sorted."""
 
     def tested(self) -> Floats:
-        """The test scores by fold, `(C, K, P)`."""
+        """Return the test scores by fold, `(C, K, P)`."""
         here = self.folds == np.arange(self.validation.shape[1])[:, None]
         return np.where(here, self.test[:, None, :], np.nan)
 
@@ -58,26 +58,45 @@ class Judged:
 
 
 def fold_winners(validation: Floats) -> npt.NDArray[np.int64]:
-    """Each fold's own best trial `(K,)` by its validation patients' mean, scores `(C, K, P)`; the first on ties."""
+    """Return each fold's best trial `(K,)` by its validation patients' mean.
+
+    Args:
+        validation: Scores `(C, K, P)`. The first trial wins ties.
+    """
     return np.nanmean(validation, axis=2).argmax(axis=0)
 
 
-def choose_again(
+def bbc_cv(
     test: Floats, folds: npt.NDArray[np.int64], draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """BBC-CV: who wins each draw of patients `(draws,)`, and every trial's score over the others `(draws, C)`.
+    """Resample patients, choose the best trial on the drawn ones, and score all trials on the others.
 
-    Scores are `(C, P)`. Patients are drawn from all folds together; a fold of which none is drawn, or none is left,
-    is left out of the mean over folds. Among equals the first wins. Raises `ValueError` as `draw_patients` does.
+    Patients are drawn from all folds together. A fold with no patient among the drawn ones, or among the others, is
+    left out of that mean over folds. The first trial wins ties.
+
+    Args:
+        test: Scores `(C, P)`.
+        folds: The fold `(P,)` of each patient.
+        draws: Number of bootstrap samples of patients.
+        seed: Seed of these samples.
+
+    Returns:
+        The winner of each draw `(draws,)`, and each trial's score on the patients not drawn `(draws, C)`.
+
+    Raises:
+        ValueError: If there are fewer than two patients.
     """
     drawn = draw_patients(test.shape[1], draws, np.random.default_rng(seed))
     inside = _criteria(test, folds, drawn.astype(np.float64))
     outside = _criteria(test, folds, (drawn == 0).astype(np.float64))
-    return (inside >= inside.max(axis=1, keepdims=True) - _TIE).argmax(axis=1), outside
+    return (inside >= inside.max(axis=1, keepdims=True) - _TIE_TOLERANCE).argmax(axis=1), outside
 
 
 def _criteria(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """The criterion `(B, C)` of scores `(C, P)` with patients weighted `(B, P)`, over the folds that have weight."""
+    """Return the criterion `(B, C)` of scores `(C, P)` with patients weighted `(B, P)`.
+
+    A fold without weight is left out.
+    """
     sums, number = np.zeros((len(weights), len(test))), np.zeros((len(weights), 1))
     for fold in np.unique(folds):
         mine = weights[:, folds == fold]
@@ -88,59 +107,67 @@ def _criteria(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Fl
 
 
 def estimates(
-    judged: Judged, protocol: str, default_trial: int | None, draws: int = bootstrap.DRAWS
+    scores: PatientScores, protocol: str, default_trial: int | None, draws: int = bootstrap.DRAWS
 ) -> list[dict[str, Any]]:
-    """The rows of `selection.parquet` but importances, without `model` and `metric`; none without complete trials.
+    """Estimate what a search has found.
 
-    nested: intervals draw patients within folds. paper: nothing was held out, so there is no nested estimate, and the
-    gain over the default is that of BBC-CV's winners on the patients not drawn.
+    Under protocol `nested`, intervals resample patients within folds. Under `paper` no patient was held out: there is
+    no nested estimate, and the gain over the default is that of BBC-CV's winners on the patients not drawn.
+
+    Args:
+        scores: Scores of the complete trials.
+        protocol: `nested` or `paper`.
+        default_trial: The trial with the study's own settings, if any.
+        draws: Number of bootstrap samples of patients.
+
+    Returns:
+        Rows of `selection.parquet` without importances, `model` and `metric`; none without complete trials.
     """
-    if not judged.trials:
+    if not scores.trials:
         return []
-    tested = judged.tested()
-    searched = judged.validation if protocol == "nested" else tested
-    as_found = [criterion(scores) for scores in searched]
-    on_test = [criterion(scores) for scores in tested]
+    tested = scores.tested()
+    searched = scores.validation if protocol == "nested" else tested
+    as_found, on_test = list(map(criterion, searched)), list(map(criterion, tested))
     best, best_on_test = int(np.argmax(as_found)), int(np.argmax(on_test))
-    winners, outside = choose_again(judged.test, judged.folds, draws)
+    winners, outside = bbc_cv(scores.test, scores.folds, draws)
     chosen = outside[np.arange(draws), winners]
     corrected = float(chosen.mean())
 
-    rows: list[dict[str, Any]] = [{"estimate": "naive", "value": as_found[best], "trial": judged.trials[best]}]
+    rows: list[dict[str, Any]] = [{"estimate": "naive", "value": as_found[best], "trial": scores.trials[best]}]
     nested = None
     if protocol == "nested":
-        won = fold_winners(judged.validation)
-        nested = judged.test[won[judged.folds], np.arange(len(judged.folds))]
-        rows.append({"estimate": "nested"} | _with_interval(nested, judged, draws))
-        values = np.nanmean(judged.validation, axis=2)[won, np.arange(len(won))]
+        won = fold_winners(scores.validation)
+        nested = scores.test[won[scores.folds], np.arange(len(scores.folds))]
+        rows.append({"estimate": "nested"} | _with_interval(nested, scores, draws))
+        values = np.nanmean(scores.validation, axis=2)[won, np.arange(len(won))]
         rows += [
-            {"estimate": "fold_winner", "value": float(value), "fold": fold, "trial": judged.trials[place]}
+            {"estimate": "fold_winner", "value": float(value), "fold": fold, "trial": scores.trials[place]}
             for fold, (place, value) in enumerate(zip(won, values, strict=True))
         ]
-    rows.append({"estimate": "naive_test", "value": on_test[best_on_test], "trial": judged.trials[best_on_test]})
+    rows.append({"estimate": "naive_test", "value": on_test[best_on_test], "trial": scores.trials[best_on_test]})
     rows.append({"estimate": "bbc", "value": corrected} | _limits(chosen))
     rows.append({"estimate": "bias", "value": on_test[best_on_test] - corrected})
-    if default_trial in judged.trials:
-        default = judged.trials.index(default_trial)
-        mine = judged.test[default]
-        rows.append({"estimate": "default", "trial": default_trial} | _with_interval(mine, judged, draws))
+    if default_trial in scores.trials:
+        default = scores.trials.index(default_trial)
+        mine = scores.test[default]
+        rows.append({"estimate": "default", "trial": default_trial} | _with_interval(mine, scores, draws))
         if nested is not None:
-            rows.append({"estimate": "gain"} | _with_interval(nested - mine, judged, draws))
+            rows.append({"estimate": "gain"} | _with_interval(nested - mine, scores, draws))
         else:
             gains = chosen - outside[:, default]
             rows.append({"estimate": "gain", "value": float(gains.mean())} | _limits(gains))
-    return [row | {"trials": len(judged.trials)} for row in rows]
+    return [row | {"trials": len(scores.trials)} for row in rows]
 
 
-def _with_interval(values: Floats, judged: Judged, draws: int) -> dict[str, Any]:
-    """The criterion of one value a patient `(P,)`, and its interval with patients drawn within their folds.
+def _with_interval(values: Floats, scores: PatientScores, draws: int) -> dict[str, Any]:
+    """Return the criterion of one value per patient `(P,)`, and its interval.
 
-    NaN limits where a fold has a single patient.
+    Patients are resampled within their folds. Limits are NaN if a fold has a single patient.
     """
-    drawn = bootstrap.bootstrap(values[:, None], judged.patients, judged.folds, draws)
-    value = bootstrap.mean_of_fold_means(bootstrap.fold_means(values[:, None], judged.folds))
-    enough = bootstrap.has_interval(judged.patients, judged.folds)
-    return {"value": float(value[0])} | _limits(drawn[:, 0] if enough else np.full(draws, np.nan))
+    drawn = bootstrap.bootstrap(values[:, None], scores.patients, scores.folds, draws)
+    value = bootstrap.mean_of_fold_means(bootstrap.fold_means(values[:, None], scores.folds))
+    has_interval = bootstrap.has_interval(scores.patients, scores.folds)
+    return {"value": float(value[0])} | _limits(drawn[:, 0] if has_interval else np.full(draws, np.nan))
 
 
 def _limits(drawn: Floats) -> dict[str, Any]:
@@ -152,20 +179,23 @@ def _limits(drawn: Floats) -> dict[str, Any]:
 
 
 def write_selection(store: Store) -> pd.DataFrame:
-    """Estimate what every search of the study has found, and replace `selection.parquet`; its rows.
+    """Estimate what every search of the study has found, and replace `selection.parquet`.
 
-    A search without a complete trial has no estimates. Raises `UserError` for each complete trial whose scores are
-    not all there.
+    Returns:
+        The rows of `selection.parquet`; a search without a complete trial has none.
+
+    Raises:
+        UserError: If scores of complete trials are missing; one line per trial.
     """
     manifest = layout.read_manifest(store)
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     for search in read_searches(store, layout.read_trials(store)).values():
-        judged, lines = read_judged(store, search, manifest)
+        scores, lines = read_patient_scores(store, search, manifest)
         problems += lines
         if lines:
             continue
-        found = estimates(judged, search.protocol, search.default_trial)
+        found = estimates(scores, search.protocol, search.default_trial)
         found += [
             {"estimate": "importance", "name": name, "value": value} for name, value in importances(search).items()
         ]
@@ -178,14 +208,22 @@ def write_selection(store: Store) -> pd.DataFrame:
     return table.to_pandas()
 
 
-def read_judged(store: Store, search: Search, manifest: pd.DataFrame) -> tuple[Judged, list[str]]:
-    """Patients' scores of a search's complete trials, and a line for each trial of which some are missing.
+def read_patient_scores(store: Store, search: Search, manifest: pd.DataFrame) -> tuple[PatientScores, list[str]]:
+    """Read patients' scores of a search's complete trials.
 
-    manifest: `image_id, patient_id, fold`. A fold's chosen epoch is that of its test rows.
+    A fold's chosen epoch is that of its test rows.
+
+    Args:
+        store: The study folder.
+        search: The search.
+        manifest: All images, with `image_id, patient_id, fold`.
+
+    Returns:
+        The scores, and a line for each trial of which some are missing.
     """
     by_patient = manifest.drop_duplicates("patient_id").sort_values("patient_id")
     patients, folds = by_patient["patient_id"].to_numpy(str), by_patient["fold"].to_numpy(np.int64)
-    complete = tuple(search.trials.loc[search.trials["state"] == "complete", "trial"].tolist())
+    complete = tuple(search.trials.loc[search.trials["state"] == TrialState.COMPLETE, "trial"].tolist())
     test = np.full((len(complete), len(patients)), np.nan)
     validation = np.full((len(complete), int(folds.max(initial=-1)) + 1, len(patients)), np.nan)
     columns = ["fold", "epoch", "patient_id", "split", *_COUNTS]
@@ -195,30 +233,31 @@ def read_judged(store: Store, search: Search, manifest: pd.DataFrame) -> tuple[J
         rows = rows.join(chosen, "fold", "inner").query("epoch == chosen")
         for (fold, split), mine in rows.groupby(["fold", "split"]):
             places = np.searchsorted(patients, mine["patient_id"].to_numpy(str))
-            scores = patient_scores(search.metric, mine[_COUNTS].to_numpy(), places, len(patients))
+            values = patient_scores(search.metric, mine[_COUNTS].to_numpy(), places, len(patients))
             if split == "validation":
-                validation[row, fold] = scores
+                validation[row, fold] = values
             else:
-                test[row] = np.where(folds == fold, scores, test[row])
-    judged = Judged(complete, validation, test, folds, patients)
-    return judged, [
-        f"{store.location}: {search.model}, trial {trial}: is complete, but its scores lack {lacks}; "
+                test[row] = np.where(folds == fold, values, test[row])
+    scores = PatientScores(complete, validation, test, folds, patients)
+    return scores, [
+        f"{store.location}: {search.model}, trial {trial}: is complete, but its scores lack {missing}; "
         "run the search again with --resume"
-        for trial, lacks in _lacking(judged, search.protocol)
+        for trial, missing in _missing(scores, search.protocol)
     ]
 
 
-def _lacking(judged: Judged, protocol: str) -> list[tuple[int, str]]:
-    lacking = []
-    for row, trial in enumerate(judged.trials):
-        untested = np.isnan(judged.test[row])
-        unjudged = np.isnan(judged.validation[row]).all(axis=1) & (protocol == "nested")
+def _missing(scores: PatientScores, protocol: str) -> list[tuple[int, str]]:
+    """Return each trial that lacks scores, and which."""
+    found = []
+    for row, trial in enumerate(scores.trials):
+        untested = np.isnan(scores.test[row])
+        unvalidated = np.isnan(scores.validation[row]).all(axis=1) & (protocol == "nested")
         if untested.any():
-            folds = ", ".join(map(str, np.unique(judged.folds[untested])))
-            lacking.append((trial, f"{int(untested.sum())} test patients (fold {folds})"))
-        if unjudged.any():
-            lacking.append((trial, f"the validation patients of fold {', '.join(map(str, np.flatnonzero(unjudged)))}"))
-    return lacking
+            folds = ", ".join(map(str, np.unique(scores.folds[untested])))
+            found.append((trial, f"{int(untested.sum())} test patients (fold {folds})"))
+        if unvalidated.any():
+            found.append((trial, f"the validation patients of fold {', '.join(map(str, np.flatnonzero(unvalidated)))}"))
+    return found
 
 
 # ---- in words -----------------------------------------------------------------------------------
@@ -226,19 +265,19 @@ def _lacking(judged: Judged, protocol: str) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Statement:
-    """An estimate and what it means."""
+    """An estimate in print, and what it means."""
 
     label: str
     value: str
     interval: str
-    """Empty where it has none."""
+    """Empty if it has none."""
     meaning: str
-    believe: bool = False
-    """The headline."""
+    is_headline: bool = False
+    """Whether this is the number to believe."""
 
 
 def statements(selection: pd.DataFrame) -> list[Statement]:
-    """What one model's rows of `selection.parquet` say, the number to believe first; nothing for no rows."""
+    """Explain one model's rows of `selection.parquet`, the number to believe first; nothing without rows."""
     rows: dict[str, Mapping[Any, Any]] = {row["estimate"]: row for row in selection.to_dict("records")}
     if "naive" not in rows:
         return []
@@ -250,26 +289,25 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
 
     if "nested" in rows:
         nested, best_test = rows["nested"], rows["naive_test"]
-        difference = naive["value"] - nested["value"]
         said = [
             _statement(
                 "Nested estimate",
                 nested,
                 "Believe this one: each fold's setting and epochs were chosen without its test patients.",
-                believe=True,
+                is_headline=True,
             ),
             _statement(
                 "As found",
                 naive,
-                f"Validation score of {best(naive)}. Do not report it: "
-                f"{'it' if number > 1 else 'its epoch'} was chosen for being high, and it is "
-                f"{abs(difference):.3f} {'above' if difference > 0 else 'below'} the nested estimate.",
+                f"Validation score of {best(naive)}. Do not report it: {'the trial' if number > 1 else 'its epoch'} "
+                f"was chosen by this score. Its difference from the nested estimate is "
+                f"{naive['value'] - nested['value']:+z.3f}.",
             ),
             _statement(
                 "BBC-CV",
                 bbc,
-                f"A second opinion, had settings been chosen on test scores: {best_test['value']:.3f} "
-                f"({best(best_test)}) less a selection bias of {bias:z.3f}.",
+                f"A second opinion, as if test scores had chosen the setting: {best_test['value']:.3f} "
+                f"({best(best_test)}) minus a selection bias of {bias:z.3f}.",
             ),
         ]
     else:
@@ -277,30 +315,31 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
             _statement(
                 "BBC-CV",
                 bbc,
-                "Believe this one: the score as found, corrected for having been chosen on the patients it is of.",
-                believe=True,
+                "Believe this one: the score as found, corrected because the same patients chose the setting.",
+                is_headline=True,
             ),
             _statement(
                 "As found",
                 naive,
-                f"Test score of {best(naive)}. Do not report it: settings were chosen on these very folds, which is "
-                f"worth {bias:z.3f} (the selection bias).",
+                f"Test score of {best(naive)}. Do not report it: the search compared settings on these test folds. "
+                f"The selection bias is {bias:z.3f}.",
             ),
         ]
     if "gain" in rows:
         said.append(
             _statement(
-                "Study's own settings", rows["default"], f"Trial {int(rows['default']['trial'])}, same test patients."
+                "Study's own settings",
+                rows["default"],
+                f"Trial {int(rows['default']['trial'])}, on the same test patients.",
             )
         )
         said.append(_gain(rows["gain"]))
     return said
 
 
-def _statement(label: str, row: Mapping[Any, Any], meaning: str, believe: bool = False) -> Statement:
-    known = pd.notna(row["low"])
-    interval = f"{row['low']:.3f}{DASH}{row['high']:.3f}" if known else ""
-    return Statement(label, f"{row['value']:.3f}", interval, meaning, believe)
+def _statement(label: str, row: Mapping[Any, Any], meaning: str, is_headline: bool = False) -> Statement:
+    interval = f"{row['low']:.3f}{DASH}{row['high']:.3f}" if pd.notna(row["low"]) else ""
+    return Statement(label, f"{row['value']:.3f}", interval, meaning, is_headline)
 
 
 def _gain(row: Mapping[Any, Any]) -> Statement:
@@ -318,7 +357,7 @@ def _gain(row: Mapping[Any, Any]) -> Statement:
 
 
 def headline(selection: pd.DataFrame) -> list[str]:
-    """What searches have found in plain lines: a line a model, and beneath it one an estimate."""
+    """Return what the searches have found as lines of text: one per model, and below it one per estimate."""
     lines = []
     for model, mine in selection.groupby("model", sort=False):
         said = statements(mine)

@@ -1,8 +1,8 @@
-"""statistics.csv: every question that is asked of the scores, with the test that answers it.
+"""All statistical tests as one table (`statistics.csv`, `statistics.parquet`).
 
-`question` groups the rows; `unit` is what counts as one case (`patients`, `images` or `folds`) and `n` how many of
-them there are. `groups` names the models as `A vs B`, and the part of the data in front of a colon: `T1 vs T3: unet`.
-Rows over images repeat the paper's tests, and say in `test` that images are not independent.
+`question` groups the rows, `unit` is what counts as one case (`patients`, `images` or `folds`), and `n` is the number
+of cases. `groups` names the models as `A vs B`; a subgroup stands before a colon: `T1 vs T3: unet`. Rows over images
+repeat the paper's tests and say in `test` that images are not independent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eus_ray import store as layout
+from eus_ray.analysis.comparison.failures import SUCCESS_IOU
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.score_matrix import Aligned
 from eus_ray.analysis.comparison.subgroups import LevelTest, Stratum
@@ -53,7 +54,17 @@ def statistics_table(
     tested: Sequence[LevelTest],
     strata: Sequence[Stratum],
 ) -> pd.DataFrame:
-    """All rows, with the columns of `SCHEMA`; what a test does not give is NaN, or an empty text."""
+    """Return the rows of all tests.
+
+    Args:
+        aligned: Scores of all models.
+        compared: Comparisons of pairs of models.
+        tested: Tests by clinical category.
+        strata: Means by stratum.
+
+    Returns:
+        The columns of `SCHEMA`; a value that a test does not give is NaN or an empty text.
+    """
     rows = [
         *_normality(aligned),
         *_by_category(tested),
@@ -67,7 +78,7 @@ def statistics_table(
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:
-    """The table as statistics.parquet, as the study folder keeps its tables."""
+    """Return the table as Parquet, with the study folder's schema version."""
     rows = pa.Table.from_pandas(table, SCHEMA, preserve_index=False)
     metadata = {b"eus_ray_schema": layout.SCHEMA_VERSION.encode()}
     sink = pa.BufferOutputStream()
@@ -75,9 +86,9 @@ def as_parquet(table: pd.DataFrame) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-_EMPTY: Mapping[str, Any] = {"question": "", "metric": "", "test": "", "groups": "", "unit": "", "n": 0} | {
-    "effect_name": ""
-}
+_EMPTY: Mapping[str, Any] = {"n": 0} | dict.fromkeys(
+    ("question", "metric", "test", "groups", "unit", "effect_name"), ""
+)
 
 
 def _of_test(test: Test, n: int | None = None) -> Row:
@@ -110,17 +121,15 @@ def _by_category(tested: Sequence[LevelTest]) -> Iterator[Row]:
     for each in tested:
         beside = f", {AS_IN_THE_PAPER}" if each.unit == "images" else ""
         row = {"question": f"Does it differ by {each.division.column}?", "metric": each.metric, "unit": each.unit}
-        found = _of_test(each.test) | {"p_adjusted": each.p_adjusted}
-        yield (
-            row
-            | found
-            | {
-                "test": f"{each.test.test}{beside}",
-                "groups": f"{', '.join(each.levels)}: {each.model}",
-            }
-        )
+        yield {
+            **row,
+            **_of_test(each.test),
+            "p_adjusted": each.p_adjusted,
+            "test": f"{each.test.test}{beside}",
+            "groups": f"{', '.join(each.levels)}: {each.model}",
+        }
         for pair in each.pairs:
-            few = f"; {TOO_FEW}" if pair.few else ""
+            few = f"; {TOO_FEW}" if pair.has_few_patients else ""
             yield row | {
                 "test": f"Dunn{beside}{few}",
                 "groups": f"{pair.first} vs {pair.second}: {each.model}",
@@ -134,10 +143,11 @@ def _by_category(tested: Sequence[LevelTest]) -> Iterator[Row]:
 
 
 def shares_above_half(aligned: Aligned) -> list[tuple[str, int, float, float, float]]:
-    """Of each model the number of images, the share with IoU > 0.5, and its 95 % interval (patients drawn again; NaN
-    of a single one).
+    """Compute each model's share of images with an IoU above 0.5.
 
-    Nothing where IoU is not among the metrics.
+    Returns:
+        Model, number of images, share, and its 95 % interval (patients resampled; NaN with a single patient). Empty if
+        IoU is not among the metrics.
     """
     if "iou" not in aligned.metrics:
         return []
@@ -145,7 +155,7 @@ def shares_above_half(aligned: Aligned) -> list[tuple[str, int, float, float, fl
     for k, model in enumerate(aligned.models):
         iou = aligned.values[:, k, aligned.metrics.index("iou")]
         known = ~np.isnan(iou)
-        share = patient_bootstrap((iou[known] > 0.5).astype(np.float64), aligned.patients[known])
+        share = patient_bootstrap((iou[known] > SUCCESS_IOU).astype(np.float64), aligned.patients[known])
         several = len(np.unique(aligned.patients[known])) > 1
         limits = (share.low, share.high) if several else (np.nan, np.nan)
         shares.append((model, int(known.sum()), share.value, *limits))
@@ -169,9 +179,12 @@ def _share_above_half(aligned: Aligned) -> Iterator[Row]:
 
 
 def rank_models(aligned: Aligned, metric: str) -> tuple[Friedman, Nemenyi] | None:
-    """Friedman's and Nemenyi's tests of all models on patients' means over the images that all of them have.
+    """Compare all models with the Friedman and Nemenyi tests.
 
-    None for fewer than three models (a pair has its own tests), and without two patients whom all models have.
+    The tests take patients' means over the images that all models have.
+
+    Returns:
+        None for fewer than three models (a pair has its own tests) and for fewer than two common patients.
     """
     values = aligned.bounded[:, :, aligned.metrics.index(metric)]
     complete = ~np.isnan(values).any(axis=1, keepdims=True)
@@ -208,7 +221,7 @@ def _all_models(aligned: Aligned) -> Iterator[Row]:
                 "unit": "patients",
                 "n": whole.n,
                 "statistic": each.q[i, j],
-                # of the whole family already
+                # Nemenyi's p is for the whole family already
                 "p_value": each.p_values[i, j],
                 "p_adjusted": each.p_values[i, j],
                 "effect_size": each.mean_ranks[i] - each.mean_ranks[j],
@@ -257,7 +270,7 @@ def _strata(strata: Sequence[Stratum]) -> Iterator[Row]:
         yield {
             "question": f"How good is it by {each.division.column}?",
             "metric": each.metric,
-            "test": TOO_FEW if each.few else "patient-cluster bootstrap",
+            "test": TOO_FEW if each.has_few_patients else "patient-cluster bootstrap",
             "groups": f"{each.level}: {each.model}",
             "unit": "images",
             "n": each.num_images,

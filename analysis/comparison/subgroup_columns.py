@@ -1,4 +1,4 @@
-"""Which columns are categories, and how their levels are called and ordered."""
+"""Columns that divide images into subgroups: categories, and names and order of their levels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pandas as pd
 
 from eus_ray.analysis.labels import UNITS
 
-MOST_LEVELS = 12
-"""A column with more is no category that a table could show."""
+MAX_LEVELS = 12
+"""A table cannot show more."""
 
 _SEXES = {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1}
-_FEW_CODES = 6
-"""Whole numbers with at most so many values are codes (a stage, a grade), not measurements."""
+_MAX_CODES = 6
+"""Stages and grades have at most so many values; measurements have more."""
 
 
 def known_values(values: pd.Series) -> pd.Series:
-    """The same column with blank texts as missing; whatever objects it holds become texts."""
+    """Return the column with blank texts as missing values and other objects as texts."""
     if values.dtype == object:
         return values.map(_text)
     return values.where(values.str.strip() != "") if pd.api.types.is_string_dtype(values) else values
@@ -30,25 +30,29 @@ def _text(value: Any) -> str | None:
 
 
 def is_category(values: pd.Series, patients: pd.Series) -> bool:
-    """Whether the values of these images of these patients are levels to count, not measurements to average.
+    """Return whether a column holds categories to count, not measurements to average.
 
-    Texts and truth values are; numbers are where they are few whole ones and the column's name has no unit.
+    Texts and Booleans are categories. Numbers are if they are few whole ones and the column's name has no unit.
+
+    Args:
+        values: One value per image.
+        patients: The patient of each image.
     """
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return True
     known = values.dropna()
-    few = known.nunique() <= min(_FEW_CODES, patients.nunique() // 2)
+    few = known.nunique() <= min(_MAX_CODES, patients.nunique() // 2)
     measured = str(values.name).split("_")[-1].lower() in {*UNITS, "age", "size"}
     return bool(few and not measured and (known % 1 == 0).all())
 
 
 def level_text(level: object) -> str:
-    """A level for print; 2.0, a whole number beside missing ones, is 2."""
+    """Format a level; 2.0, an integer in a column with missing values, becomes 2."""
     return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 
 
 def level_order(level: object) -> tuple[object, ...]:
-    """Sorts levels: male before female as in the paper; else T2 before T10."""
+    """Return a sort key: male before female as in the paper, T2 before T10."""
     text = level_text(level)
     parts = re.split(r"(\d+)", text.lower())
     return (_SEXES.get(text.lower(), 2), [(int(part), "") if part.isdecimal() else (0, part) for part in parts])

@@ -1,4 +1,4 @@
-"""How scores depend on what is known of a lesion or patient: stage, location, size, device, any clinical column."""
+"""Scores by subgroup: stage, location, size, device or any other clinical column."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.comparison.score_matrix import Aligned, Floats
-from eus_ray.analysis.comparison.subgroup_columns import MOST_LEVELS, is_category, known_values, level_order, level_text
+from eus_ray.analysis.comparison.subgroup_columns import MAX_LEVELS, is_category, known_values, level_order, level_text
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.measures.image_metrics import COUNTS
 from eus_ray.analysis.statistics import Pair, Test, bootstrap, cliffs_delta, dunn, holm, kruskal_wallis
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
 
-MOST_DIVISIONS = 12
-MOST_PAIRED_LEVELS = 8
-"""Of more levels (28 pairs) no pairs are compared: Holm's adjustment would leave nothing to find."""
+MAX_DIVISIONS = 12
+MAX_PAIRED_LEVELS = 8
+"""8 levels have 28 pairs; with more, Holm's adjustment would leave nothing to find."""
 AREA = "lesion_area"
-_FIRST = ("t_stage", "location", "device")
-"""Columns that stand before others: the paper's, and the one that says whether a model travels."""
+_FIRST_COLUMNS = ("t_stage", "location", "device")
+"""The paper's columns, and the one that shows whether a model generalises."""
 
 Level = npt.NDArray[np.int64]
 
@@ -33,33 +33,40 @@ class Division:
 
     column: str
     label: str
-    """For print."""
+    """The column's name in print."""
     levels: tuple[str, ...]
-    """In their order; two at least."""
+    """Names of the levels in their order, at least two."""
     level: Level
-    """Place of each image's level `(N,)`, -1 where it is not known."""
-    clinical: bool
-    """A clinical category; else the thirds of a measurement."""
+    """Index of each image's level `(N,)`; -1 if it is not known."""
+    is_clinical: bool
+    """Whether the column is a clinical category; otherwise the levels are thirds of a measurement."""
 
 
 def divide(images: pd.DataFrame) -> tuple[tuple[Division, ...], tuple[str, ...]]:
-    """The divisions of the images, and a line for each column that has too many levels, or that is one too many.
+    """Divide the images by each clinical column.
 
-    images: one row a model and image with clinical columns; an image's first row speaks for it, and `level` has the
-    order in which `align` has the images. Categories are divided by level, measurements into thirds of the images.
-    Without a column named `size…` the lesion's area, from the counts, stands in for it; images without lesion are a
-    level of their own there. Columns with one level, or a text of its own for each image, divide nothing.
+    Categories divide by level, measurements into thirds of the images. If no column is named `size…`, the lesion's
+    area (from the counts) takes its place; images without lesion are a level of their own there. Columns with one
+    level, or with a text of its own for each image, divide nothing.
+
+    Args:
+        images: One row per model and image with clinical columns. An image's first row counts; `Division.level` has the
+            image order of `align`.
+
+    Returns:
+        At most `MAX_DIVISIONS` divisions, and a line for each column left out because it has too many levels or comes
+        after these divisions.
     """
     rows = images.drop_duplicates("image_id").reset_index(drop=True)
     columns = clinical_columns(rows)
-    columns.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    columns.sort(key=lambda name: _FIRST_COLUMNS.index(name) if name in _FIRST_COLUMNS else len(_FIRST_COLUMNS))
     found: list[Division] = []
     left_out: list[str] = []
     for column in columns:
         values = known_values(rows[column])
         if is_category(values, rows["patient_id"]):
             texts = sorted(values.dropna().unique(), key=level_order)
-            if len(texts) > MOST_LEVELS:
+            if len(texts) > MAX_LEVELS:
                 if len(texts) < len(rows):
                     left_out.append(f"{column_label(column)} ({len(texts)} categories)")
                 continue
@@ -72,14 +79,14 @@ def divide(images: pd.DataFrame) -> tuple[tuple[Division, ...], tuple[str, ...]]
             found.append(division)
     if not any(division.column.lower().startswith("size") for division in found) and set(COUNTS) <= set(rows.columns):
         found += [area for area in [_area(rows)] if len(area.levels) > 1]
-    left_out += [division.label for division in found[MOST_DIVISIONS:]]
-    return tuple(found[:MOST_DIVISIONS]), tuple(left_out)
+    left_out += [division.label for division in found[MAX_DIVISIONS:]]
+    return tuple(found[:MAX_DIVISIONS]), tuple(left_out)
 
 
 def thirds(column: str, label: str, values: Floats) -> Division:
-    """A measurement `(N,)` cut at its 1/3 and 2/3 quantiles (linear); NaN and infinite values have no level.
+    """Divide a measurement `(N,)` at its 1/3 and 2/3 quantiles (linear).
 
-    A third that ties leave empty is no level: a constant has one.
+    NaN and infinite values have no level. A third that ties leave empty is no level, so a constant has one level.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -111,16 +118,16 @@ def _area(rows: pd.DataFrame) -> Division:
 
 @dataclass(frozen=True)
 class LevelPair:
-    """Two levels after the test of all."""
+    """Two levels compared after the test of all levels."""
 
     first: str
     second: str
     pair: Pair
     n: int
-    """Values in both."""
+    """Number of values in both."""
     delta: float
     """Cliff's delta, first over second."""
-    few: bool
+    has_few_patients: bool
     """Whether one of them has fewer than `FEWEST_PATIENTS` patients."""
 
 
@@ -132,9 +139,9 @@ class LevelTest:
     model: str
     metric: str
     unit: str
-    """`images`, as in the paper though they are not independent, or `patients`: one mean each."""
+    """`images` (as in the paper, though not independent) or `patients` (one mean each)."""
     levels: tuple[str, ...]
-    """Those that have values."""
+    """The levels that have values."""
     test: Test
     p_adjusted: float
     """Holm over the clinical categories of this model, metric and unit."""
@@ -142,12 +149,12 @@ class LevelTest:
 
 
 def level_tests(aligned: Aligned, divisions: Sequence[Division]) -> tuple[LevelTest, ...]:
-    """Kruskal-Wallis of each metric of each model by each clinical category, and Dunn's pairs after it.
+    """Test each metric of each model by each clinical category: Kruskal-Wallis, then Dunn's pairs.
 
-    Once over images and once over patients. A patient whose images lie in several levels belongs to none, and is left
-    out of the test over patients. Nothing where fewer than two levels have values.
+    Each test is done over images and over patients. A patient whose images lie in several levels is left out of the
+    test over patients. A category with values in fewer than two levels has no test.
     """
-    tests = [test for division in divisions if division.clinical for test in _level_tests(aligned, division)]
+    tests = [test for division in divisions if division.is_clinical for test in _level_tests(aligned, division)]
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, each in enumerate(tests):
         families.setdefault((each.model, each.metric, each.unit), []).append(place)
@@ -170,12 +177,12 @@ def _level_tests(aligned: Aligned, division: Division) -> Iterator[LevelTest]:
                     continue
                 test = kruskal_wallis(list(groups.values()))
                 few = _few_patients(aligned, division, k, m)
-                pairs = _pairs(groups, few) if len(groups) <= MOST_PAIRED_LEVELS else ()
+                pairs = _pairs(groups, few) if len(groups) <= MAX_PAIRED_LEVELS else ()
                 yield LevelTest(division, model, metric, unit, tuple(groups), test, float("nan"), pairs)
 
 
 def _by_patient(aligned: Aligned, division: Division) -> tuple[Level, Floats]:
-    """Each patient's one level `(P,)`, -1 where he has none or several, and his means `(P, K, M)` over its images."""
+    """Return each patient's level `(P,)`, -1 for none or several, and their means `(P, K, M)`."""
     names, index = np.unique(aligned.patients, return_inverse=True)
     known = division.level >= 0
     low, high = np.full(len(names), len(division.levels)), np.full(len(names), -1)
@@ -214,7 +221,7 @@ def _pairs(groups: dict[str, Floats], few: set[str]) -> tuple[LevelPair, ...]:
 
 @dataclass(frozen=True)
 class Stratum:
-    """One metric of one model in one level of a division: mean over images."""
+    """Mean over images of one metric of one model in one level of a division."""
 
     division: Division
     level: str
@@ -225,10 +232,11 @@ class Stratum:
     mean: float
     low: float
     high: float
-    """95 % interval, patients drawn with all their images; NaN with fewer than `FEWEST_PATIENTS`."""
+    """95 % interval: patients are resampled with all their images. NaN with fewer than `FEWEST_PATIENTS`."""
 
     @property
-    def few(self) -> bool:
+    def has_few_patients(self) -> bool:
+        """Return whether there are too few patients for an interval."""
         return self.num_patients < FEWEST_PATIENTS
 
 
@@ -238,7 +246,10 @@ def stratum_means(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> tuple[Stratum, ...]:
-    """The mean of each metric of each model in each level; models on the same images share the draws of patients."""
+    """Compute the mean of each metric of each model in each level.
+
+    Models on the same images share the bootstrap samples of patients.
+    """
     rows: list[Stratum] = []
     for division in divisions:
         for place, level in enumerate(division.levels):

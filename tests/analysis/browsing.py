@@ -82,7 +82,8 @@ class Opened:
     def finish(self) -> None:
         """Close it; it must have been silent."""
         self.page.wait_for_timeout(50)  # what is said late
-        assert self.said == [] and self.loaded == []
+        assert self.said == []
+        assert self.loaded == []
         self.page.close()
 
     @property

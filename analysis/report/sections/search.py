@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from eus_ray.analysis.comparison.importances import LEAST_TRIALS
+from eus_ray.analysis.comparison.importances import MIN_TRIALS
 from eus_ray.analysis.comparison.selection_bias import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
@@ -42,7 +42,7 @@ def build(results: Results) -> Section | None:
         pictures=pictures,
         selected=any(not search.selection.empty for search in searches),
         draws=DRAWS,
-        least=LEAST_TRIALS,
+        least=MIN_TRIALS,
         unweighed=len(weighed) < len([search for search in searches if not search.selection.empty]),
     )
     return Section(15, "search", "Search", body, files)

@@ -82,7 +82,8 @@ def test_verdicts(differences: Sequence[float], expected: str) -> None:
 
 def test_ties_are_not_believed_what_the_normal_distribution_says_of_them() -> None:
     pair = compared(study([0.03] * 7 + [-0.03]))
-    assert pair.p_adjusted < 0.05 and pair.by_signs == pytest.approx(18 / 256, abs=1e-12)
+    assert pair.p_adjusted < 0.05
+    assert pair.by_signs == pytest.approx(18 / 256, abs=1e-12)
     assert "over all signs of the differences it is 0.070." in claim(pair, KINDS)
     frame = study([0.02] * 6)
     third = frame[frame["model"] == "unet"].assign(model="attention_unet")
@@ -95,7 +96,8 @@ def test_ties_are_not_believed_what_the_normal_distribution_says_of_them() -> No
 
 def test_folds_that_do_not_differ_say_nothing_of_other_trainings() -> None:
     pair = compared(study([0.1] * 10))
-    assert verdict(pair) == "supported" and scope(pair) == "these trained models"
+    assert verdict(pair) == "supported"
+    assert scope(pair) == "these trained models"
     assert "of other trainings folds that do not differ at all say nothing." in claim(pair, KINDS)
 
 
@@ -114,7 +116,8 @@ def test_distances_have_a_margin_of_their_own_and_less_is_better() -> None:
 def test_ranks_and_mean_must_favour_the_same_model() -> None:
     """18 patients are a little better, 2 are lost: the ranks say one thing, the mean the other."""
     pair = compared(study([0.01 + 0.001 * place for place in range(18)] + [-0.25, -0.24]))
-    assert pair.p_adjusted < 0.05 and pair.patients.effect_size > 0 > pair.difference
+    assert pair.p_adjusted < 0.05
+    assert pair.patients.effect_size > 0 > pair.difference
     assert verdict(pair) == "too few patients"
     assert "Most patients favour DAF-Net (p = 0.0" in claim(pair, KINDS)
     assert "a few large differences outweigh them" in claim(pair, KINDS)
@@ -127,7 +130,8 @@ def test_architectures_only_where_the_folds_agree() -> None:
     assert "by more than other trainings would change (Nadeau–Bengio p " in claim(steady, KINDS)
     folds = np.arange(50) % 5
     moody = compared(study(np.array([0.3, 0.1, 0.02, 0.02, 0.06])[folds] + normal(0, 0.01, 50)))
-    assert verdict(moody) == "supported" and scope(moody) == "these trained models"
+    assert verdict(moody) == "supported"
+    assert scope(moody) == "these trained models"
     assert "of other trainings the folds do not show it (Nadeau–Bengio p = 0." in claim(moody, KINDS)
     alone = compared(study(normal(0.1, 0.02, 50), fold=0))
     assert scope(alone) == "these trained models"
@@ -211,7 +215,8 @@ def test_the_table_says_what_the_sentences_say() -> None:
     assert tuple(table.columns) == COLUMNS
     row, other = table.to_dict("records")
     assert (row["model_a"], row["model_b"], row["role"], other["role"]) == ("daf_net", "unet", "primary", "exploratory")
-    assert row["difference"] == pytest.approx(-0.1) and row["low"] < -0.1 < row["high"] < 0
+    assert row["difference"] == pytest.approx(-0.1)
+    assert row["low"] < -0.1 < row["high"] < 0
     assert (row["verdict"], row["better"]) == ("supported", "unet")
     assert row["claim"] == claim(pairs[0], KINDS)
     assert row["patients_needed"] == patients_needed(pairs[0])
@@ -219,9 +224,12 @@ def test_the_table_says_what_the_sentences_say() -> None:
 
 def test_no_pairs_give_a_table_with_its_columns() -> None:
     table = claims_table((), {})
-    assert tuple(table.columns) == COLUMNS and table.empty
+    assert tuple(table.columns) == COLUMNS
+    assert table.empty
     one = claims_table([compared(study([0.3]))], KINDS).iloc[0]
-    assert one["patients_needed"] is pd.NA and one["better"] == "" and math.isnan(one["equivalent_p"])
+    assert one["patients_needed"] is pd.NA
+    assert one["better"] == ""
+    assert math.isnan(one["equivalent_p"])
 
 
 # ---- equal models -------------------------------------------------------------------------------

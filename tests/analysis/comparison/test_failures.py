@@ -68,7 +68,9 @@ def test_failures_are_below_one_half() -> None:
 
 def test_no_failures() -> None:
     failed = failures(IMAGES[:2])
-    assert failed.empty and "wrong" in failed and worst(failed, 3).empty
+    assert failed.empty
+    assert "wrong" in failed
+    assert worst(failed, 3).empty
 
 
 def test_the_worst_of_each_kind_come_in_turn() -> None:
@@ -112,13 +114,17 @@ def test_the_section_shows_missed_lesions_and_false_alarms(
     results = read_study(make_study())
     failed = failures(results.headline)
     built = section.build(results)
-    assert built is not None and set(built.files) == {"figures/failures.svg", "figures/failures.png"}
+    assert built is not None
+    assert set(built.files) == {"figures/failures.svg", "figures/failures.png"}
     ((unet,),) = drawn  # daf_net has no failure, and no row
-    assert unet.label == "U-Net" and len(unet.panels) == len(failed) < 7
+    assert unet.label == "U-Net"
+    assert len(unet.panels) == len(failed) < 7
     titles = [panel.title for panel in unet.panels]
-    assert "i03\nmissed" in titles and "i06\nfalse alarm" in titles
+    assert "i03\nmissed" in titles
+    assert "i06\nfalse alarm" in titles
     missed, alarm = (unet.panels[titles.index(title)] for title in ("i03\nmissed", "i06\nfalse alarm"))
-    assert [len(one.outline) for one in missed.drawn] == [1, 0] and [len(one.outline) for one in alarm.drawn] == [0, 1]
+    assert [len(one.outline) for one in missed.drawn] == [1, 0]
+    assert [len(one.outline) for one in alarm.drawn] == [0, 1]
     said = text(results)
     assert '<th scope="row">Lesion missed: nothing is found</th><td>1</td><td>0</td>' in said
     assert '<th scope="row">False alarm: there is no lesion</th><td>1</td><td>0</td>' in said
@@ -128,12 +134,14 @@ def test_the_section_shows_missed_lesions_and_false_alarms(
 
 def test_where_all_went_well_the_section_says_so(make_study: MakeStudy, drawn: list[list[image_panels.Row]]) -> None:
     results = read_study(make_study(without=[("unet", fold) for fold in range(3)]))
-    assert "No image of any model is below" in text(results) and drawn == []
+    assert "No image of any model is below" in text(results)
+    assert drawn == []
 
 
 def test_a_table_of_scores_has_numbers_and_no_pictures(drawn: list[list[image_panels.Row]]) -> None:
     images = IMAGES.assign(kind="fixed", fold=0)
-    assert "<td>7 (70.0 %)</td>" in text(Results("scores.csv", images, images)) and drawn == []
+    assert "<td>7 (70.0 %)</td>" in text(Results("scores.csv", images, images))
+    assert drawn == []
     assert section.build(Results("scores.csv", images.drop(columns="missed"), images)) is None
     assert section.build(Results("scores.csv", images[:0], images)) is None
 

@@ -60,7 +60,8 @@ def test_the_unit_is_the_patient() -> None:
     # patients differ by 0.1, 0.1, 0.3; the images' own mean would be 0.15
     assert pair.difference == pytest.approx(0.5 / 3)
     assert pair.sd == pytest.approx(math.sqrt(0.04 / 3))
-    assert pair.patients.effect_size == 1 and pair.patients.statistic == 0
+    assert pair.patients.effect_size == 1
+    assert pair.patients.statistic == 0
     assert pair.p_adjusted == pair.patients.p_value
     # folds differ by 0.1 and 0.2; three patients are tested, and three are trained on: t = 0.15 / sqrt(1.5 x 0.005)
     assert pair.folds.statistic == pytest.approx(math.sqrt(3))
@@ -76,7 +77,8 @@ def test_infinite_distances_are_the_diagonal_in_every_paired_number() -> None:
     pair = only(frame, "hd")
     assert pair.margin == 2
     assert pair.difference == pytest.approx((2 + 95 - 92 - 94) / 4)
-    assert pair.images.n == 4 and pair.patients.effect_size == pytest.approx((1 + 4 - 2 - 3) / 10)
+    assert pair.images.n == 4
+    assert pair.patients.effect_size == pytest.approx((1 + 4 - 2 - 3) / 10)
 
 
 def test_only_what_both_have_is_compared() -> None:
@@ -89,7 +91,9 @@ def test_only_what_both_have_is_compared() -> None:
     assert pair.difference == pytest.approx(0.05)
     apart = only(frame[(frame["model"] == "a") | (frame["image_id"] == "4")])
     assert (apart.num_patients, apart.left_out, apart.num_tests) == (0, 4, 0)
-    assert math.isnan(apart.difference) and math.isnan(apart.p_adjusted) and math.isnan(apart.low)
+    assert math.isnan(apart.difference)
+    assert math.isnan(apart.p_adjusted)
+    assert math.isnan(apart.low)
 
 
 def test_an_undefined_auc_is_left_out_and_is_no_missing_image() -> None:
@@ -127,7 +131,8 @@ def test_swapping_the_models_turns_the_signs_and_nothing_else() -> None:
 def test_holm_counts_the_pairs_within_one_metric() -> None:
     frame = random_study(3, 30).assign(iou=lambda rows: rows["dsc"] / (2 - rows["dsc"]))
     compared = compare_pairs(align(frame, ["dsc", "iou"]), FIVE_FOLDS, draws=50)
-    assert len(compared) == 6 and {pair.num_tests for pair in compared} == {3}
+    assert len(compared) == 6
+    assert {pair.num_tests for pair in compared} == {3}
     mine = sorted((pair for pair in compared if pair.metric == "dsc"), key=lambda pair: pair.patients.p_value)
     raw = [pair.patients.p_value for pair in mine]
     expected = np.maximum.accumulate(np.minimum(np.array(raw) * [3, 2, 1], 1))
@@ -163,7 +168,8 @@ def test_a_nested_estimate_trains_on_fewer() -> None:
 def test_one_fold_says_nothing_of_training() -> None:
     frame = random_study(2, 20).assign(fold=0)
     pair = only(frame, training=read_training(frame, {}, {}))
-    assert math.isnan(pair.folds.p_value) and math.isnan(pair.folds_p_adjusted)
+    assert math.isnan(pair.folds.p_value)
+    assert math.isnan(pair.folds_p_adjusted)
 
 
 # ---- margins ------------------------------------------------------------------------------------
@@ -190,9 +196,11 @@ def test_aligned_keeps_infinities_for_rank_tests_and_bounds_them_for_the_rest() 
         b={"image_id": ["1"], "patient_id": ["p"], "hd": [4.0]},
     )
     found = align(frame, ["hd"])
-    assert found.images.tolist() == ["2", "1"] and found.models == ("a", "b")
+    assert found.images.tolist() == ["2", "1"]
+    assert found.models == ("a", "b")
     assert found.predicted.tolist() == [[True, False], [True, True]]
-    assert found.values[0, 0, 0] == math.inf and found.bounded[0, 0, 0] == 100
+    assert found.values[0, 0, 0] == math.inf
+    assert found.bounded[0, 0, 0] == 100
     assert np.isnan(found.values[0, 1, 0])
     assert found.patient_means(found.bounded)[:, 0, 0].tolist() == [3, 100]  # p, q
     with pytest.raises(ValueError, match="several rows for one image"):

@@ -101,10 +101,13 @@ def test_table2_by_hand() -> None:
     assert row["dsc"] == pytest.approx((0.9 + 0.3) / 2)
     assert row["dsc_sd"] == pytest.approx(math.sqrt(2) * 0.3)
     assert row["hd"] == pytest.approx((4 + 130 / 3) / 2)
-    assert row["hd_not_finite"] == 1 and row["hd_finite"] == pytest.approx((4 + 15) / 2)
+    assert row["hd_not_finite"] == 1
+    assert row["hd_finite"] == pytest.approx((4 + 15) / 2)
     assert row["auc"] == pytest.approx(0.7)
-    assert math.isnan(row["dsc_low"]) and math.isnan(row["dsc_high"]), "fold 0 has a single patient"
-    assert math.isnan(row["iou"]) and math.isnan(row["mad_finite"])
+    assert math.isnan(row["dsc_low"]), "fold 0 has a single patient"
+    assert math.isnan(row["dsc_high"])
+    assert math.isnan(row["iou"])
+    assert math.isnan(row["mad_finite"])
 
 
 def test_table2_columns_are_the_contract() -> None:
@@ -170,16 +173,21 @@ def test_latex_bolds_what_prints_best_and_escapes() -> None:
     assert r"a\_b \& 5\% & \textbf{0.800} & 20.00 & 0.980 \\" in text
     assert r"DAF-Net & 0.700 & \textbf{10.00} & 0.980 \\" in text
     assert r"U-Net & \textbf{0.800} & 30.00 & 0.980 \\" in text
-    assert r"Model & DSC & HD (px) & SP \\" in text and "IoU" not in text
+    assert r"Model & DSC & HD (px) & SP \\" in text
+    assert "IoU" not in text
     assert all(line.count("&") - line.count(r"\&") == 3 for line in text.splitlines() if line.endswith(r"\\"))
-    assert text.count("{") == text.count("}") and re.search(r"\\toprule.*\\midrule.*\\bottomrule", text, re.S)
+    assert text.count("{") == text.count("}")
+    assert re.search(r"\\toprule.*\\midrule.*\\bottomrule", text, re.S)
 
 
 def test_latex_has_intervals_where_there_are_some() -> None:
     alone = table2_latex(table2(scores("unet", [0], ["p"], dsc=[0.8])), "px")
-    assert "scriptsize" not in alone and "interval" not in alone and "mean of the fold means. Best" in alone
+    assert "scriptsize" not in alone
+    assert "interval" not in alone
+    assert "mean of the fold means. Best" in alone
     two = table2_latex(table2(scores("unet", [0, 0], ["p", "q"], dsc=[0.8, 0.6])), "px")
-    assert r" & {\scriptsize 0.600--0.800} \\" in two and r"its 95\,\% interval" in two
+    assert r" & {\scriptsize 0.600--0.800} \\" in two
+    assert r"its 95\,\% interval" in two
 
 
 def test_latex_of_table1_and_of_everything_special() -> None:

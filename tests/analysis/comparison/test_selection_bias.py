@@ -12,8 +12,8 @@ import pytest
 from eus_ray import store
 from eus_ray.analysis.comparison.importances import importances
 from eus_ray.analysis.comparison.selection_bias import (
-    Judged,
-    choose_again,
+    PatientScores,
+    bbc_cv,
     draw_patients,
     estimates,
     fold_winners,
@@ -29,10 +29,12 @@ MakeStudy = Callable[..., Store]
 NAN = float("nan")
 
 
-def judged(test: list[list[float]], validation: list[list[list[float]]], folds: list[int], first: int = 0) -> Judged:
+def judged(
+    test: list[list[float]], validation: list[list[list[float]]], folds: list[int], first: int = 0
+) -> PatientScores:
     patients = np.array([f"p{place:03d}" for place in range(len(folds))])
     trials = tuple(range(first, first + len(test)))
-    return Judged(trials, np.array(validation), np.array(test), np.array(folds), patients)
+    return PatientScores(trials, np.array(validation), np.array(test), np.array(folds), patients)
 
 
 def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -75,9 +77,11 @@ def test_estimates_by_hand() -> None:
 def test_under_paper_nothing_is_nested() -> None:
     rows = estimates(HAND, "paper", default_trial=7, draws=400)
     found = by_name(rows)
-    assert "nested" not in found and "fold_winner" not in found
-    assert found["naive"] == found["naive_test"] | {"estimate": "naive"} and found["naive"]["trial"] == 7
-    winners, outside = choose_again(HAND.test, HAND.folds, 400)
+    assert "nested" not in found
+    assert "fold_winner" not in found
+    assert found["naive"] == found["naive_test"] | {"estimate": "naive"}
+    assert found["naive"]["trial"] == 7
+    winners, outside = bbc_cv(HAND.test, HAND.folds, 400)
     gains = outside[np.arange(400), winners] - outside[:, 0]
     assert found["gain"]["value"] == pytest.approx(gains.mean())
     assert found["gain"]["low"] == pytest.approx(np.percentile(gains, 2.5))
@@ -106,14 +110,14 @@ def test_the_only_trial_has_no_bias_to_speak_of() -> None:
 
 
 def test_no_complete_trial_no_estimate() -> None:
-    none = Judged((), np.empty((0, 2, 4)), np.empty((0, 4)), np.array([0, 0, 1, 1]), np.array(list("abcd")))
+    none = PatientScores((), np.empty((0, 2, 4)), np.empty((0, 4)), np.array([0, 0, 1, 1]), np.array(list("abcd")))
     assert estimates(none, "nested", 0) == []
 
 
 def test_the_first_of_equals_wins() -> None:
     scores = np.random.default_rng(0).normal(0.7, 0.1, 60)
     folds = np.arange(60) % 5
-    winners, _ = choose_again(np.tile(scores, (37, 1)), folds, draws=300)
+    winners, _ = bbc_cv(np.tile(scores, (37, 1)), folds, draws=300)
     assert (winners == 0).all()  # whatever rounding a matrix product does in column 36
     assert fold_winners(np.tile(scores, (3, 2, 1))).tolist() == [0, 0]
 
@@ -122,7 +126,7 @@ def test_the_first_of_equals_wins() -> None:
 
 
 def literal_bbc(test: np.ndarray, folds: np.ndarray, drawn: np.ndarray) -> tuple[list[int], list[float]]:
-    """metrics.md section 7, word by word: one draw, one trial, one patient at a time."""
+    """Compute BBC-CV word by word: one draw, one trial, one patient at a time."""
 
     def score(values: np.ndarray, patients: list[int]) -> float:
         means = []
@@ -148,7 +152,7 @@ def test_bbc_is_the_literal_one(patients: int, folds: int, trials: int) -> None:
     rng = np.random.default_rng(patients)
     test = rng.normal(0.7, 0.1, patients) + rng.normal(0, 0.08, (trials, patients))
     of_fold = rng.permutation(np.arange(patients) % folds)
-    winners, outside = choose_again(test, of_fold, draws=150, seed=4)
+    winners, outside = bbc_cv(test, of_fold, draws=150, seed=4)
     drawn = draw_patients(patients, 150, np.random.default_rng(4))
     expected, losses = literal_bbc(test, of_fold, drawn)
     assert winners.tolist() == expected
@@ -157,7 +161,9 @@ def test_bbc_is_the_literal_one(patients: int, folds: int, trials: int) -> None:
 
 def test_draws_are_with_replacement_and_leave_somebody_out() -> None:
     drawn = draw_patients(3, 3000, np.random.default_rng(0))
-    assert drawn.shape == (3000, 3) and (drawn.sum(axis=1) == 3).all() and (drawn == 0).any(axis=1).all()
+    assert drawn.shape == (3000, 3)
+    assert (drawn.sum(axis=1) == 3).all()
+    assert (drawn == 0).any(axis=1).all()
     # Of the 27 ordered draws 6 leave nobody out; of the other 21, 3 are of one patient alone.
     assert (drawn.max(axis=1) == 3).mean() == pytest.approx(3 / 21, abs=0.02)
     with pytest.raises(ValueError, match="1 patients cannot be divided"):
@@ -177,7 +183,9 @@ def test_without_signal_only_the_naive_score_is_too_good() -> None:
         for fold in range(5):
             who = rng.choice(np.flatnonzero(folds != fold), 8, replace=False)
             validation[:, fold, who] = people[who] + rng.normal(0, 0.09, (50, 8))
-        found = by_name(estimates(Judged(tuple(range(50)), validation, test, folds, patients), "nested", 0, draws=200))
+        found = by_name(
+            estimates(PatientScores(tuple(range(50)), validation, test, folds, patients), "nested", 0, draws=200)
+        )
         truth = people.mean()
         naive.append(found["naive_test"]["value"] - truth)
         nested.append(found["nested"]["value"] - truth)
@@ -195,7 +203,8 @@ def test_a_setting_that_is_better_is_found_and_believed() -> None:
     found = by_name(estimates(judged(test.tolist(), validation.tolist(), (np.arange(80) % 4).tolist()), "nested", 0))
     assert found["naive"]["trial"] == found["naive_test"]["trial"] == 13
     assert abs(found["bias"]["value"]) < 0.003
-    assert found["gain"]["low"] > 0.08 and found["gain"]["high"] < 0.12
+    assert found["gain"]["low"] > 0.08
+    assert found["gain"]["high"] < 0.12
 
 
 # ---- from a study folder ------------------------------------------------------------------------
@@ -231,14 +240,16 @@ def test_a_search_is_read_from_its_folder(make_study: MakeStudy) -> None:
     # Validation means of trial 1: .7, .6, .9. Patients of two images count once, with their mean.
     assert value["naive"] == pytest.approx((0.7 + 0.6 + 0.9) / 3)
     won = found[found["estimate"] == "fold_winner"]
-    assert won["fold"].tolist() == [0, 1, 2] and won["trial"].tolist() == [2, 1, 1]
+    assert won["fold"].tolist() == [0, 1, 2]
+    assert won["trial"].tolist() == [2, 1, 1]
     mine = pd.DataFrame({"fold": store.read_manifest(study).groupby("patient_id")["fold"].first()})
     mine = mine.assign(one=pd.Series(TEST[1]), two=pd.Series(TEST[2])).groupby("fold").mean()
     assert value["nested"] == pytest.approx((mine["two"][0] + mine["one"][1] + mine["one"][2]) / 3)
     assert value["default"] == pytest.approx(mine["one"].mean())
     assert value["gain"] == pytest.approx((mine["two"][0] - mine["one"][0]) / 3)
     assert value["naive_test"] == pytest.approx(max(mine["one"].mean(), mine["two"].mean()))
-    assert set(found["trials"].dropna()) == {2} and set(found["metric"]) == {"dsc"}
+    assert set(found["trials"].dropna()) == {2}
+    assert set(found["metric"]) == {"dsc"}
 
 
 def test_under_paper_the_test_folds_are_what_was_searched(make_study: MakeStudy) -> None:
@@ -256,7 +267,9 @@ def test_a_search_without_a_complete_trial_says_nothing(make_study: MakeStudy) -
     study = make_study(models=["unet"], whole=[])
     write_search(study, "unet", [trial_row("unet", 1, "failed", value=None)])
     found = write_selection(study)
-    assert found.empty and list(found.columns) == store.SELECTION.names and headline(found) == []
+    assert found.empty
+    assert list(found.columns) == store.SELECTION.names
+    assert headline(found) == []
     assert study.exists(store.SELECTION_FILE)
 
 
@@ -296,7 +309,8 @@ def test_what_the_score_depends_on_is_important(make_study: MakeStudy) -> None:
     shares = tried(make_study, 60)
     assert list(shares) == ["optim.lr", "optim.schedule", "optim.gamma", "optim.milestones", "train.batch_size"]
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["optim.lr"] > 0.6 and max(shares, key=lambda name: shares[name]) == "optim.lr"
+    assert shares["optim.lr"] > 0.6
+    assert max(shares, key=lambda name: shares[name]) == "optim.lr"
 
 
 def test_too_few_trials_tell_nothing(make_study: MakeStudy) -> None:
@@ -311,7 +325,8 @@ def test_a_field_plays_a_part_only_where_its_condition_holds(make_study: MakeStu
     write_search(study, "unet", [trial_row("unet", trial) for trial in range(1, 5)])
     search = read_searches(study, store.read_trials(study))["unet"]
     lists = search.settings(search.dimensions[3])
-    assert lists[[0, 2]].tolist() == ["[5, 20]", "[5, 20]"] and lists[[1, 3]].isna().all()
+    assert lists[[0, 2]].tolist() == ["[5, 20]", "[5, 20]"]
+    assert lists[[1, 3]].isna().all()
 
 
 # ---- headline -----------------------------------------------------------------------------------
@@ -339,8 +354,11 @@ def test_the_headline_says_which_number_to_believe() -> None:
     lines = headline(nested)
     assert lines[0] == "U-Net: DSC, mean over folds of patients' means (95 % interval); 16 complete trials"
     assert lines[1].startswith("  Nested estimate       0.742 (0.701–0.780)  Believe this one")
-    assert "0.771" in lines[2] and "the best of 16, trial 7" in lines[2] and "0.029 above the nested" in lines[2]
-    assert "0.738 (0.700–0.775)" in lines[3] and "less a selection bias of 0.013" in lines[3]
+    assert "0.771" in lines[2]
+    assert "the best of 16, trial 7" in lines[2]
+    assert "difference from the nested estimate is +0.029." in lines[2]
+    assert "0.738 (0.700–0.775)" in lines[3]
+    assert "minus a selection bias of 0.013" in lines[3]
     assert "+0.012 (-0.003 to +0.027)  Not shown to be better" in lines[5]
     assert sum("Believe" in line for line in lines) == 1
 
@@ -348,7 +366,9 @@ def test_the_headline_says_which_number_to_believe() -> None:
 def test_under_paper_the_headline_is_the_corrected_score() -> None:
     lines = headline(rows_of(naive=(0.75, NAN, NAN), bbc=(0.738, 0.7, 0.775), bias=(0.012, NAN, NAN)))
     assert lines[1].startswith("  BBC-CV    0.738 (0.700–0.775)  Believe this one")
-    assert "Do not report it" in lines[2] and "0.012" in lines[2] and len(lines) == 3
+    assert "Do not report it" in lines[2]
+    assert "0.012" in lines[2]
+    assert len(lines) == 3
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,9 @@ def division(images: pd.DataFrame, column: str) -> Division:
 
 def test_categories_divide_by_level_and_measurements_by_thirds() -> None:
     found, left_out = divide(cohort())
-    assert [(each.column, each.clinical) for each in found] == [("t_stage", True), ("age", False)]
-    assert found[0].levels == ("T1", "T2", "T3") and found[0].label == "T-stage"
+    assert [(each.column, each.is_clinical) for each in found] == [("t_stage", True), ("age", False)]
+    assert found[0].levels == ("T1", "T2", "T3")
+    assert found[0].label == "T-stage"
     assert found[0].level[:6].tolist() == [0, 0, 1, 1, 2, 2]
     assert [np.count_nonzero(found[1].level == place) for place in range(3)] == [40, 40, 40]
     assert found[1].levels == ("up to 59.7", "59.7 to 79.3", "above 79.3")
@@ -93,14 +94,17 @@ def test_what_divides_nothing_and_what_divides_too_much() -> None:
     assert [each.column for each in found] == ["t_stage", "location", "age", "grade"]
     assert left_out == ("Histology (20 categories)",)
     grade = found[3]
-    assert grade.clinical and grade.levels == ("1", "2") and grade.level[:6].tolist() == [-1, 0, 1, 1, 0, -1]
+    assert grade.is_clinical
+    assert grade.levels == ("1", "2")
+    assert grade.level[:6].tolist() == [-1, 0, 1, 1, 0, -1]
 
 
 def test_many_columns_are_limited_and_named() -> None:
     rows = cohort(models=["a"])
     rows = rows.assign(**{f"c{k}": np.where(np.arange(len(rows)) % (k + 2), "x", "y") for k in range(20)})
     found, left_out = divide(rows)
-    assert len(found) == 12 and left_out == tuple(f"C{k}" for k in range(10, 20))
+    assert len(found) == 12
+    assert left_out == tuple(f"C{k}" for k in range(10, 20))
 
 
 def test_thirds_by_hand() -> None:
@@ -109,7 +113,8 @@ def test_thirds_by_hand() -> None:
     assert found.level.tolist() == [0, 0, 1, 1, 2, 2, -1, -1]
     assert found.levels == ("up to 2.67", "2.67 to 4.33", "above 4.33")
     ties = thirds("size_mm", "Size", np.array([1.0, 1, 1, 1, 9]))
-    assert ties.levels == ("up to 1", "above 1") and ties.level.tolist() == [0, 0, 0, 0, 1]
+    assert ties.levels == ("up to 1", "above 1")
+    assert ties.level.tolist() == [0, 0, 0, 0, 1]
     assert thirds("size_mm", "Size", np.ones(5)).levels == ("up to 1",)
     assert thirds("size_mm", "Size", np.full(3, math.nan)).levels == ()
 
@@ -120,7 +125,8 @@ def test_without_a_size_the_lesions_area_divides_and_empty_truths_are_apart() ->
         | {"tp": [0, 10, 20, 0, 40, 50], "fp": 3, "fn": [0, 0, 0, 30, 0, 10], "tn": [97, 87, 77, 67, 57, 37]}
     )
     (area,) = divide(rows)[0]
-    assert area.column == AREA and area.level.tolist() == [0, 1, 1, 2, 3, 3]
+    assert area.column == AREA
+    assert area.level.tolist() == [0, 1, 1, 2, 3, 3]
     assert area.levels == ("no lesion", "up to 23.3", "23.3 to 36.7", "above 36.7")
     with_size = divide(rows.assign(size_mm=[1.0, 2, 3, 4, 5, 6]))[0]
     assert [each.column for each in with_size] == ["size_mm"]
@@ -161,7 +167,8 @@ def test_kruskal_wallis_over_images_and_over_patients_is_scipys() -> None:
     means = mine.groupby(["t_stage", "patient_id"])["dsc"].mean()
     patients = scipy.stats.kruskal(*[group for _, group in means.groupby(level=0)])
     assert found["b", "dsc", "patients"].test.p_value == pytest.approx(patients.pvalue)
-    assert found["b", "dsc", "patients"].test.n == 60 and found["b", "dsc", "images"].test.n == 120
+    assert found["b", "dsc", "patients"].test.n == 60
+    assert found["b", "dsc", "images"].test.n == 120
     apart = [(pair.first, pair.second) for pair in found["b", "dsc", "patients"].pairs if pair.pair.p_adjusted < 0.05]
     assert apart == [("T1", "T3"), ("T2", "T3")]
     assert all(pair.delta > 0.5 for pair in found["b", "dsc", "patients"].pairs[1:])
@@ -190,7 +197,8 @@ def test_a_patient_in_several_levels_is_in_no_group_of_patients() -> None:
 def test_a_constant_or_a_single_level_gives_no_answer_and_no_error() -> None:
     rows = cohort(models=["a"]).assign(dsc=0.5)
     (images, patients) = level_tests(align(rows, ["dsc"]), [division(rows, "t_stage")])
-    assert math.isnan(images.test.p_value) and math.isnan(patients.p_adjusted)
+    assert math.isnan(images.test.p_value)
+    assert math.isnan(patients.p_adjusted)
     undefined = cohort(models=["a"]).assign(auc=math.nan)
     assert level_tests(align(undefined, ["auc"]), [division(undefined, "t_stage")]) == ()
 
@@ -199,7 +207,11 @@ def test_pairs_with_few_patients_are_marked_and_many_levels_have_none() -> None:
     rows = cohort(models=["a"])
     rows.loc[rows["patient_id"] < "p009", "t_stage"] = "T0"
     tests = level_tests(align(rows, ["dsc"]), [division(rows, "t_stage")])
-    assert {(pair.first, pair.few) for pair in tests[1].pairs} == {("T0", True), ("T1", False), ("T2", False)}
+    assert {(pair.first, pair.has_few_patients) for pair in tests[1].pairs} == {
+        ("T0", True),
+        ("T1", False),
+        ("T2", False),
+    }
     rows["t_stage"] = [f"T{place // 2 % 10}" for place in range(len(rows))]
     assert level_tests(align(rows, ["dsc"]), [division(rows, "t_stage")])[0].pairs == ()
 
@@ -227,8 +239,11 @@ def test_too_few_patients_have_a_mean_without_interval() -> None:
     rows.loc[rows["patient_id"] >= "p050", "t_stage"] = "T4"
     few, *_, enough = stratum_means(align(rows, ["dsc"]), [division(rows, "t_stage")], draws=50)
     assert (few.num_patients, enough.num_patients) == (9, 10)
-    assert few.few and not math.isnan(few.mean) and math.isnan(few.low)
-    assert not enough.few and enough.low < enough.mean < enough.high
+    assert few.has_few_patients
+    assert not math.isnan(few.mean)
+    assert math.isnan(few.low)
+    assert not enough.has_few_patients
+    assert enough.low < enough.mean < enough.high
 
 
 def test_fewest_patients_is_where_an_interval_covers_nine_tenths() -> None:
@@ -237,7 +252,8 @@ def test_fewest_patients_is_where_an_interval_covers_nine_tenths() -> None:
         return float(1 - 2 * scipy.stats.t.sf(reach, number - 1))
 
     assert covers(5) == pytest.approx(0.85, abs=0.006)
-    assert covers(FEWEST_PATIENTS) == pytest.approx(0.90, abs=0.006) and covers(FEWEST_PATIENTS - 1) < 0.9
+    assert covers(FEWEST_PATIENTS) == pytest.approx(0.90, abs=0.006)
+    assert covers(FEWEST_PATIENTS - 1) < 0.9
 
 
 # ---- boxes --------------------------------------------------------------------------------------
@@ -268,7 +284,8 @@ def test_a_panel_a_metric_and_a_box_a_level_and_model() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     # the diagonal, 100, lies far above whiskers below 20: triangles at the top
     top = hd.get_ylim()[1]
-    assert top <= 25 and any(line.get_marker() == "^" and set(line.get_ydata()) == {top} for line in hd.lines)
+    assert top <= 25
+    assert any(line.get_marker() == "^" and set(line.get_ydata()) == {top} for line in hd.lines)
 
 
 @pytest.mark.parametrize("name", ["T1", "a scanner with a very long name indeed"])
@@ -281,7 +298,8 @@ def test_the_columns_name_is_below_the_levels(name: str) -> None:
     lowest = min(text.get_window_extent(renderer).y0 for axes in figure.axes for text in axes.get_xticklabels())
     label = next(text for text in figure.texts if text.get_text().strip() == "T-stage (patients)")
     below, lines = label.get_window_extent(renderer), len(label.get_text().splitlines())
-    assert below.y0 >= 0 and below.y0 + below.height / lines <= lowest
+    assert below.y0 >= 0
+    assert below.y0 + below.height / lines <= lowest
     assert lines == (1 if name == "T1" else 2), "names that stand end lower in a file than they do here"
 
 
@@ -299,7 +317,8 @@ def test_ratios_near_one_have_an_axis_of_their_own() -> None:
     rows.loc[0, "sp"] = 0.2
     (axes,) = boxes_by_level(align(rows, ["sp"]), division(rows, "t_stage")).axes
     foot, top = axes.get_ylim()
-    assert 0.96 < foot < 0.98 and 1 < top < 1.01
+    assert 0.96 < foot < 0.98
+    assert 1 < top < 1.01
     assert [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "v"] == [[foot]]
 
 

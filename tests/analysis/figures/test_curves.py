@@ -77,7 +77,8 @@ def test_the_same_numbers_give_the_same_files(name: str) -> None:
     first, second = (style.files(name, DRAWINGS[name]()) for _ in range(2))
     assert list(first) == [f"figures/{name}.svg", f"figures/{name}.png"]
     assert first == second
-    assert b"<dc:date>" not in first[f"figures/{name}.svg"] and first[f"figures/{name}.png"].startswith(b"\x89PNG")
+    assert b"<dc:date>" not in first[f"figures/{name}.svg"]
+    assert first[f"figures/{name}.png"].startswith(b"\x89PNG")
 
 
 def test_the_callers_settings_neither_count_nor_change() -> None:
@@ -134,12 +135,14 @@ def test_roc_curves_are_means_with_a_band_and_an_enlarged_corner() -> None:
         chance, _, line = axes.get_lines()
         assert list(chance.get_xdata()) == [0, 1] == list(chance.get_ydata())
         assert line.get_xdata()[0] == line.get_ydata()[0] == 0  # all curves begin there
-        assert list(line.get_xdata())[1:] == mean["fpr"].tolist() and list(line.get_ydata())[1:] == mean["tpr"].tolist()
+        assert list(line.get_xdata())[1:] == mean["fpr"].tolist()
+        assert list(line.get_ydata())[1:] == mean["tpr"].tolist()
         band = axes.collections[1].get_paths()[0].vertices
         at_tenth = mean[mean["fpr"] == 0.1].iloc[0]
         heights = band[np.isclose(band[:, 0], 0.1), 1]
         low, high = (np.clip(at_tenth["tpr"] + side * at_tenth["sd"], 0, 1) for side in (-1, 1))
-        assert heights.min() == pytest.approx(low) and heights.max() == pytest.approx(high)
+        assert heights.min() == pytest.approx(low)
+        assert heights.max() == pytest.approx(high)
         (corner,) = axes.child_axes
         assert len(corner.get_lines()) == 2
         right = corner.get_xlim()[1]
@@ -168,7 +171,8 @@ def test_examples_show_truth_and_every_model_beside_it() -> None:
     figure = image_panels.examples_strip([example()], ["unet", "daf_net", "absent"])
     image, truth, unet, _, absent = visible(figure)
     assert [len(axes.get_lines()) for axes in (image, truth, unet, absent)] == [0, 1, 2, 1]
-    assert unet.get_title(loc="left") == "U-Net 1.00" and absent.get_title(loc="left") == "absent \N{EN DASH}"
+    assert unet.get_title(loc="left") == "U-Net 1.00"
+    assert absent.get_title(loc="left") == "absent \N{EN DASH}"
     assert {line.get_color() for line in unet.get_lines()} == {style.TRUTH_COLOUR, style.outline_colour(0)}
     assert not any(axes.patches or axes.collections for axes in visible(figure))  # outlines, nothing filled
 
@@ -178,8 +182,10 @@ def test_outlines_follow_the_pixels() -> None:
     mask[10:20, 5:25] = True
     mask[13:16, 10:15] = False
     outer, rim = outline(mask)
-    assert outer.min(axis=0).tolist() == [5.25, 10.25] and outer.max(axis=0).tolist() == [24.75, 19.75]
-    assert rim.min(axis=0) == pytest.approx([10, 13], abs=0.3) and rim.max(axis=0) == pytest.approx([15, 16], abs=0.3)
+    assert outer.min(axis=0).tolist() == [5.25, 10.25]
+    assert outer.max(axis=0).tolist() == [24.75, 19.75]
+    assert rim.min(axis=0) == pytest.approx([10, 13], abs=0.3)
+    assert rim.max(axis=0) == pytest.approx([15, 16], abs=0.3)
     assert outline(np.zeros((4, 4), bool)) == ()
     assert svg_path((outer,), scale=2.0) == "M10.5 20.5V39.5H49.5V20.5Z"
 
@@ -188,13 +194,15 @@ def test_a_single_pixel_has_an_outline() -> None:
     pixel = np.zeros((5, 5), bool)
     pixel[2, 3] = True
     (points,) = outline(pixel)
-    assert points.min(axis=0).tolist() == [3.25, 2.25] and points.max(axis=0).tolist() == [3.75, 2.75]
+    assert points.min(axis=0).tolist() == [3.25, 2.25]
+    assert points.max(axis=0).tolist() == [3.75, 2.75]
 
 
 def test_outlines_of_noise_stay_small() -> None:
     noise = np.random.default_rng(0).random((256, 256)) < 0.5
     polygons = outline(noise)
-    assert len(polygons) == MOST_POLYGONS and sum(map(len, polygons)) <= 500
+    assert len(polygons) == MOST_POLYGONS
+    assert sum(map(len, polygons)) <= 500
     assert len(svg_path(polygons)) < 6000
 
 

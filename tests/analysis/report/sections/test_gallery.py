@@ -44,7 +44,8 @@ def test_filters_by_what_is_known_of_an_image(opened: Opened) -> None:
     assert opened.names() == []
     opened.filters.get_by_label("T-stage").select_option("T2")
     chosen = manifest[(manifest["fold"] == 2) & (manifest["t_stage"] == "T2")]
-    assert opened.names() == chosen["image_id"].tolist() and len(chosen) == 6
+    assert opened.names() == chosen["image_id"].tolist()
+    assert len(chosen) == 6
     everything.click()
     expect(count).to_have_text("1 to 24 of 30 images")
     opened.filters.get_by_label("T-stage").select_option("not known")
@@ -139,7 +140,8 @@ def test_the_larger_view(opened: Opened) -> None:
     expect(large.get_by_role("heading")).to_have_text("Image i23, 24 of 30")
     large.get_by_role("button", name="Next").click()
     box = large.bounding_box()
-    assert box is not None and box["width"] > 900
+    assert box is not None
+    assert box["width"] > 900
     page.keyboard.press("Escape")
     expect(large).to_be_hidden()
     expect(page.get_by_role("button", name="Enlarge image i24")).to_be_focused()
@@ -180,7 +182,8 @@ def test_probabilities_glow_where_they_are_high(opened: Opened) -> None:
         for radius in (4, 12)
     )
     warmth = pixels[..., 2] + pixels[..., 1] - pixels[..., 0]  # red and green, less blue
-    assert warmth[core].mean() > 250 and warmth[~around].mean() < 150
+    assert warmth[core].mean() > 250
+    assert warmth[~around].mean() < 150
 
 
 # ---- its size -----------------------------------------------------------------------------------
@@ -200,7 +203,8 @@ def test_pictures_shrink_then_maps_go_then_images(make_study: MakeStudy, monkeyp
         return images, len(pictures) - images, sum(map(len, pictures)), page
 
     images, maps, most, page = built(10**7)
-    assert (images, maps) == (12, 24) and "are left out" not in page.text
+    assert (images, maps) == (12, 24)
+    assert "are left out" not in page.text
     stages = []
     for budget in range(most + 30_000, 10_000, -4_000):
         images, maps, size, page = built(budget)

@@ -67,8 +67,11 @@ def test_a_cross_validation_has_no_search(make_study: MakeStudy) -> None:
     ):
         assert said in text, said
     assert not [word for word in SEARCH_WORDS if word in text]
-    assert "Friedman" not in text and "Demšar" not in text  # two models are a pair
-    assert "elastic" not in text and "Att-U-Net" not in text and "Oktay" not in text
+    assert "Friedman" not in text
+    assert "Demšar" not in text  # two models are a pair
+    assert "elastic" not in text
+    assert "Att-U-Net" not in text
+    assert "Oktay" not in text
 
 
 def test_settings_are_told_as_they_are(make_study: MakeStudy) -> None:
@@ -108,34 +111,42 @@ def test_a_nested_search(tuned: Callable[..., str]) -> None:
         "labelled optimistic",
     ):
         assert said in text, said
-    assert "on the test folds themselves" not in text and "ASHA" not in text
+    assert "on the test folds themselves" not in text
+    assert "ASHA" not in text
 
 
 def test_the_papers_search(tuned: Callable[..., str]) -> None:
     text = tuned(protocol="paper", scheduler="none", sampler="random")
     assert "Settings were chosen on the test folds themselves, so that the best score found is optimistic" in text
-    assert "BBC-CV" in text and "proposed by random draws" in text
+    assert "BBC-CV" in text
+    assert "proposed by random draws" in text
     for word in ("nested", "validation patients alone", "Bergstra", "leading"):
         assert word not in text
 
 
 def test_a_search_that_goes_on_has_chosen_nothing(tuned: Callable[..., str]) -> None:
     text = tuned(select=False, scheduler="asha")
-    assert "For U-Net the search has chosen nothing yet" in text and "(ASHA; Li et al., 2020)" in text
-    assert "BBC-CV" not in text and "nested estimate" not in text
+    assert "For U-Net the search has chosen nothing yet" in text
+    assert "(ASHA; Li et al., 2020)" in text
+    assert "BBC-CV" not in text
+    assert "nested estimate" not in text
 
 
 def test_one_model_is_compared_with_none(make_study: MakeStudy) -> None:
     text = methods_of(read_study(make_study(models=["daf_net"])))
-    assert "Wilcoxon" not in text and "Holm" in text  # of the strata
-    assert "Wang et al., 2018" in text and "Ronneberger" not in text
+    assert "Wilcoxon" not in text
+    assert "Holm" in text  # cited for the strata
+    assert "Wang et al., 2018" in text
+    assert "Ronneberger" not in text
 
 
 def test_a_table_of_scores_says_nothing_of_training(tmp_path: Path) -> None:
     rows = [f"{model},{image},p{image // 2},{0.5 + image / 40}" for model in "abc" for image in range(12)]
     (tmp_path / "scores.csv").write_text("\n".join(["model,image_id,patient_id,dsc", *rows]))
     text = methods_of(read_table(Store(tmp_path), "scores.csv"))
-    assert "as the table has them" in text and "Friedman's test" in text and "Demšar J." in text
+    assert "as the table has them" in text
+    assert "Friedman's test" in text
+    assert "Demšar J." in text
     for word in ("trained on", "Ray", "Seo et al. (2022). ", "probability", "Nadeau", "Kruskal", "diagonal"):
         assert word not in text, word
 
@@ -154,7 +165,9 @@ def test_names_are_text(make_study: MakeStudy) -> None:
     frame = store.read_manifest(study).rename(columns={"sex": "<b>sex</b>"})
     study.write_frame(store.MANIFEST, frame)
     section = methods.build(read_study(study))
-    assert section is not None and "&lt;b&gt;sex" in section.body and "<b>sex" not in section.body
+    assert section is not None
+    assert "&lt;b&gt;sex" in section.body
+    assert "<b>sex" not in section.body
 
 
 # ---- references ---------------------------------------------------------------------------------
@@ -164,9 +177,12 @@ def test_names_are_text(make_study: MakeStudy) -> None:
 def test_a_reference_is_whole(key: str) -> None:
     reference = REFERENCES[key]
     assert re.fullmatch(r"[^,]+ [A-Z].*\. .+ \d{4}(; .+)?\.( (doi|arXiv):\S+\.)?", reference.text), reference.text
-    assert ".." not in reference.text and "  " not in reference.text and "http" not in reference.text
+    assert ".." not in reference.text
+    assert "  " not in reference.text
+    assert "http" not in reference.text
     entry = reference.bibtex(key)
-    assert entry.count("{") == entry.count("}") and entry.startswith(f"@{reference.entry}{{{key}{reference.year},\n")
+    assert entry.count("{") == entry.count("}")
+    assert entry.startswith(f"@{reference.entry}{{{key}{reference.year},\n")
     assert "–" not in entry
 
 

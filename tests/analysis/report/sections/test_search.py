@@ -78,7 +78,8 @@ def test_nested_rows_are_of_each_folds_own_winner(tuned: Callable[..., Store], e
     for row in unet[unet["kind"] == "nested"].to_dict("records"):
         truth = truths[row["image_id"]]
         moved = np.roll(truth, {0: 2, 1: 4, 2: 2}[row["fold"]], 0)
-        assert row["tp"] == (truth & moved).sum() and row["fp"] == (moved & ~truth).sum()
+        assert row["tp"] == (truth & moved).sum()
+        assert row["fp"] == (moved & ~truth).sum()
 
 
 def test_the_headline_is_nested_and_the_winner_stands_beside(tuned: Callable[..., Store]) -> None:
@@ -90,7 +91,8 @@ def test_the_headline_is_nested_and_the_winner_stands_beside(tuned: Callable[...
     assert table.loc["unet", "dsc"] == pytest.approx(nested.groupby("fold")["dsc"].mean().mean())
     assert list(table.index) == ["unet", "daf_net"]
     winner = images[images["kind"] == "winner"].groupby("fold")["dsc"].mean().mean()
-    assert "U-Net tuned on these folds: optimistic" in page.text and f"{winner:.3f}" in page.text
+    assert "U-Net tuned on these folds: optimistic" in page.text
+    assert f"{winner:.3f}" in page.text
     assert "U-Net nested estimate" in page.text
     assert "Unfinished" not in page.text
     assert read_study(study).epochs["kind"].unique().tolist() == ["fixed"]  # the example has no others
@@ -143,9 +145,11 @@ def test_the_page_says_what_was_found(tuned: Callable[..., Store]) -> None:
         assert text in page.text, text
     assert page.text.count("Believe this one") == 1
     assert "2 chosen complete 3 0.800 0.01 one_cycle – – 12" in page.text
-    assert "1 study's own complete" in page.text and "4 paper's complete" in page.text
+    assert "1 study's own complete" in page.text
+    assert "4 paper's complete" in page.text
     names = study.names("report/figures")
-    assert "report/figures/search_history.svg" in names and "report/figures/search_slices_unet.png" in names
+    assert "report/figures/search_history.svg" in names
+    assert "report/figures/search_slices_unet.png" in names
     assert not any("importances" in name for name in names)
 
 
@@ -153,9 +157,12 @@ def test_the_papers_protocol_is_called_what_it_is(tuned: Callable[..., Store]) -
     study = tuned(protocol="paper", scheduler="none")
     page = page_of(study)
     assert "settings were chosen on the test folds themselves" in page.text
-    assert "there is no nested estimate" in page.text and "Nested estimate" not in page.text
-    assert "BBC-CV 0." in page.text and "Believe this one: the score as found, corrected" in page.text
-    assert "were raced" not in page.text and "The folds themselves" not in page.text
+    assert "there is no nested estimate" in page.text
+    assert "Nested estimate" not in page.text
+    assert "BBC-CV 0." in page.text
+    assert "Believe this one: the score as found, corrected" in page.text
+    assert "were raced" not in page.text
+    assert "The folds themselves" not in page.text
     assert "nested" not in set(images_of(study)["kind"])
 
 
@@ -176,7 +183,8 @@ def test_a_search_that_goes_on_says_so(tuned: Callable[..., Store]) -> None:
     page = page_of(study)
     assert "U-Net: the search goes on; no setting is chosen yet" in page.text
     assert "The search goes on, or was interrupted: 4 of 9 trials have begun." in page.text
-    assert "Estimate" not in page.text and "A search reports" not in page.text
+    assert "Estimate" not in page.text
+    assert "A search reports" not in page.text
     assert "nested" not in set(images_of(study)["kind"])
 
 
@@ -193,7 +201,8 @@ def test_a_search_that_has_only_just_begun(make_study: MakeStudy) -> None:
     study.write_text(store.STUDY, 'models = ["unet", "attention_unet"]\n')
     page = page_of(study)
     assert "Att-U-Net: the search goes on; no setting is chosen yet" in page.text
-    assert "Att-U-Net: not started" not in page.text and "Sampler" not in page.text
+    assert "Att-U-Net: not started" not in page.text
+    assert "Sampler" not in page.text
 
 
 def test_a_search_of_failures_has_nothing_to_say(make_study: MakeStudy) -> None:
@@ -203,14 +212,17 @@ def test_a_search_of_failures_has_nothing_to_say(make_study: MakeStudy) -> None:
     write_selection(study)
     page = page_of(study)
     assert "U-Net: none of the search's 1 trials was completed" in page.text
-    assert "No trial was completed: nothing is chosen" in page.text and "loss is NaN in epoch 2" in page.text
+    assert "No trial was completed: nothing is chosen" in page.text
+    assert "loss is NaN in epoch 2" in page.text
 
 
 def test_settings_are_text_never_markup(tuned: Callable[..., Store]) -> None:
     study = tuned()
     set_trials(study, reason="<img src=x onerror=alert(1)>", **{"optim.schedule": "<b>one_cycle</b>"})
     html = Path(analyze(study.location)).read_text()
-    assert "<img src=x" not in html and "<b>one_cycle" not in html and "&lt;b&gt;one_cycle" in html
+    assert "<img src=x" not in html
+    assert "<b>one_cycle" not in html
+    assert "&lt;b&gt;one_cycle" in html
 
 
 # ---- figures ------------------------------------------------------------------------------------
@@ -270,20 +282,23 @@ def test_a_hopeless_trial_does_not_flatten_the_others(make_study: MakeStudy) -> 
     search = a_search(make_study(), [*rows, trial_row("unet", 12, value=0.02)], selected=False)
     (axes,) = search_history.history([search], COLOURS).axes
     foot = axes.get_ylim()[0]
-    assert foot > 0.6 and points(axes, "v") == {(12, round(foot, 6))}
+    assert foot > 0.6
+    assert points(axes, "v") == {(12, round(foot, 6))}
 
 
 def test_nothing_but_failures_still_draws(make_study: MakeStudy) -> None:
     search = a_search(make_study(), [trial_row("unet", 1, "failed", value=None)], selected=False)
     (axes,) = search_history.history([search], COLOURS).axes
-    assert points(axes, "x") == {(1, 0)} and search_history.sliced(search) == []
+    assert points(axes, "x") == {(1, 0)}
+    assert search_history.sliced(search) == []
 
 
 def test_importances_are_bars_with_the_largest_on_top(make_study: MakeStudy) -> None:
     (axes,) = search_history.importance_bars([a_search(make_study(), ROWS)], COLOURS).axes
     widths = [bar.get_width() for bar in axes.patches]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert widths == pytest.approx([10, 20, 70]) and names == ["train.batch_size", "optim.lr", "optim.schedule"]
+    assert widths == pytest.approx([10, 20, 70])
+    assert names == ["train.batch_size", "optim.lr", "optim.schedule"]
 
 
 def test_slices_come_in_the_order_of_importance(make_study: MakeStudy) -> None:
@@ -293,7 +308,8 @@ def test_slices_come_in_the_order_of_importance(make_study: MakeStudy) -> None:
     assert schedule.get_title(loc="left") == "optim.schedule"  # gamma and milestones are the same in all trials
     assert [label.get_text() for label in schedule.get_xticklabels()] == ["steps", "one_cycle"]
     steps = {y for x, y in points(schedule, "o") if x < 0.5}
-    assert steps == {0.7, 0.6} and rate.get_xscale() == "log"
+    assert steps == {0.7, 0.6}
+    assert rate.get_xscale() == "log"
     assert points(rate, "o") == {(0.001, 0.7), (0.001, 0.8), (0.001, 0.6), (0.01, 0.75)}
     assert {x for x, _ in points(batch, "o")} == {8, 12, 4}
     ringed = [line for line in rate.get_lines() if line.get_markeredgecolor() == style.INK]
