@@ -1,13 +1,13 @@
-"""What lies under the probe: a patient's pancreas, its neighbours and the cancer, in three dimensions.
+"""A patient's anatomy in three dimensions: pancreas, neighbouring organs, vessels and the cancer.
 
-Coordinates are millimetres: `u` along the gland towards the tail, `v` away from the probe, `w` across the
-gland. The origin is the centre of curvature of the probe at rest. Structures are painted one over the other
-by their signed distance (mm, negative inside), each blended in over the width of its boundary, so that any
-plane can be cut: images of one patient and the frames of a sweep show the same anatomy.
+Coordinates are in mm: `u` along the gland towards the tail, `v` away from the probe, `w` across the gland. The origin
+is the centre of curvature of the probe at rest. Structures are painted one over the other by their signed distance (mm,
+negative inside), each blended in over the width of its boundary. Any plane can be cut: images of one patient and the
+frames of a sweep show the same anatomy.
 
-Echo levels are relative to healthy pancreatic parenchyma. The cancer is what EUS shows of it: a
-heterogeneous hypoechoic mass with irregular margin and pseudopodia, a duct that stops abruptly and is dilated
-upstream, calcification and necrosis in large masses.
+Echo levels are relative to healthy pancreatic parenchyma. The cancer has the features that EUS shows: a heterogeneous
+hypoechoic mass with irregular margin and pseudopodia, a duct that stops abruptly and is dilated upstream, calcification
+and necrosis in large masses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WALL_MM = 3.6
 
 
 class Tissue(NamedTuple):
-    """Acoustic properties. `texture_db` is the spread of the echo level over lengths of `grain_mm`."""
+    """Acoustic properties of a tissue; `texture_db` is the spread of the echo level over lengths of `grain_mm`."""
 
     echo_db: float
     attenuation: float
@@ -57,7 +57,7 @@ _LAYER_DB = np.array([5.0, 5.0, -8.0, -8.0, 6.0, 6.0, -10.0, -10.0, 7.0, 7.0])
 
 
 class Slice(NamedTuple):
-    """The plane of one image on the beam grid, every array (R, B) float32."""
+    """The plane of one image on the beam grid; every array is `(R, B)` float32."""
 
     echo_db: np.ndarray
     attenuation: np.ndarray
@@ -70,11 +70,12 @@ class Noise:
     """A smooth random field in space with unit variance that repeats every 64 steps."""
 
     def __init__(self, rng: np.random.Generator) -> None:
+        """Draw the field."""
         volume = gaussian_filter(rng.standard_normal((64, 64, 64), dtype=np.float32), 0.9, mode="wrap")
         self._volume = volume / volume.std()
 
     def __call__(self, points: np.ndarray, step_mm: float, shift: float = 0.0) -> np.ndarray:
-        """Values (...) at `points` (3, ...); neighbouring hills are some 3 steps apart."""
+        """Return the values `(...)` at `points (3, ...)`; neighbouring hills are some 3 steps apart."""
         nodes = points / np.float32(step_mm) + np.float32(shift)
         return map_coordinates(self._volume, nodes, order=1, mode="grid-wrap")
 
@@ -94,7 +95,7 @@ class Tube:
     wall: Tissue = VESSEL_WALL
 
     def distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance to the midline, and the position along it, both (...)."""
+        """Return the distance to the midline and the position along it, both `(...)` in mm."""
         unit = (self.direction / np.linalg.norm(self.direction)).astype(np.float32)
         side = np.cross(unit, [0.31, 0.84, 0.44])
         side = (side / np.linalg.norm(side)).astype(np.float32)
@@ -109,43 +110,49 @@ class Tube:
 
 @dataclass(frozen=True)
 class Ellipsoid:
+    """An organ, a lymph node or a cyst."""
+
     centre: np.ndarray
     axes_mm: np.ndarray
     rotation: np.ndarray
-    """(3, 3), rows are the ellipsoid's own axes."""
+    """`(3, 3)`: the rows are the ellipsoid's own axes."""
     tissue: Tissue
     edge_mm: float = 0.6
     wall: Tissue | None = None
 
     def distance(self, points: np.ndarray) -> np.ndarray:
+        """Return the signed distance `(...)` of `points (3, ...)` to the surface, in mm."""
         offset = points - _column(self.centre, points)
         return _ellipsoid_distance(np.tensordot(self.rotation.astype(np.float32), offset, 1), self.axes_mm)
 
 
 @dataclass(frozen=True)
 class Lesion:
+    """The cancer: an ellipsoid with pseudopodia and an irregular margin."""
+
     centre: np.ndarray
     axes_mm: np.ndarray
     rotation: np.ndarray
     fingers: tuple[tuple[np.ndarray, float, float], ...]
-    """Pseudopodia: direction, length beyond the margin (mm), radius at the root (mm)."""
+    """Pseudopodia: each a direction, the length beyond the margin (mm) and the radius at the root (mm)."""
     roughness: float
     """Irregularity of the margin as a share of the radius."""
     edge_mm: float
-    """Width over which the margin fades."""
+    """The width over which the margin fades."""
     tissue: Tissue
     necrosis: float
-    """Threshold of the necrotic share; infinite for none."""
+    """Noise above this threshold is necrosis; infinite for none."""
     calcifications: np.ndarray
-    """(N, 4): centre (u, v, w) and radius in mm."""
+    """`(N, 4)`: centre (u, v, w) and radius in mm."""
 
     @property
     def reach_mm(self) -> float:
-        """No part of the cancer is farther from its centre."""
+        """Return a distance from the centre beyond which no part of the cancer lies."""
         longest = max((length for _, length, _ in self.fingers), default=0.0)
         return float(self.axes_mm.max()) * (1 + 2.5 * self.roughness) + longest + 4
 
     def distance(self, points: np.ndarray, noise: Noise) -> np.ndarray:
+        """Return the signed distance `(...)` of `points (3, ...)` to the margin, in mm."""
         offset = points - _column(self.centre, points)
         radius = float(self.axes_mm.min())
         distance = _ellipsoid_distance(np.tensordot(self.rotation.astype(np.float32), offset, 1), self.axes_mm)
@@ -164,7 +171,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient. `azimuth` is the angle between the scan plane and the gland's axis."""
+    """One patient's anatomy; `azimuth` is the angle between the scan plane and the gland's axis, in radians."""
 
     noise: Noise
     azimuth: float
@@ -182,26 +189,32 @@ class Anatomy:
     vessels: tuple[Tube, ...]
     lesion: Lesion
     station_mm: float
-    """Position along the gland from which the cancer is out of the scan plane."""
+    """A position along the gland at which the cancer is out of the scan plane."""
     foci: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
     def horizontal(self) -> np.ndarray:
+        """Return the unit vector across the image, `(3,)`."""
         return np.array([math.cos(self.azimuth), 0.0, math.sin(self.azimuth)])
 
     @property
     def normal(self) -> np.ndarray:
+        """Return the unit vector off the scan plane, `(3,)`."""
         return np.array([-math.sin(self.azimuth), 0.0, math.cos(self.azimuth)])
 
     def cut(self, points: np.ndarray, probe_mm: np.ndarray, angle: np.ndarray, gap_mm: float) -> Slice:
-        """The tissue at `points` (3, R, B), at `probe_mm` (R,) from the probe's face and `angle` (B,).
+        """Cut the anatomy along one plane.
 
-        `gap_mm` is the film of water between probe and wall.
+        Args:
+            points: The samples of the beam grid, `(3, R, B)`.
+            probe_mm: Their distances from the probe's face, `(R,)`.
+            angle: The beams' angles in radians, `(B,)`.
+            gap_mm: The film of water between probe and gut wall.
         """
         warp = self.noise(points, 6.5, 3.0)
         warped = points + np.stack([1.3 * warp, -1.6 * warp, 0.9 * warp]).astype(np.float32)
         canvas = _Canvas(self.fat, warped, self.noise)
-        # Sheets of fascia between layers of fat: thin bright lines that swing across the picture.
+        # Sheets of fascia between layers of fat: thin bright lines that swing across the image.
         flat = warped * np.array([0.45, 1.3, 0.45], np.float32)[:, None, None]
         canvas.paint(5.0 * np.abs(self.noise(flat, 5.0, 37.0) - 0.3) - 0.35, FASCIA, 0.5)
         gland = self._gland_distance(warped)
@@ -214,7 +227,7 @@ class Anatomy:
                 canvas.paint(distance - 0.8, organ.wall, 0.5)
             canvas.paint(distance, organ.tissue, organ.edge_mm)
         self._paint_tubes(canvas, gland)
-        lesion_mm = self._paint_lesion(canvas, warped)
+        lesion_mm = self._paint_lesion(canvas)
         wall = self._paint_wall(canvas, points, probe_mm, angle, gap_mm)
         return Slice(canvas.echo_db, canvas.attenuation, canvas.impedance, np.maximum(lesion_mm, -wall))
 
@@ -245,8 +258,9 @@ class Anatomy:
         for tube, distance in lumens:
             canvas.paint(distance, tube.lumen, 0.5)
 
-    def _paint_lesion(self, canvas: _Canvas, points: np.ndarray) -> np.ndarray:
-        lesion = self.lesion
+    def _paint_lesion(self, canvas: _Canvas) -> np.ndarray:
+        """Paint the cancer; return the signed distance to its margin."""
+        lesion, points = self.lesion, canvas.points
         distance = lesion.distance(points, self.noise)
         if distance.min() > 2 * lesion.edge_mm:
             return distance
@@ -254,7 +268,7 @@ class Anatomy:
         fade = np.full_like(distance, lesion.edge_mm)
         margin = np.abs(distance) < 4 * lesion.edge_mm
         fade[margin] *= np.exp(0.7 * self.noise(points[:, margin], 4.0, 43.0))
-        canvas.paint(distance, self.parenchyma, 0.8)  # what it grew into is gone, ducts and vessels too
+        canvas.paint(distance, self.parenchyma, 0.8)  # ducts and vessels that it grew into are gone
         canvas.paint(distance, lesion.tissue, fade)
         depth = -distance / float(lesion.axes_mm.min())
         if np.isfinite(lesion.necrosis):
@@ -266,7 +280,7 @@ class Anatomy:
     def _paint_wall(
         self, canvas: _Canvas, points: np.ndarray, probe_mm: np.ndarray, angle: np.ndarray, gap_mm: float
     ) -> np.ndarray:
-        """Paint water film and gut wall; return the distance (R, B) beyond the wall's far side, negative within it."""
+        """Paint water film and gut wall; return the distance `(R, B)` to the wall's far side, negative within it."""
         track = np.stack([np.float32(9) * angle + points[0].mean(), points[2].mean() + 0 * angle, 0 * angle + 5])
         stretch = self.wall_scale * (1 + 0.14 * self.noise(track.astype(np.float32), 2.5, 0.0))
         film = np.maximum(gap_mm + 0.5 * self.noise(track.astype(np.float32), 3.0, 23.0), 0)
@@ -331,7 +345,7 @@ def _column(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _ellipsoid_distance(own: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
-    """Nearly the signed distance: exact on the surface and, to first order, beside it."""
+    """Return nearly the signed distance: exact on the surface and, to first order, beside it."""
     axes = _column(axes_mm, own)
     scaled = np.sqrt(((own / axes) ** 2).sum(0))
     slope = np.sqrt(((own / axes**2) ** 2).sum(0))
@@ -341,7 +355,7 @@ def _ellipsoid_distance(own: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
 def _roughen(
     distance: np.ndarray, points: np.ndarray, amplitude_mm: float, noise: Noise, step_mm: float, shift: float
 ) -> np.ndarray:
-    """Add noise to a distance where it can move the surface, which spares most of the look-ups."""
+    """Add noise to a distance, near the surface only: that spares most of the look-ups."""
     near = np.abs(distance) < 5 * amplitude_mm
     rough = distance.astype(np.float32)
     rough[near] += np.float32(amplitude_mm) * noise(points[:, near], step_mm, shift)
@@ -349,6 +363,6 @@ def _roughen(
 
 
 def _smooth_union(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """The minimum of two distances with the crease rounded (polynomial smooth minimum)."""
+    """Return the polynomial smooth minimum of two distances: the crease is rounded."""
     blend = np.clip(0.5 + 0.5 * (second - first) / width_mm, 0, 1)
     return second + (first - second) * blend - width_mm * blend * (1 - blend)

@@ -1,4 +1,4 @@
-"""Who the patients of a phantom are: clinical columns with the paper's Table 1, and how many images each has.
+"""The patients of a phantom: clinical columns with the paper's Table 1, and the number of images of each.
 
 Table 1 holds exactly at 150 patients: 96 men and 54 women; T1/T2/T3 33/99/18; age with mean 71.2 and range
 40-94; size with mean 31.0 mm and range 10-130 mm. Its locations (body 37, head 60, neck 18, tail 33,
@@ -24,11 +24,12 @@ AGE_MEAN, AGE_RANGE = 71.2, (40, 94)
 SIZE_MEAN_MM, SIZE_RANGE_MM = 31.0, (10, 130)
 STAGE_RANGE_MM = {"T1": (10, 20), "T2": (21, 40), "T3": (41, 130)}
 
-_PLAN = 1  # apart from every patient's own stream
+_PLAN = 1
+"""A random stream apart from every patient's own."""
 
 
 def largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Whole numbers in proportion to `shares` that sum to `total`; ties go to the first.
+    """Return whole numbers in proportion to `shares` that sum to `total`; ties go to the first.
 
     >>> largest_remainder({"body": 37, "head": 60, "neck": 18, "tail": 33, "uncinate": 6}, 150)
     {'body': 36, 'head': 58, 'neck': 18, 'tail': 32, 'uncinate': 6}
@@ -42,11 +43,14 @@ def largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]
 
 
 def plan_cohort(patients: int, images: int, seed: int, cancer_free: int = 0) -> pd.DataFrame:
-    """One row a patient: patient_id, age, sex, size_mm, t_stage, location, num_images, num_cancer_free.
+    """Draw a cohort; the same arguments give the same.
 
-    Every patient has at least one of the `images`; the rest fall at random, at most three more a patient as
-    long as there are no more than 2.5 images a patient. Frames without cancer are spread evenly. Clinical columns are
-    independent of each other except size and stage. Deterministic in its arguments.
+    Every patient has at least one of the `images`. The rest fall at random, at most three more a patient if there are
+    no more than 2.5 images a patient. The `cancer_free` frames are spread evenly. Clinical columns are independent of
+    each other except size and stage.
+
+    Returns:
+        One row a patient: patient_id, age, sex, size_mm, t_stage, location, num_images, num_cancer_free.
     """
     rng = np.random.default_rng([seed, 0, _PLAN])
     stages = largest_remainder(T_STAGE, patients)
@@ -83,7 +87,7 @@ def _ages(patients: int) -> np.ndarray:
 
 
 def _sizes(stages: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Whole millimetres a stage, within the stage's range, with Table 1's mean and range as far as they allow."""
+    """Return sizes in whole mm for each stage, within its range, with Table 1's mean and range as far as possible."""
     starts, low, high = [], [], []
     for (stage, count), power in zip(stages.items(), (1.0, 1.0, 3.0), strict=True):
         first, last = STAGE_RANGE_MM[stage]
@@ -105,7 +109,7 @@ def _sizes(stages: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def _shift_to_mean(start: np.ndarray, low: np.ndarray, high: np.ndarray, mean: float) -> np.ndarray:
-    """Whole numbers near `start + constant`, within [low, high], whose sum is the nearest possible to n * mean."""
+    """Return whole numbers near `start + constant`, within [low, high], with a sum as near as possible to n * mean."""
 
     def shifted(by: float) -> np.ndarray:
         return np.clip(np.floor(start + by), low, high).astype(int)

@@ -1,9 +1,8 @@
 """Synthetic endoscopic ultrasound with masks of pancreatic cancer, in place of data that nobody may publish.
 
-`make_phantom` writes a data set that every other part of the program can read: several images a patient,
-clinical columns with the paper's Table 1 (`phantom_cohort`), an anatomy a patient (`phantom_patient`,
-`phantom_anatomy`), B-mode physics (`phantom_ultrasound`). Nothing in it comes from a person, and the
-column `device` says "synthetic" in every row.
+`make_phantom` writes a data set that every other part of the program can read: several images a patient, clinical
+columns with the paper's Table 1 (`cohort`), an anatomy a patient (`patient`, `anatomy`), B-mode physics (`ultrasound`).
+Nothing in it comes from a person, and the column `device` says "synthetic" in every row.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
+from eus_ray.data.io.images import encode_png
 from eus_ray.data.phantom.anatomy import Anatomy
 from eus_ray.data.phantom.cohort import plan_cohort
 from eus_ray.data.phantom.patient import make_anatomy, still_view, sweep_views
@@ -27,13 +26,11 @@ from eus_ray.data.phantom.ultrasound import SCANNERS, Scanner, render
 from eus_ray.errors import UserError
 
 FRAMES_PER_VIDEO = 12
-FRAME_INTERVAL_S = 0.5
+_FRAME_INTERVAL_S = 0.5
 """As in the paper's Figure 8."""
-
-SIZE_RANGE = (32, 2048)
-
+_SIZE_RANGE_PX = (32, 2048)
 _CLINICAL = ["age", "sex", "size_mm", "t_stage", "location"]
-_SCANNER_SHARE = (0.5, 0.3, 0.2)
+_SCANNER_SHARES = (0.5, 0.3, 0.2)
 
 
 def make_phantom(
@@ -41,20 +38,29 @@ def make_phantom(
 ) -> Path:
     """Write a synthetic EUS data set and return the path of its manifest.
 
-    `folder` gets `images/*.png` (8-bit gray, size x size), `masks/*.png` (0 and 255, the same grid) and `manifest.csv`:
-    image, mask, patient_id, age, sex, size_mm, t_stage, location, device, spacing_mm. `images` of them show the cancer,
-    with at least one a patient; `cancer_free` more are frames of the same patients taken elsewhere along the
-    gland: their masks are empty, their clinical columns are the patient's. Of a large cancer the mask has what
-    lies inside the sector, also where poor contact hides it.
+    The folder gets `images/*.png` (8-bit gray), `masks/*.png` (0 and 255, the same grid) and `manifest.csv`: image,
+    mask, patient_id, age, sex, size_mm, t_stage, location, device, spacing_mm. A mask has the part of the cancer that
+    lies inside the sector, also if poor contact hides it. At 150 patients the clinical columns are the paper's Table 1
+    (`cohort` says how its locations, which sum to 154, are scaled).
 
-    `videos` sequences, each of a patient of its own who has no image above, go to
-    `videos/video_000/frame_000.png` and so on, 0.5 s apart, masks to `videos/masks/` under the same names. Each starts
-    at the common bile duct and vessels, with empty masks, and glides onto the cancer. `videos/manifest.csv` adds
-    image_id, video, frame and time_s; manifest paths are relative to their table.
+    Videos are frames 0.5 s apart, `videos/video_000/frame_000.png` and so on, with masks of the same names in
+    `videos/masks/`. Each starts at the common bile duct and vessels, with empty masks, and glides onto the cancer.
+    `videos/manifest.csv` adds image_id, video, frame and time_s. Paths in a manifest are relative to it.
 
-    At 150 patients the clinical columns are the paper's Table 1 (`phantom_cohort` says how its locations, which sum to
-    154, are scaled). The same arguments give the same bytes on any number of processor cores. The folder
-    appears whole, or not at all. Raises UserError for numbers that make no sense and for a folder that has content.
+    The same arguments give the same bytes on any number of processor cores. The folder appears whole, or not at all.
+
+    Args:
+        folder: A folder that is new or empty.
+        patients: The number of patients.
+        images: The number of images that show the cancer, at least one a patient.
+        seed: The seed of all random draws.
+        videos: The number of videos, each of a patient of its own who has no image.
+        cancer_free: The number of additional images of the same patients, taken elsewhere along the gland: their masks
+            are empty, their clinical columns are the patient's.
+        size: The side of an image in pixels.
+
+    Raises:
+        UserError: If a number makes no sense, or the folder has content or cannot be written.
     """
     folder = Path(folder).resolve()
     _check(folder, patients, images, seed, videos, cancer_free, size)
@@ -90,8 +96,9 @@ def _check(folder: Path, patients: int, images: int, seed: int, videos: int, can
     for name, value in (("seed", seed), ("videos", videos), ("cancer_free", cancer_free)):
         if value < 0:
             wrong.append(f"{name} = {value}: must not be negative")
-    if not SIZE_RANGE[0] <= size <= SIZE_RANGE[1]:
-        wrong.append(f"size = {size}: the side of an image is {SIZE_RANGE[0]} to {SIZE_RANGE[1]} pixels")
+    smallest, largest = _SIZE_RANGE_PX
+    if not smallest <= size <= largest:
+        wrong.append(f"size = {size}: the side of an image is {smallest} to {largest} pixels")
     if wrong:
         raise UserError(*wrong)
 
@@ -140,7 +147,7 @@ def _write_videos(folder: Path, cohort: pd.DataFrame, first_index: int, seed: in
                     "image_id": f"{video}_frame_{number:03d}",
                     "video": video,
                     "frame": number,
-                    "time_s": number * FRAME_INTERVAL_S,
+                    "time_s": number * _FRAME_INTERVAL_S,
                 }
             )
         return rows
@@ -150,9 +157,9 @@ def _write_videos(folder: Path, cohort: pd.DataFrame, first_index: int, seed: in
 
 
 def _meet(patient: pd.Series, seed: int, index: int) -> tuple[np.random.Generator, Scanner, Anatomy]:
-    """Everything about a patient comes from one stream, which depends on nobody else's."""
+    """Draw a patient from a random stream of their own, which depends on nobody else's."""
     rng = np.random.default_rng([seed, index])
-    scanner = SCANNERS[rng.choice(len(SCANNERS), p=_SCANNER_SHARE)]
+    scanner = SCANNERS[rng.choice(len(SCANNERS), p=_SCANNER_SHARES)]
     return rng, scanner, make_anatomy(rng, patient.location, float(patient.size_mm), scanner)
 
 
@@ -162,14 +169,14 @@ def _describe(patient: pd.Series, scanner: Scanner, spacing_mm: float) -> dict[s
 
 
 def _on_all_cores(write: Callable[[int], list[dict[str, Any]]], count: int) -> Iterable[list[dict[str, Any]]]:
-    # Threads, since NumPy and SciPy release the interpreter for nearly all of the work; beyond 8 it is the bottleneck.
+    # Threads, since NumPy and SciPy release the GIL for nearly all of the work; beyond 8 it is the bottleneck.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(write, range(count)))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    # Not cv2.imwrite, which answers a full disk with False.
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    # cv2.imwrite would answer a full disk with False
+    path.write_bytes(encode_png(pixels))
 
 
 def _write_table(path: Path, rows: Iterable[list[dict[str, Any]]]) -> None:

@@ -1,7 +1,7 @@
-"""One synthetic patient: an anatomy drawn at random around a cancer of given size and location, and the views of it.
+"""One synthetic patient: an anatomy drawn at random around a cancer of given size and location, and views of it.
 
-All choices that make the images hard are here: how dark the cancer is, how its margin fades, what lies beside
-it that looks alike (vessels, dilated ducts, lymph nodes, cysts, kidney), chronic pancreatitis, poor contact.
+All choices that make the images hard are here: the contrast of the cancer, the fading of its margin, structures beside
+it that look alike (vessels, dilated ducts, lymph nodes, cysts, kidney), chronic pancreatitis, poor contact.
 """
 
 from __future__ import annotations
@@ -35,15 +35,22 @@ from eus_ray.data.phantom.ultrasound import Contact, Scanner, View
 _U, _V, _W = np.eye(3)
 
 Place = Callable[..., np.ndarray]
-"""(x, v, z = 0) in mm, along the scan plane, away from the probe and off the plane, to (u, v, w)."""
+"""Maps (x, v, z = 0) in mm, along the scan plane, away from the probe and off the plane, to (u, v, w)."""
 
-# How often the pancreatic duct is dilated upstream of a cancer there, and the bile duct with it.
-_DUCT_DILATED = {"head": 0.75, "neck": 0.7, "body": 0.6, "tail": 0.15, "uncinate": 0.25}
-_BILE_DUCT_DILATED = {"head": 0.6, "uncinate": 0.2}
+_SHARE_WITH_DILATED_DUCT = {"head": 0.75, "neck": 0.7, "body": 0.6, "tail": 0.15, "uncinate": 0.25}
+"""Upstream of a cancer at that location."""
+_SHARE_WITH_DILATED_BILE_DUCT = {"head": 0.6, "uncinate": 0.2}
 
 
 def make_anatomy(rng: np.random.Generator, location: str, size_mm: float, scanner: Scanner) -> Anatomy:
-    """Draw a patient whose cancer has its centre at u = 0 and a greatest diameter near `size_mm`."""
+    """Draw a patient's anatomy around a cancer.
+
+    Args:
+        rng: The patient's random stream.
+        location: The part of the pancreas that the cancer is in, which decides on neighbours and ducts.
+        size_mm: Near this is the greatest diameter of the cancer; its centre is at u = 0.
+        scanner: The scanner, for the radius of its probe.
+    """
     noise = Noise(rng)
     azimuth = math.radians(rng.uniform(35, 70))
     horizontal = np.array([math.cos(azimuth), 0, math.sin(azimuth)])
@@ -64,7 +71,7 @@ def make_anatomy(rng: np.random.Generator, location: str, size_mm: float, scanne
     organs = _organs(rng, location, behind, place) + _look_alikes(rng, lesion, near, behind, place)
     vessels = _vessels(rng, location, gland_v, behind, place) + _station_tubes(rng, station, horizontal, gland_v)
     radius = rng.uniform(0.7, 1.2)
-    dilated = rng.random() < _DUCT_DILATED[location]
+    dilated = rng.random() < _SHARE_WITH_DILATED_DUCT[location]
     end = max(18.0, 0.8 * size_mm / 2) + rng.uniform(0, 8)
     return Anatomy(
         noise=noise,
@@ -142,7 +149,7 @@ def _make_lesion(
 def _spheres(
     rng: np.random.Generator, count: int, centre: np.ndarray, spread_mm: np.ndarray, radius_mm: tuple[float, float]
 ) -> np.ndarray:
-    """(count, 4): spheres as `Lesion.calcifications` has them."""
+    """Draw spheres `(count, 4)` as `Lesion.calcifications` has them."""
     places = centre + rng.uniform(-1, 1, (count, 3)) * spread_mm
     return np.column_stack([places, rng.uniform(*radius_mm, count)])
 
@@ -166,7 +173,7 @@ def _vessels(rng: np.random.Generator, location: str, gland_v: float, behind: fl
         x = rng.uniform(6, 18) * rng.choice([-1, 1])
         portal = tube(place(x, behind + rng.uniform(0, 5)), _W, rng.uniform(3.5, 6))
         artery = tube(place(x + rng.uniform(10, 16), behind + rng.uniform(8, 14)), _W, rng.uniform(2.5, 4), wall=0.8)
-        dilated = rng.random() < _BILE_DUCT_DILATED.get(location, 0.0)
+        dilated = rng.random() < _SHARE_WITH_DILATED_BILE_DUCT.get(location, 0.0)
         bile_duct = tube(
             place(-x + rng.normal(0, 4), gland_v + rng.uniform(-3, 4)),
             _W + 0.5 * _U,
@@ -211,7 +218,7 @@ def _organs(rng: np.random.Generator, location: str, behind: float, place: Place
 def _look_alikes(
     rng: np.random.Generator, lesion: Lesion, near: float, behind: float, place: Place
 ) -> tuple[Ellipsoid, ...]:
-    """Lymph nodes and cysts beside the cancer."""
+    """Draw lymph nodes and cysts beside the cancer."""
     found: list[Ellipsoid] = []
     clear = 0.75 * float(lesion.axes_mm.max()) + 3
     for _ in range(rng.integers(0, 4)):
@@ -231,7 +238,7 @@ def _look_alikes(
 def _station_tubes(
     rng: np.random.Generator, station: float, horizontal: np.ndarray, gland_v: float
 ) -> tuple[Tube, ...]:
-    """The common bile duct and vessels where a sweep starts, before the cancer is reached."""
+    """Draw the common bile duct and the vein at which a sweep starts, before it reaches the cancer."""
     side = rng.choice([-1, 1])
     bile_duct = station * _U + side * rng.uniform(2, 9) * horizontal + (gland_v + rng.uniform(-1, 4)) * _V
     vein = station * _U - side * rng.uniform(5, 14) * horizontal + (gland_v + rng.uniform(8, 15)) * _V
@@ -244,7 +251,7 @@ def _station_tubes(
 
 
 def _rotation(rng: np.random.Generator, spread: float) -> np.ndarray:
-    """(3, 3): turned about all axes by normal angles of `spread` radians."""
+    """Draw a rotation `(3, 3)` about all axes, by normally distributed angles of `spread` radians."""
     a, b, c = rng.normal(0, spread, 3)
     about_u = np.array([[1, 0, 0], [0, math.cos(a), math.sin(a)], [0, -math.sin(a), math.cos(a)]])
     about_v = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
@@ -253,12 +260,19 @@ def _rotation(rng: np.random.Generator, spread: float) -> np.ndarray:
 
 
 def still_view(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, cancer: bool = True) -> View:
-    """One captured frame: with the cancer in the plane, or from the station where it is out of it."""
+    """Draw the view of one captured frame.
+
+    Args:
+        rng: The patient's random stream.
+        anatomy: The patient.
+        scanner: The scanner, for the radius of its probe.
+        cancer: Whether the cancer is in the scan plane; else the view is from the station at which it is not.
+    """
     lesion = anatomy.lesion
     if cancer:
         off_plane = float(np.clip(rng.normal(0, 0.22), -0.45, 0.45)) * float(lesion.axes_mm[2])
         origin = off_plane * anatomy.normal
-        # A mass that fills the field is looked at from its edge.
+        # A mass that fills the field is viewed from its edge.
         edge = rng.choice([-1, 1]) * rng.uniform(0, 0.9) * max(0.0, lesion.axes_mm[0] - 18)
         x_target = float(np.clip(rng.normal(0, 11), -20, 20)) + edge
         depth = lesion.centre[1] + 0.75 * lesion.axes_mm[1] + rng.uniform(9, 32) - scanner.probe_radius_mm
@@ -281,7 +295,7 @@ def still_view(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, can
 
 
 def _poor_contact(rng: np.random.Generator) -> tuple[Contact, ...]:
-    """One or two sectors that stay dark, never the middle of the picture."""
+    """Draw one or two sectors that stay dark, never in the middle of the image."""
     sectors = []
     for _ in range(rng.integers(1, 3)):
         angle = rng.choice([-1, 1]) * rng.uniform(0.35, 1.3)
@@ -290,7 +304,7 @@ def _poor_contact(rng: np.random.Generator) -> tuple[Contact, ...]:
 
 
 def sweep_views(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, frames: int) -> list[View]:
-    """Consecutive frames that start at the station without cancer, stay there a moment, and glide onto it.
+    """Draw the views of a sweep: it starts at the station without cancer, stays there a moment, and glides onto it.
 
     The operator's settings stay; hand and breath move the probe a little and smoothly.
     """

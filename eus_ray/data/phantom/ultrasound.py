@@ -1,12 +1,12 @@
-"""B-mode physics of a curved linear array: from tissue on the beam grid to the gray picture.
+"""B-mode physics of a curved linear array: from tissue on the beam grid to the gray image.
 
 The echoes are formed beam by beam, in polar coordinates, and only then converted to pixels:
 
 1. Many scatterers share a resolution cell, so their sum is a complex Gaussian whose power is the tissue's echo
    level; its envelope is Rayleigh (Burckhardt 1978, "Speckle in ultrasound B-mode scans").
 2. Steps of impedance along the beam add bright coherent interfaces.
-3. Attenuation accumulates along the beam (dB per cm and MHz, both ways), so what absorbs casts a shadow and what
-   does not is followed by enhancement; poor contact takes its share.
+3. Attenuation accumulates along the beam (dB per cm and MHz, both ways): tissue that absorbs casts a shadow, tissue
+   that does not is followed by enhancement; poor contact adds to it.
 4. The point-spread function is a Gaussian, constant in depth along the beam, wider across it away from the focus
    and with distance, with a faint broad pedestal (side lobes). Across the beam it is applied by FFT, one width a depth.
 5. Electronic noise is added before time-gain compensation, so deep tissue drowns in it.
@@ -25,18 +25,19 @@ from scipy.ndimage import gaussian_filter1d, label, map_coordinates
 from eus_ray.data.phantom.anatomy import Anatomy, Slice
 
 NUM_SAMPLES, NUM_BEAMS = 385, 264
-"""Size of the beam grid: R samples along each of B beams."""
-
-_MEAN_ATTENUATION = 0.50  # dB / (cm MHz): what time-gain compensation assumes
-_INTERFACE = 2.2  # amplitude of an impedance step of 1 per mm; diffuse parenchyma has 1
-_SIDE_LOBES = 0.02  # amplitude of the pedestal relative to the main lobe's
-
-_SPECK_MM2 = 4.0
+"""The size of the beam grid: R samples along each of B beams."""
+_TGC_DB_PER_CM_MHZ = 0.50
+"""The mean attenuation that time-gain compensation assumes."""
+_INTERFACE_AMPLITUDE = 2.2
+"""Of an impedance step of 1 per mm; diffuse parenchyma has 1."""
+_SIDE_LOBE_AMPLITUDE = 0.02
+"""Of the pedestal, relative to the main lobe."""
+_MIN_OUTLINED_MM2 = 4.0
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """An echoendoscope and its processor; one a patient."""
+    """An echoendoscope and its processor; each patient has one."""
 
     name: str
     probe_radius_mm: float
@@ -48,11 +49,11 @@ class Scanner:
     dynamic_range_db: float
     gamma: float
     smoothing: float
-    """Standard deviation in samples of the processor's speckle smoothing."""
+    """The standard deviation of the processor's speckle smoothing, in samples."""
     ring_mm: float
-    """Distance of the reverberations of the probe's face."""
+    """The distance between reverberations of the probe's face."""
     noise_db: float
-    """Electronic noise relative to parenchyma at the probe's face."""
+    """The electronic noise relative to parenchyma at the probe's face."""
 
 
 SCANNERS = (
@@ -73,37 +74,40 @@ class Contact:
 
 @dataclass(frozen=True)
 class View:
-    """Where the probe is in the patient, and the operator's settings; one an image."""
+    """The probe's place in the patient and the operator's settings; each image has one."""
 
     origin: np.ndarray
     roll: float
     depth_mm: float
     zoom: float
-    """Side of the picture over the depth of the sector."""
+    """The side of the image over the depth of the sector."""
     gain_db: float
     tgc_error_db_per_cm: float
     gap_mm: float
     shading: np.ndarray
-    """(K, 2): amplitude in dB and phase of waves over the sector; contact is nowhere quite even."""
+    """`(K, 2)`: amplitude in dB and phase of waves over the sector; contact is nowhere quite even."""
     contact: tuple[Contact, ...] = ()
 
     def moved(self, origin: np.ndarray, roll: float) -> View:
+        """Return the view from another place, with the same settings."""
         return replace(self, origin=origin, roll=roll)
 
 
 @dataclass(frozen=True)
 class BeamGrid:
-    """Radii (R,) from the probe's centre of curvature in mm, angles (B,) from the vertical in radians."""
+    """Radii `(R,)` from the probe's centre of curvature in mm, angles `(B,)` from the vertical in radians."""
 
     radius_mm: np.ndarray
     angle: np.ndarray
 
     @property
     def step_mm(self) -> float:
+        """Return the distance between samples of a beam."""
         return float(self.radius_mm[1] - self.radius_mm[0])
 
 
 def beam_grid(scanner: Scanner, depth_mm: float) -> BeamGrid:
+    """Return the beam grid of a scanner to a depth below the probe's face."""
     # A few beams more than are shown, so that the wrapping FFT does not join left and right.
     half = scanner.half_angle * (1 + 12 / NUM_BEAMS)
     radius = scanner.probe_radius_mm + np.linspace(0, depth_mm, NUM_SAMPLES)
@@ -111,13 +115,13 @@ def beam_grid(scanner: Scanner, depth_mm: float) -> BeamGrid:
 
 
 def complex_noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Complex Gaussian with mean power 1, complex64."""
+    """Draw complex Gaussian noise of mean power 1, complex64."""
     parts = rng.standard_normal((*shape, 2), dtype=np.float32)
     return parts.view(np.complex64)[..., 0] * np.float32(math.sqrt(0.5))
 
 
 def lateral_width_mm(scanner: Scanner, depth_mm: np.ndarray) -> np.ndarray:
-    """Standard deviation of the beam across, at distances (R,) from the probe's face."""
+    """Return the standard deviation of the beam across, at distances `(R,)` from the probe's face."""
     diffraction = 1.54 / scanner.frequency_mhz / scanner.aperture_mm / 2.355
     defocus = 0.03 * scanner.aperture_mm * np.abs(1 - depth_mm / scanner.focus_mm)
     return np.hypot(0.12 + 0.85 * diffraction * depth_mm, defocus)
@@ -126,15 +130,22 @@ def lateral_width_mm(scanner: Scanner, depth_mm: np.ndarray) -> np.ndarray:
 def beamform(
     diffuse: np.ndarray, coherent: np.ndarray, grid: BeamGrid, scanner: Scanner, rng: np.random.Generator
 ) -> np.ndarray:
-    """Echo signal (R, B) complex64 of scatterers with amplitude `diffuse` and interfaces with amplitude `coherent`.
+    """Return the echo signal `(R, B)` complex64.
 
-    Where `diffuse` is a constant a and `coherent` zero, the mean power is a squared and the envelope is Rayleigh.
+    If `diffuse` is a constant a and `coherent` zero, the mean power is a squared and the envelope is Rayleigh.
+
+    Args:
+        diffuse: The amplitude of the scatterers, `(R, B)`.
+        coherent: The amplitude of the interfaces, `(R, B)`.
+        grid: The beam grid.
+        scanner: The scanner, for its point-spread function.
+        rng: The source of the speckle.
     """
     sigma_mm = lateral_width_mm(scanner, grid.radius_mm - scanner.probe_radius_mm)
     sigma = (sigma_mm / grid.radius_mm / (grid.angle[1] - grid.angle[0]))[:, None].astype(np.float32)  # beams
     wave = ((2 * math.pi * fft.fftfreq(len(grid.angle))) ** 2 / 2).astype(np.float32)
     main = np.exp(-wave * sigma**2)
-    transfer = main + _SIDE_LOBES * sigma * np.exp(-wave * (6 * sigma) ** 2)
+    transfer = main + _SIDE_LOBE_AMPLITUDE * sigma * np.exp(-wave * (6 * sigma) ** 2)
     axial = 0.5 * 1.54 / scanner.frequency_mhz * 1.6 / grid.step_mm
     along = gaussian_filter1d(np.eye(1, 65, 32)[0], axial)
     lateral_gain = np.sqrt((transfer**2).mean(1, keepdims=True))
@@ -147,9 +158,13 @@ def beamform(
 def render(
     anatomy: Anatomy, view: View, scanner: Scanner, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """The picture (size, size) uint8, the mask of the cancer (size, size) uint8 0/255, and the mm a pixel."""
+    """Render one view of a patient.
+
+    Returns:
+        The image `(size, size)` uint8, the mask of the cancer `(size, size)` uint8 of 0 and 255, and the mm a pixel.
+    """
     grid = beam_grid(scanner, view.depth_mm)
-    # Tissue varies over longer distances than the echoes' phase: every second sample of it is enough.
+    # Tissue varies over longer distances than the echoes' phase: every second sample is enough.
     sparse = grid.radius_mm[::2]
     cut = anatomy.cut(_points(anatomy, view, sparse, grid.angle), sparse - sparse[0], grid.angle, view.gap_mm)
     tissue = Slice(*(_between_rows(layer) for layer in cut))
@@ -158,11 +173,11 @@ def render(
     poor_db = _contact_loss(view, grid)
     path = _amplitude(-(loss_db + poor_db))
     steps = np.abs(np.gradient(tissue.impedance, grid.step_mm, axis=0))
-    echoes = beamform(_amplitude(tissue.echo_db) * path, _INTERFACE * steps * path, grid, scanner, rng)
+    echoes = beamform(_amplitude(tissue.echo_db) * path, _INTERFACE_AMPLITUDE * steps * path, grid, scanner, rng)
     echoes += _reverberation(grid, scanner, poor_db)
     echoes += complex_noise(rng, echoes.shape) * _amplitude(scanner.noise_db)
     depth_cm = (grid.radius_mm - grid.radius_mm[0]) / 10
-    tgc_db = (2 * frequency * _MEAN_ATTENUATION + view.tgc_error_db_per_cm) * depth_cm
+    tgc_db = (2 * frequency * _TGC_DB_PER_CM_MHZ + view.tgc_error_db_per_cm) * depth_cm
     gain_db = (view.gain_db + np.minimum(tgc_db, 56))[:, None]
     level_db = 20 * np.log10(np.abs(echoes) + np.float32(1e-9)) + gain_db.astype(np.float32)
     level = np.clip(0.47 + level_db / scanner.dynamic_range_db, 0, 1) ** scanner.gamma
@@ -172,7 +187,7 @@ def render(
 
 
 def _points(anatomy: Anatomy, view: View, radius_mm: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Where in the patient the samples lie: (3, R, B) float32."""
+    """Return the places of the samples in the patient, `(3, R, B)` float32."""
     turned = angle + np.float32(view.roll)
     x, y = radius_mm[:, None] * np.sin(turned), radius_mm[:, None] * np.cos(turned)
     (x_u, _, x_w), origin = anatomy.horizontal.astype(np.float32), view.origin.astype(np.float32)
@@ -180,7 +195,7 @@ def _points(anatomy: Anatomy, view: View, radius_mm: np.ndarray, angle: np.ndarr
 
 
 def _between_rows(sparse: np.ndarray) -> np.ndarray:
-    """(R, B) from every second row of it, linearly; R is odd."""
+    """Interpolate linearly from every second row to `(R, B)`; R is odd."""
     rows = np.empty((2 * len(sparse) - 1, sparse.shape[1]), np.float32)
     rows[::2] = sparse
     rows[1::2] = 0.5 * (sparse[:-1] + sparse[1:])
@@ -201,7 +216,7 @@ def _contact_loss(view: View, grid: BeamGrid) -> np.ndarray:
 
 
 def _reverberation(grid: BeamGrid, scanner: Scanner, poor_db: np.ndarray) -> np.ndarray:
-    """Echoes of the probe's own face: rings that fade with depth, more of them where contact is poor."""
+    """Return echoes of the probe's own face: rings that fade with depth, more slowly if contact is poor."""
     depth = (grid.radius_mm - grid.radius_mm[0])[:, None]
     rings = np.exp(-((((depth / scanner.ring_mm) % 1) - 0.5) ** 2) / 0.02)
     fade_mm = 0.5 + 0.03 * np.maximum(poor_db, 0)
@@ -211,7 +226,7 @@ def _reverberation(grid: BeamGrid, scanner: Scanner, poor_db: np.ndarray) -> np.
 def _scan_convert(
     level: np.ndarray, lesion_mm: np.ndarray, grid: BeamGrid, view: View, scanner: Scanner, size: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Small pictures are averaged from finer ones, as a scanner's picture that was scaled down would be."""
+    """Convert beams to pixels; small images are averaged from finer ones, as if they were scaled down."""
     finer = max(1, math.ceil(256 / size))
     num = size * finer
     half, inner, outer = scanner.half_angle, float(grid.radius_mm[0]), float(grid.radius_mm[-1])
@@ -230,9 +245,9 @@ def _scan_convert(
 
 
 def _outlined(cancer: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """What a reader would outline: the largest connected part, and no speck."""
+    """Return the part that a reader would outline: the largest connected one, unless it is a speck."""
     parts, num_parts = label(cancer)
     areas = np.bincount(parts.ravel(), minlength=num_parts + 1)[1:]
-    if not num_parts or areas.max() * pixel_mm**2 < _SPECK_MM2:
+    if not num_parts or areas.max() * pixel_mm**2 < _MIN_OUTLINED_MM2:
         return np.zeros(cancer.shape, np.uint8)
     return np.where(parts == 1 + areas.argmax(), 255, 0).astype(np.uint8)
