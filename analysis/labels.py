@@ -1,27 +1,46 @@
-"""What models, metrics and columns are called in print."""
+"""Names of models, metrics, kinds and columns in print."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from eus_ray.analysis.measures.image_metrics import METRICS
+from eus_ray.architectures import architectures
+from eus_ray.store import TrialKind
+
+
+class ReportKind(StrEnum):
+    """What the predictions behind a reported number come from: column `kind` of every table of a report."""
+
+    NESTED = "nested"
+    """In each fold, from the trial that the fold's own validation patients chose."""
+    FIXED = TrialKind.FIXED.value
+    """From one cross-validation with the study's own settings."""
+    WINNER = TrialKind.WINNER.value
+    """From the best settings of a search, trained again on the same folds."""
+
 
 DASH = "\N{EN DASH}"
-MODEL_LABELS = {"unet": "U-Net", "attention_unet": "Att-U-Net", "daf_net": "DAF-Net"}
-"""The paper's names."""
-KIND_LABELS = {"nested": "nested estimate", "winner": "tuned on these folds: optimistic"}
-"""What is said of a model's numbers besides its name; nothing of a fixed setting's."""
+KIND_LABELS = {
+    ReportKind.NESTED.value: "nested estimate",
+    ReportKind.WINNER.value: "tuned on these folds: optimistic",
+}
+"""Remarks beside a model's name; fixed settings need none."""
 METRIC_LABELS = {name: name.upper().replace("_", " ") for name in METRICS} | {"iou": "IoU"}
 UNITS = {"mm": "mm", "cm": "cm", "years": "years", "kg": "kg", "ml": "ml"}
-"""Endings of columns that name a unit."""
+"""Units by the last word of a column's name."""
 
 _COLUMNS = {"t_stage": "T-stage", "n_stage": "N-stage", "birads": "BI-RADS"}
 
 
 def model_label(model: str) -> str:
-    return MODEL_LABELS.get(model, model)
+    """Return a model's name for print; a model of somebody else keeps its own."""
+    spec = architectures().get(model)
+    return model if spec is None else spec.label
 
 
 def column_label(column: str) -> str:
-    """A column's name for print.
+    """Return a column's name for print, with its unit after a comma.
 
     >>> [column_label(name) for name in ("size_mm", "age", "t_stage")]
     ['Size, mm', 'Age, years', 'T-stage']
