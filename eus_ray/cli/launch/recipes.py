@@ -40,6 +40,7 @@ STOP_BY_SIGINT = {"env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WA
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"), "letters, digits, dots, dashes and _, at most 63"
 _PLAIN = re.compile(r"[\w./:@+-]+", re.ASCII), "it without spaces and quotes"
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_DNS_NAME = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
 
 
 @dataclass(frozen=True)
@@ -250,13 +251,12 @@ def kuberay(args: argparse.Namespace) -> Recipe:
         if not _DNS_LABEL.fullmatch(value) or len(value) > longest:
             lines.append(f"--{name} {value}: at most {longest} small letters, digits and dashes, a letter first")
     size = re.compile(r"[1-9]\d*([KMGT]i?)?", re.ASCII), "a size such as 64Gi"
-    lines += pattern_defects(args, {"image": _PLAIN, "memory_per_worker": size})
+    secret = _DNS_NAME, "the name of a Secret"
+    lines += pattern_defects(args, {"image": _PLAIN, "memory_per_worker": size, "secret": secret})
     volumes = [volume.partition(":")[::2] for volume in args.volume]
     for claim, path in volumes:
-        if not all(_DNS_LABEL.fullmatch(part) for part in claim.split(".")) or not PurePosixPath(path).is_absolute():
+        if not _DNS_NAME.fullmatch(claim) or not PurePosixPath(path).is_absolute():
             lines.append(f"--volume {claim}:{path}: write CLAIM:/PATH")
-    if args.secret is not None and not all(_DNS_LABEL.fullmatch(part) for part in args.secret.split(".")):
-        lines.append(f"--secret {args.secret}: write the name of a Secret")
     selector = [pair.partition("=")[::2] for pair in args.node_selector]
     label = re.compile(r"[A-Za-z0-9]([\w./-]*[A-Za-z0-9])?", re.ASCII)
     for key, value in selector:
