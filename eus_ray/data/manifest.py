@@ -28,9 +28,6 @@ from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, co
 from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, repeated, typed
 from eus_ray.errors import UserError
 
-FRAME = ("image_id", "patient_id", "image", "mask", "height", "width", "spacing_row", "spacing_col", "lesion_share")
-"""The first columns of a checked manifest's frame; `fold` may follow, then the clinical columns."""
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -38,9 +35,9 @@ class Manifest:
 
     path: Path
     frame: pd.DataFrame
-    """One row an image in the table's order. First the columns `FRAME`: paths absolute, sizes in original pixels,
-    spacing in mm or NaN, `lesion_share` the share of mask pixels. Then `fold` (int) if the table has it, then the
-    clinical columns."""
+    """One row an image in the table's order. Columns are image_id, patient_id; image, mask (absolute paths); height,
+    width (original pixels); spacing_row, spacing_col (mm or NaN); lesion_share (the share of mask pixels); fold (int),
+    if the table has it; then the clinical columns."""
     warnings: tuple[str, ...]
     near_duplicates_within: int
     """Pairs of images of one patient that are the same picture, exactly or nearly."""
@@ -119,11 +116,6 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
     fingerprint = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
     told = (f"{path}: {line}" for line in [*_near_names(table), *_near_patients(cells), *warnings.told()])
     return Manifest(path, frame, tuple(told), within, fingerprint)
-
-
-def clinical_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns of a manifest's frame that are the user's own."""
-    return [str(column) for column in frame.columns if column not in (*FRAME, "fold")]
 
 
 # ---- columns ----------------------------------------------------------------------------------------

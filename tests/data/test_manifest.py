@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eus_ray.data.manifest import clinical_columns, read_manifest
+from eus_ray.data.manifest import read_manifest
 from eus_ray.errors import UserError
 
 HEADER = "image,mask,patient_id"
+COLUMNS = ["image_id", "patient_id", "image", "mask", "height", "width", "spacing_row", "spacing_col", "lesion_share"]
 SHAPE = (40, 48)
 
 
@@ -74,7 +75,7 @@ def test_frame(folder: Path) -> None:
     assert frame[["height", "width"]].to_numpy().tolist() == [[40, 48]] * 3
     assert frame["spacing_row"].tolist() == frame["spacing_col"].tolist() == [0.1, 0.1, 0.2]
     assert frame["lesion_share"].tolist() == [180 / 1920] * 3
-    assert clinical_columns(frame) == ["t_stage", "age"]
+    assert list(frame.columns) == [*COLUMNS, "t_stage", "age"]
     assert frame["age"].isna().tolist() == [False, True, False]
     assert manifest.warnings == ()
     assert manifest.near_duplicates_within == 0
@@ -141,7 +142,7 @@ def test_own_image_ids_and_folds(folder: Path) -> None:
     frame = read_manifest(write(folder, rows, f"{HEADER},image_id,fold")).frame
     assert frame["image_id"].tolist() == ["s-1", "s-2", "s-3"]
     assert frame["fold"].tolist() == [2, 2, 0]
-    assert clinical_columns(frame) == []
+    assert list(frame.columns) == [*COLUMNS, "fold"]
 
 
 def test_fingerprint_is_of_the_data_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -161,7 +162,7 @@ def test_fingerprint_is_of_the_data_alone(folder: Path, tmp_path_factory: pytest
 
 def test_size_columns_repeat_the_sizes_or_are_refused(folder: Path) -> None:
     rows = [f"{row},40,48" for row in ROWS]
-    assert clinical_columns(read_manifest(write(folder, rows, f"{HEADER},height,width")).frame) == []
+    assert list(read_manifest(write(folder, rows, f"{HEADER},height,width")).frame.columns) == COLUMNS
     (line,) = defects(write(folder, [f"{row},172" for row in ROWS], f"{HEADER},height"))
     assert line.startswith("column height is 172 in row 2, where the image has 40 pixels")
 

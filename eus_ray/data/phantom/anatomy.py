@@ -13,7 +13,7 @@ and necrosis in large masses.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -190,7 +190,8 @@ class Anatomy:
     lesion: Lesion
     station_mm: float
     """A position along the gland at which the cancer is out of the scan plane."""
-    foci: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    foci: np.ndarray
+    """Bright foci of chronic pancreatitis, as `Lesion.calcifications`."""
 
     @property
     def horizontal(self) -> np.ndarray:

@@ -54,7 +54,7 @@ def plan_cohort(patients: int, images: int, seed: int, cancer_free: int = 0) -> 
     """
     rng = np.random.default_rng([seed, 0, _PLAN])
     stages = largest_remainder(T_STAGE, patients)
-    size_mm = np.concatenate([_sizes(stages)[stage] for stage in stages])
+    size_mm = _sizes(stages)
     stage = np.repeat(list(stages), list(stages.values()))
     together = rng.permutation(patients)
     sexes, locations = largest_remainder(SEX, patients), largest_remainder(LOCATION, patients)
@@ -86,26 +86,21 @@ def _ages(patients: int) -> np.ndarray:
     return _shift_to_mean(start, low, high, AGE_MEAN)
 
 
-def _sizes(stages: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Return sizes in whole mm for each stage, within its range, with Table 1's mean and range as far as possible."""
-    starts, low, high = [], [], []
-    for (stage, count), power in zip(stages.items(), (1.0, 1.0, 3.0), strict=True):
-        first, last = STAGE_RANGE_MM[stage]
-        starts.append(first + (last - first) * ((np.arange(count) + 0.5) / max(count, 1)) ** power)
-        low.append(np.full(count, first))
-        high.append(np.full(count, last))
-    start, lows, highs = np.concatenate(starts), np.concatenate(low), np.concatenate(high)
-    pinned_low, pinned_high = lows.copy(), highs.copy()
+def _sizes(stages: Mapping[str, int]) -> np.ndarray:
+    """Return sizes in whole mm, stage by stage within its range, with Table 1's mean and range as far as possible."""
+    counts = list(stages.values())
+    low, high = np.repeat([STAGE_RANGE_MM[stage] for stage in stages], counts, axis=0).T
+    quantile = np.concatenate([((np.arange(count) + 0.5) / max(count, 1)) for count in counts])
+    start = low + (high - low) * quantile ** np.repeat([1.0, 1.0, 3.0], counts)
+    pinned_low, pinned_high = low.copy(), high.copy()
     if stages["T1"]:
         pinned_high[0] = SIZE_RANGE_MM[0]
     if stages["T3"]:
         pinned_low[-1] = SIZE_RANGE_MM[1]
     target = round(SIZE_MEAN_MM * len(start))
     if pinned_low.sum() <= target <= pinned_high.sum():
-        lows, highs = pinned_low, pinned_high
-    values = _shift_to_mean(start, lows, highs, SIZE_MEAN_MM)
-    cuts = np.cumsum(list(stages.values()))[:-1]
-    return dict(zip(stages, np.split(values, cuts), strict=True))
+        low, high = pinned_low, pinned_high
+    return _shift_to_mean(start, low, high, SIZE_MEAN_MM)
 
 
 def _shift_to_mean(start: np.ndarray, low: np.ndarray, high: np.ndarray, mean: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,18 @@ from eus_ray.data.io.images import encode_png
 from eus_ray.data.phantom.anatomy import Anatomy
 from eus_ray.data.phantom.cohort import plan_cohort
 from eus_ray.data.phantom.patient import make_anatomy, still_view, sweep_views
-from eus_ray.data.phantom.ultrasound import SCANNERS, Scanner, render
+from eus_ray.data.phantom.ultrasound import SCANNERS, Scanner, View, render
 from eus_ray.errors import UserError
 
 FRAMES_PER_VIDEO = 12
 _FRAME_INTERVAL_S = 0.5
 """As in the paper's Figure 8."""
 _SIZE_RANGE_PX = (32, 2048)
-_CLINICAL = ["age", "sex", "size_mm", "t_stage", "location"]
+_CLINICAL = ["patient_id", "age", "sex", "size_mm", "t_stage", "location"]
 _SCANNER_SHARES = (0.5, 0.3, 0.2)
+
+_Shot = tuple[str, str, View, dict[str, Any]]
+"""Names of image and mask, the view, and further columns of the manifest."""
 
 
 def make_phantom(
@@ -104,80 +107,60 @@ def _check(folder: Path, patients: int, images: int, seed: int, videos: int, can
 
 
 def _write_stills(folder: Path, cohort: pd.DataFrame, seed: int, size: int) -> None:
-    for name in ("images", "masks"):
-        (folder / name).mkdir()
-
-    def write_patient(index: int) -> list[dict[str, Any]]:
+    def shots(index: int, rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner) -> Iterator[_Shot]:
         patient = cohort.iloc[index]
-        rng, scanner, anatomy = _meet(patient, seed, index)
-        rows = []
         for number in range(patient.num_images + patient.num_cancer_free):
-            view = still_view(rng, anatomy, scanner, cancer=number < patient.num_images)
-            image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
             name = f"{patient.patient_id}_{number + 1}.png"
-            _write_png(folder / "images" / name, image)
-            _write_png(folder / "masks" / name, mask)
-            rows.append({"image": f"images/{name}", "mask": f"masks/{name}", **_describe(patient, scanner, spacing_mm)})
-        return rows
+            view = still_view(rng, anatomy, scanner, cancer=number < patient.num_images)
+            yield f"images/{name}", f"masks/{name}", view, {}
 
-    _write_table(folder / "manifest.csv", _on_all_cores(write_patient, len(cohort)))
+    _write(folder, cohort, 0, shots, seed, size)
 
 
 def _write_videos(folder: Path, cohort: pd.DataFrame, first_index: int, seed: int, size: int) -> None:
-    digits = max(3, len(str(first_index + len(cohort))))
-
-    def write_video(index: int) -> list[dict[str, Any]]:
-        patient = cohort.iloc[index].copy()
-        patient["patient_id"] = f"synthetic_{first_index + index + 1:0{digits}d}"
-        rng, scanner, anatomy = _meet(patient, seed, first_index + index)
+    def shots(index: int, rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner) -> Iterator[_Shot]:
         video = f"video_{index:03d}"
-        (folder / video).mkdir(parents=True)
-        (folder / "masks" / video).mkdir(parents=True)
-        rows = []
         for number, view in enumerate(sweep_views(rng, anatomy, scanner, FRAMES_PER_VIDEO)):
-            image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
             name = f"{video}/frame_{number:03d}.png"
-            _write_png(folder / name, image)
-            _write_png(folder / "masks" / name, mask)
-            rows.append(
-                {
-                    "image": name,
-                    "mask": f"masks/{name}",
-                    **_describe(patient, scanner, spacing_mm),
-                    "image_id": f"{video}_frame_{number:03d}",
-                    "video": video,
-                    "frame": number,
-                    "time_s": number * _FRAME_INTERVAL_S,
-                }
-            )
+            columns = {"image_id": f"{video}_frame_{number:03d}", "video": video, "frame": number}
+            yield name, f"masks/{name}", view, {**columns, "time_s": number * _FRAME_INTERVAL_S}
+
+    numbers = range(first_index + 1, first_index + 1 + len(cohort))
+    digits = max(3, len(str(numbers[-1])))
+    named = cohort.assign(patient_id=[f"synthetic_{number:0{digits}d}" for number in numbers])
+    _write(folder, named, first_index, shots, seed, size)
+
+
+def _write(
+    folder: Path,
+    cohort: pd.DataFrame,
+    first_index: int,
+    shots: Callable[[int, np.random.Generator, Anatomy, Scanner], Iterator[_Shot]],
+    seed: int,
+    size: int,
+) -> None:
+    """Render every patient's shots, and write images, masks and manifest."""
+
+    def write_patient(index: int) -> list[dict[str, Any]]:
+        patient = cohort.iloc[index]
+        rng = np.random.default_rng([seed, first_index + index])  # depends on no other patient
+        scanner = SCANNERS[rng.choice(len(SCANNERS), p=_SCANNER_SHARES)]
+        anatomy = make_anatomy(rng, patient.location, float(patient.size_mm), scanner)
+        rows = []
+        for image_name, mask_name, view, columns in shots(index, rng, anatomy, scanner):
+            image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
+            _write_png(folder / image_name, image)
+            _write_png(folder / mask_name, mask)
+            row = {"image": image_name, "mask": mask_name, **patient[_CLINICAL], "device": scanner.name}
+            rows.append({**row, "spacing_mm": round(spacing_mm, 5), **columns})
         return rows
 
-    folder.mkdir()
-    _write_table(folder / "manifest.csv", _on_all_cores(write_video, len(cohort)))
-
-
-def _meet(patient: pd.Series, seed: int, index: int) -> tuple[np.random.Generator, Scanner, Anatomy]:
-    """Draw a patient from a random stream of their own, which depends on nobody else's."""
-    rng = np.random.default_rng([seed, index])
-    scanner = SCANNERS[rng.choice(len(SCANNERS), p=_SCANNER_SHARES)]
-    return rng, scanner, make_anatomy(rng, patient.location, float(patient.size_mm), scanner)
-
-
-def _describe(patient: pd.Series, scanner: Scanner, spacing_mm: float) -> dict[str, Any]:
-    clinical = {name: patient[name] for name in ["patient_id", *_CLINICAL]}
-    return {**clinical, "device": scanner.name, "spacing_mm": round(spacing_mm, 5)}
-
-
-def _on_all_cores(write: Callable[[int], list[dict[str, Any]]], count: int) -> Iterable[list[dict[str, Any]]]:
     # Threads, since NumPy and SciPy release the GIL for nearly all of the work; beyond 8 it is the bottleneck.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(write, range(count)))
+        rows = [row for several in pool.map(write_patient, range(len(cohort))) for row in several]
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    # cv2.imwrite would answer a full disk with False
-    path.write_bytes(encode_png(pixels))
-
-
-def _write_table(path: Path, rows: Iterable[list[dict[str, Any]]]) -> None:
-    pd.DataFrame([row for several in rows for row in several]).to_csv(path, index=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(pixels))  # cv2.imwrite would answer a full disk with False

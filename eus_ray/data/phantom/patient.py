@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -317,5 +318,5 @@ def sweep_views(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, fr
         drift = np.sin(2 * math.pi * 1.5 * moment + phase)
         start = anatomy.station_mm * 1.02 * _U
         origin = start + come * (last.origin - start) + 0.8 * drift[0] * _V + 0.8 * drift[1] * anatomy.horizontal
-        views.append(last.moved(origin, last.roll + 0.03 * drift[2]))
+        views.append(replace(last, origin=origin, roll=last.roll + 0.03 * drift[2]))
     return views

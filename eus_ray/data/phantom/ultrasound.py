@@ -16,7 +16,7 @@ The echoes are formed beam by beam, in polar coordinates, and only then converte
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
@@ -87,10 +87,6 @@ class View:
     shading: np.ndarray
     """`(K, 2)`: amplitude in dB and phase of waves over the sector; contact is nowhere quite even."""
     contact: tuple[Contact, ...] = ()
-
-    def moved(self, origin: np.ndarray, roll: float) -> View:
-        """Return the view from another place, with the same settings."""
-        return replace(self, origin=origin, roll=roll)
 
 
 @dataclass(frozen=True)
