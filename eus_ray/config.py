@@ -8,14 +8,19 @@ search space, in error messages and in the tables. `study_file.load_study` is th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from eus_ray.architectures import architectures
 from eus_ray.errors import UserError
 
-Architecture = Literal["unet", "attention_unet", "daf_net"]
-ARCHITECTURES: tuple[Architecture, ...] = ("unet", "attention_unet", "daf_net")
+ARCHITECTURES = tuple(architectures())
+if TYPE_CHECKING:
+    Architecture = str
+else:
+    Architecture = Literal[ARCHITECTURES]
+    """One of the names; pydantic refuses any other."""
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -273,7 +278,7 @@ class Study(Settings):
     def for_model(self, arch: str) -> Study:
         """The settings of one architecture: `model.arch` set, `[only.ARCH]` applied and dropped."""
         tree = self.model_dump(exclude={"only"})
-        for name, value in self.only.get(arch, {}).items():  # type: ignore[call-overload]
+        for name, value in self.only.get(arch, {}).items():
             set_dotted(tree, name, value)
         set_dotted(tree, "model.arch", arch)
         tree["models"] = [arch]

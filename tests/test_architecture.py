@@ -22,16 +22,17 @@ from tests.architecture import (
 ALLOWED: Graph = {
     "errors": set(),
     "metrics": set(),
-    "config": {"errors"},
+    "architectures": {"errors"},
+    "config": {"architectures", "errors"},
     "config_file": {"config", "errors"},
     "store": {"config", "config_file", "errors"},
     "models": {"config", "errors"},
     "data": {"config", "config_file", "errors", "store"},
-    "search": {"config", "config_file", "errors", "metrics", "store"},
-    "training": {"config", "config_file", "data", "errors", "metrics", "models", "store"},
+    "search": {"architectures", "config", "config_file", "errors", "metrics", "store"},
+    "training": {"architectures", "config", "data", "errors", "metrics", "models"},
     "distributed": {"config", "config_file", "data", "errors", "metrics", "store", "training"},
     "study": {"config", "config_file", "data", "distributed", "errors", "metrics", "search", "store", "training"},
-    "analysis": {"config", "config_file", "data", "errors", "metrics", "store"},
+    "analysis": {"architectures", "config", "config_file", "data", "errors", "metrics", "store"},
     "inference": {"analysis", "config", "config_file", "data", "errors", "metrics", "models", "store", "study"}
     | {"training"},
 }

@@ -179,8 +179,7 @@ class Ensemble:
         """
         import torch
 
-        from eus_ray.models import probability
-        from eus_ray.models.forward import as_input, forward
+        from eus_ray.models import as_input, forward, probability
 
         image = as_input(images, self._device, self._trained.study.train.channels_last)
         total = np.zeros(images.shape, np.float64)

@@ -1,44 +1,60 @@
-"""The architectures. Importing them needs torch; timm is imported when an encoder is checked or built."""
+"""The architectures, each in the module of its name.
+
+A module is imported when its network is checked or built. That needs torch, and timm if the network has an encoder.
+"""
 
 from __future__ import annotations
+
+import importlib
 
 import torch
 
 from eus_ray.config import ModelSettings
-from eus_ray.models import attention_unet, daf_net, unet  # noqa: F401 (each enters itself into the registry)
-from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, probability
+from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, as_input, forward, probability
 
 __all__ = [
-    "REGISTRY",
     "Outputs",
     "SegmentationNetwork",
+    "as_input",
     "build_model",
     "check_model",
+    "forward",
+    "network_class",
     "probability",
 ]
 
 
-def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
-    """The network of `settings.arch` on the CPU, in training mode.
+def network_class(arch: str) -> type[SegmentationNetwork]:
+    """Return the class that `models/ARCH.py` registers."""
+    importlib.import_module(f"eus_ray.models.{arch}")
+    return REGISTRY[arch]
 
-    Its initial weights depend on the settings and the seed alone; torch's global generators stay as they
-    were. To load trained weights into it, switch `pretrained` off and clear `weights` first, or the
-    encoder's are fetched for nothing. Raises `UserError` as `check_model` does, and where the file of
-    `settings.weights` does not fit the encoder.
+
+def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
+    """Build the network of `settings.arch` on the CPU, in training mode.
+
+    Its initial weights depend on the settings and the seed alone; torch's global generators stay as they were. To load
+    trained weights into it, switch `pretrained` off and clear `weights` first, or the encoder's are fetched for
+    nothing.
+
+    Raises:
+        UserError: As `check_model` does, and if the file of `settings.weights` does not fit the encoder.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
-        return REGISTRY[settings.arch].from_settings(settings)
+        return network_class(settings.arch).from_settings(settings)
 
 
 def check_model(settings: ModelSettings) -> int:
-    """Bytes of the network's weights; raises `UserError` for what would stop `build_model`.
+    """Check what would stop `build_model`, and return the bytes of the network's weights.
 
-    Takes about a second (timm's import) and no memory. Checked: that timm knows the encoder, that it gives
-    four levels of feature maps for any image size, that the file of weights is there, that pretrained
-    weights are published and can be had.
+    Takes about a second (timm's import) and no memory.
+
+    Raises:
+        UserError: If timm does not know the encoder, it does not give four levels of feature maps for any image size,
+            the file of weights is missing, or pretrained weights are not published or cannot be downloaded.
     """
-    network = REGISTRY[settings.arch]
+    network = network_class(settings.arch)
     network.check(settings)
     untrained = settings.model_copy(update={"pretrained": False, "weights": ""})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers

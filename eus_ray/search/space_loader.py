@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eus_ray.architectures import architectures
 from eus_ray.config import ModelSettings, Study, dotted_names, to_dotted
 from eus_ray.config_file import read_toml, with_settings
 from eus_ray.errors import UserError, did_you_mean
@@ -46,14 +47,7 @@ _NOT_SEARCHED = {
     "train.epochs": "it is the same for all trials, so that they compare; set it in the study file",
     "train.stop_after": "it is the same for all trials, so that they compare; set it in the study file",
 }
-_DAF_NET = ("model.encoder", "model.pretrained", "model.decoder_width", "model.decoder_init")
-_DAF_NET_LOSS = ("loss.slf_weight", "loss.level_weights")
-_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
-    "unet": (*_DAF_NET, *_DAF_NET_LOSS),
-    "attention_unet": (*_DAF_NET, *_DAF_NET_LOSS),
-    "daf_net": ("model.width",),
-}
-"""Fields of the other architectures: trials that differ in nothing else would be the same trial."""
+_DEEP_SUPERVISION = ("loss.slf_weight", "loss.level_weights")
 
 
 def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> Space:
@@ -63,10 +57,10 @@ def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> 
     leave out is not in the space. `check_model` raises `UserError` for a network that cannot be built. Raises
     `UserError` with one line for each mistake in the file, `FILE:LINE: [search."FIELD"] ...`.
     """
-    shipped = Path(__file__).parents[1] / "search_spaces" / f"{study.model.arch}.toml"
+    shipped = architectures()[study.model.arch].space_path
     file = _File(Path(study.search.space) if study.search.space else shipped)
     reader = _Reader(file, study)
-    for key in file.tree.keys() - {"paper", "search"}:
+    for key in file.tree.keys() - {"architecture", "paper", "search"}:
         file.defect((key,), f"no such table{did_you_mean(key, ('paper', 'search'))}")
     for name, table in reader.tables.items():
         reader.declared[name] = reader.dimension(name, table)
@@ -131,7 +125,7 @@ class _Reader:
     def _why_not_searched(self, name: str) -> str:
         """Why a search may not vary what has this name; empty where it may."""
         known = dotted_names()
-        without_effect = _WITHOUT_EFFECT.get(self.study.model.arch, ())
+        without_effect = _without_effect(self.study.model.arch)
         if name in _NOT_SEARCHED:
             return f"may not be searched: {_NOT_SEARCHED[name]}"
         if name in without_effect:
@@ -231,6 +225,13 @@ class _Reader:
             for line in (line for line in lines if line not in told):
                 told.add(line)
                 self.file.defect(("search", probe[0][0].name), f"{values} is refused: {line}")
+
+
+def _without_effect(arch: str) -> list[str]:
+    """Fields of other architectures: trials that differ in nothing else would be the same trial."""
+    spec = architectures()[arch]
+    others = [f"model.{field}" for field in ModelSettings.model_fields if f"model.{field}" not in spec.settings]
+    return others + ([] if spec.deep_supervision else list(_DEEP_SUPERVISION))
 
 
 def _fitting_kinds(own: Any) -> tuple[Kind, ...]:

@@ -33,12 +33,12 @@ import numpy.typing as npt
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from eus_ray.architectures import architectures
 from eus_ray.config import Study, to_dotted
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
 from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
-from eus_ray.models import Outputs, build_model, probability
-from eus_ray.models.forward import as_input, forward
+from eus_ray.models import Outputs, as_input, build_model, forward, probability
 from eus_ray.training.checkpoint import below, pack, unpack
 from eus_ray.training.ddp import Team
 from eus_ray.training.losses import segmentation_loss
@@ -120,7 +120,7 @@ class Fold:
             self.model = self.model.to(memory_format=torch.channels_last)
         self._forward: torch.nn.Module = self.model
         if team is not None:
-            has_unused = study.model.arch == "daf_net" and not study.loss.slf_weight
+            has_unused = architectures()[study.model.arch].deep_supervision and not study.loss.slf_weight
             self._forward = team.parallel(self.model, has_unused=has_unused)
         self.precision = precision_for(study.train.precision, device)
         self.optimizer = optimizer_for(study.optim, self.model)

@@ -16,6 +16,7 @@ from eus_ray.analysis.report.page import render
 from eus_ray.analysis.report.references import Citations
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
+from eus_ray.architectures import architectures
 
 _UNITS = {"px": "pixels", "mm": "millimetres"}
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
@@ -26,7 +27,6 @@ _SAMPLERS = {
     "random": "random draws",
     "grid": "a grid",
 }
-_ARCHITECTURES = {"unet": ("ronneberger",), "attention_unet": ("oktay",), "daf_net": ("wang", "seo")}
 
 
 def build(results: Results) -> Section | None:
@@ -76,11 +76,13 @@ def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | 
     if not {"models", "data", "optim", "loss", "train", "augment", "model"} <= settings.keys():
         return None
     only, optim, loss, augment = settings.get("only", {}), settings["optim"], settings["loss"], settings["augment"]
-    encoder = {"encoder", "pretrained", "weights"} & settings["model"].keys() and "daf_net" in settings["models"]
+    specs = [spec for model in settings["models"] if (spec := architectures().get(model)) is not None]
+    citations = {spec.name: cite(*spec.citations) for spec in specs if spec.citations}
     models = [
-        f"{model_label(model)} ({cite(*_ARCHITECTURES[model])})" if model in _ARCHITECTURES else model_label(model)
+        f"{model_label(model)} ({citations[model]})" if model in citations else model_label(model)
         for model in settings["models"]
     ]
+    supervised = [spec.label for spec in specs if spec.deep_supervision]
     steps = f"a learning rate multiplied by {optim['gamma']} from epochs {_and(optim['milestones'])} on"
     parts = [
         f"{weight:g} times {name}" if weight != 1 else name
@@ -90,8 +92,12 @@ def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | 
     return {
         "models": _and(models),
         "several": len(models) > 1,
-        "daf_net": "daf_net" in settings["models"],
-        "encoder": _encoder(settings["model"], only.get("daf_net", {})) if encoder else None,
+        "supervised": _and(supervised),
+        "encoders": [
+            _encoder(spec.label, settings["model"], only.get(spec.name, {}))
+            for spec in specs
+            if "model.encoder" in spec.settings and {"encoder", "pretrained", "weights"} & settings["model"].keys()
+        ],
         "data": settings["data"],
         "train": settings["train"],
         "optim": optim,
@@ -104,13 +110,13 @@ def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | 
     }
 
 
-def _encoder(model: Mapping[str, Any], only: Mapping[str, Any]) -> dict[str, Any]:
-    """DAF-Net's encoder, whose settings may be its own."""
+def _encoder(label: str, model: Mapping[str, Any], only: Mapping[str, Any]) -> dict[str, Any]:
+    """An architecture's encoder, whose settings may be its own."""
     name, pretrained, weights = (
         only.get(f"model.{field}", model.get(field)) for field in ("encoder", "pretrained", "weights")
     )
     start = "published weights" if pretrained else "weights of a file" if weights else "random weights"
-    return {"name": name, "start": start}
+    return {"model": label, "name": name, "start": start}
 
 
 def _augmented(augment: Mapping[str, Any]) -> str:
