@@ -1,1 +1,1 @@
-"""The data of a study: manifest, folds, arrays, augmentation, the phantom, importers."""
+"""A study's data: manifest, folds, arrays, augmentation, the phantom, importers."""

@@ -1,4 +1,4 @@
-"""A whole data set as arrays on the training grid, and as the table of cases that the analysis reads."""
+"""A whole data set: as arrays on the training grid, and as the table of cases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FILES = ("images.npy", "masks.npy")
 
 @dataclass(frozen=True)
 class Arrays:
-    """All images of a study: `images (N, S, S)` uint8 and `masks (N, S, S)` uint8 of 0 and 1."""
+    """All images `(N, S, S)` uint8 and masks `(N, S, S)` uint8 of 0 and 1 of a study."""
 
     images: UInt8
     masks: UInt8
@@ -40,13 +40,15 @@ def num_bytes(frame: pd.DataFrame, data: DataSettings) -> int:
 
 
 def arrays_name(fingerprint: str, data: DataSettings) -> str:
-    """Return a folder's name for `load_arrays`: one for each data set and way to resize it."""
+    """Return a folder's name for `load_arrays`: one for each data set and settings."""
     key = json.dumps([_REVISION, fingerprint, data.image_size, data.resize, data.intensity])
     return f"arrays-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = None) -> Arrays:
-    """Decode a manifest's images and masks to the training grid, in its order, in parallel threads.
+    """Decode a manifest's images and masks to the training grid, in its order.
+
+    Several threads decode at once.
 
     Args:
         frame: The manifest's frame, one row an image.
@@ -108,10 +110,11 @@ def _fill(arrays: Arrays, frame: pd.DataFrame, data: DataSettings) -> None:
 
 
 def cases_table(frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluate: EvaluateSettings) -> pa.Table:
-    """Return the table `store.CASES`: image and truth of each case as gray PNG on the evaluation grid.
+    """Return the table `store.CASES` of a manifest.
 
-    A truth has the values 0 and 255. On the grid `resized` these are the arrays, and the spacing is scaled with them;
-    on `original`, the files' own pixels (gray values mapped by `data.intensity`) and spacing.
+    It has image and truth of each case as gray PNG on the evaluation grid; a truth has the values 0 and 255. On the
+    grid `resized` these are the arrays, and the spacing is scaled with them; on `original`, the files' own pixels (gray
+    values mapped by `data.intensity`) and spacing.
     """
 
     def case(index: int, row: Any) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Augmentation of training images (paper, section 2.3): rotation, scaling, flip, elastic deformation."""
+"""Augmentation of training images (paper, section 2.3).
+
+These are rotation, scaling, horizontal flip and elastic deformation.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,10 @@ class Augmenter:
         self._flip = albumentations.HorizontalFlip(p=1.0)
 
     def __call__(self, image: Image, mask: Image, seed: int) -> tuple[Image, Image]:
-        """Return image and mask `(H, W)` uint8 as augmented for this seed; the mask keeps its values.
+        """Return image and mask `(H, W)` uint8 as augmented for this seed.
 
-        They depend on the settings, image, mask and seed alone. If the draw changes nothing, the arrays themselves
-        come back; they are never written to.
+        The mask keeps its values. Both depend on the settings, image, mask and seed alone. If the draw changes nothing,
+        the arrays themselves come back; they are never written to.
         """
         settings = self._settings
         random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""A study's data set: its manifest and folds, checked before anything runs, and its images as arrays."""
+"""A study's data set: manifest, folds and arrays, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eus_ray.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A study's checked data: the manifest, its folds, and the settings by which images are decoded."""
+    """A study's checked data: its settings, manifest and folds."""
 
     study: Study
     manifest: Manifest
@@ -39,7 +39,10 @@ class Dataset:
         return num_bytes(self.frame, self.study.data)
 
     def arrays(self, into: Path | None = None) -> Arrays:
-        """Decode all images; with `into`, as memory-mapped files that other processes open too."""
+        """Decode all images.
+
+        With `into`, the arrays are memory-mapped files in that folder, which other processes open too.
+        """
         name = arrays_name(self.manifest.fingerprint, self.study.data)
         return load_arrays(self.frame, self.study.data, into=into / name if into is not None else None)
 

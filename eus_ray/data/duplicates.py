@@ -1,8 +1,9 @@
-"""Duplicate images: exact copies, and near copies that were saved again, rescaled or recompressed.
+"""Duplicate images: exact copies, and near copies.
 
-An image under two patients lands in training and test, and the test then measures memory. Copies are found in two
-steps: a 64-bit perceptual hash (pHash: signs of the low frequencies of the cosine transform) within 4 bits proposes,
-correlation at a common size confirms. Cropped, mirrored or rotated copies are other images to both.
+A near copy was saved again, rescaled or recompressed. An image under two patients lands in training and test, and the
+test then measures memory. Copies are found in two steps: a 64-bit perceptual hash (pHash: signs of the low frequencies
+of the cosine transform) within 4 bits proposes, correlation at a common size confirms. Cropped, mirrored or rotated
+copies are other images to both.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Copy:
-    """Two images that are one: their positions, `first < second`, and whether every gray value is equal."""
+    """Two images that are one, `first < second`; exact if every gray value is equal."""
 
     first: int
     second: int
@@ -60,7 +61,7 @@ def look(image: npt.NDArray[np.uint8]) -> Look:
 
 
 def find_copies(looks: Sequence[Look]) -> list[Copy]:
-    """Return all pairs of images that are the same, exactly or nearly, in order; no images give none.
+    """Return all pairs of images that are the same, exactly or nearly, in order.
 
     Every pair of hashes is compared: 5,000 images are 12.5 million pairs, a fraction of a second.
     """

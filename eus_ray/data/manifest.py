@@ -1,4 +1,4 @@
-"""The manifest: one row an image, read and checked whole before anything is trained.
+"""The manifest: one row an image, checked whole before anything is trained.
 
 A manifest is a CSV (UTF-8, commas) or Parquet table with `image`, `mask` and `patient_id`. Optional columns are
 `image_id`, `fold`, and `spacing_mm` or `spacing_row_mm` with `spacing_col_mm`; every other column is clinical. Paths
@@ -47,7 +47,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Case:
-    """The facts of one row's files; those of a file that cannot be read are empty, and `problems` says why."""
+    """The facts of one row's files; empty if a file cannot be read: see `problems`."""
 
     problems: list[str]
     notes: list[str]
@@ -59,7 +59,7 @@ class _Case:
 
 
 def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> Manifest:
-    """Read a manifest and check all of it: the table, every image and mask, the patients.
+    """Read a manifest and check all of it: table, images, masks, patients.
 
     Args:
         path: The table. Its images and masks are decoded whole.
@@ -122,7 +122,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
 
 
 def _near_names(table: Table) -> list[str]:
-    """Warn of columns whose names differ from an optional one in case, blanks, `_` or `-` only."""
+    """Warn of columns that differ from an optional one in case, blanks, `_` or `-`."""
     plain = {re.sub(r"[\s_-]", "", name): name for name in OPTIONAL}
     found = [(name, plain.get(re.sub(r"[\s_-]", "", name).casefold())) for name in table.columns]
     return [
@@ -133,7 +133,7 @@ def _near_names(table: Table) -> list[str]:
 
 
 def _near_patients(cells: dict[str, list[str]]) -> list[str]:
-    """Warn of patients whose ids differ in case, blanks or the encoding of a letter (Unicode, UAX 15) only."""
+    """Warn of patients whose ids differ in case, blanks or encoding (UAX 15) only."""
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for patient in cells["patient_id"]:
         spellings["".join(unicodedata.normalize("NFKC", patient).casefold().split())][patient] = None
@@ -145,7 +145,10 @@ def _near_patients(cells: dict[str, list[str]]) -> list[str]:
 
 
 def _image_ids(cells: dict[str, list[str]]) -> list[str]:
-    """Return the table's own ids; else the files' stems, paths without suffix, or paths: the first that differ."""
+    """Return the table's own ids, else the shortest names of the files that differ.
+
+    These are the stems, the paths without suffix, or the paths.
+    """
     if "image_id" in cells:
         return cells["image_id"]
     paths = [PurePosixPath(cell) for cell in cells["image"]]
@@ -180,10 +183,10 @@ def _locate_all(
 
 
 def _resolve(folder: Path, written: str) -> Path:
-    """Return the file that a table names, below `folder` (resolved). The folder itself may be a link.
+    """Return the file that a table names, below `folder` (resolved).
 
-    Raises ValueError, worded to follow the name, for an absolute path, `..` or a link that leads out of the folder, and
-    if there is no such file.
+    The folder itself may be a link. Raises ValueError, worded to follow the name, for an absolute path, `..` or a link
+    that leads out of the folder, and if there is no such file.
     """
     path = PurePosixPath(written)
     if path.is_absolute() or re.match(r"[A-Za-z]:[\\/]|\\\\", written):
@@ -243,7 +246,7 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
 
 
 def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:
-    """Return defects of the columns height and width: they may only repeat the images' sizes in pixels."""
+    """Return defects of the columns height and width: they must repeat the pixels."""
     lines = []
     for name in ("height", "width"):
         if name not in table.columns:
@@ -259,7 +262,10 @@ def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:
 
 
 def _find_leaks(table: Table, cells: dict[str, list[str]], cases: Sequence[_Case]) -> tuple[list[tuple[int, str]], int]:
-    """Return messages, by the later row, on images under two patients, and the number of pairs within a patient."""
+    """Return messages, by the later row, on images under two patients.
+
+    The number of pairs within a patient comes second.
+    """
     patients = cells.get("patient_id", [])
     rows = [index for index, case in enumerate(cases) if case.look and patients and patients[index] not in MISSING]
     leaks, within = [], 0

@@ -1,7 +1,7 @@
-"""Pseudonyms: keyed hashes (HMAC, RFC 2104) in place of patients' and images' own names.
+"""Pseudonyms: keyed hashes (HMAC, RFC 2104) in place of names.
 
-Whoever has the key can compute the pseudonym of a name, and so find a patient again. Without the key a pseudonym
-cannot be reversed, nor guessed by hashing all names there could be.
+They stand for patients and images. Whoever has the key can compute the pseudonym of a name, and so find a patient
+again. Without the key a pseudonym cannot be reversed, nor guessed by hashing all names there could be.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Pseudonyms:
 
 
 def read_key(path: Path) -> bytes:
-    """Read the key in a file; if there is no such file, write a new random key to it, for its owner alone.
+    """Read the key in a file.
+
+    If there is no such file, a new random key is written to it, for its owner alone.
 
     Raises:
         UserError: If others may read the file, or it holds no key.

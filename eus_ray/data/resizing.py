@@ -1,4 +1,4 @@
-"""The training grid: images and masks resized to it, and maps brought back from it.
+"""The training grid: images and masks resized to it, maps brought back from it.
 
 Pixels are squares whose centres lie at (i + 0.5): the convention of `cv2.resize`, in which all resizing here is done.
 """
@@ -17,7 +17,7 @@ Resize = Literal["stretch", "pad"]
 
 
 def placement(height: int, width: int, size: int, resize: Resize) -> tuple[int, int, int, int]:
-    """Return where an image lies on the `(size, size)` grid: top, left, height, width in pixels."""
+    """Return top, left, height, width of an image on the `(size, size)` grid."""
     if resize == "stretch":
         return 0, 0, size, size
     scale = size / max(height, width)
@@ -55,7 +55,7 @@ def resize_mask(mask: UInt8, size: int, resize: Resize) -> UInt8:
 def to_original_grid(
     probability: npt.NDArray[np.float32], height: int, width: int, resize: Resize
 ) -> npt.NDArray[np.float32]:
-    """Bring a map `(S, S)` of the training grid to the original pixels `(height, width)`.
+    """Bring a map `(S, S)` of the training grid to the pixels `(height, width)`.
 
     This is the inverse of the resizing: the padding is cut off, then the map is resized in the same way.
 

@@ -1,4 +1,4 @@
-"""The assignment of patients to folds: a random draw as even as any can be, and the proof.
+"""The assignment of patients to folds: a random draw as even as any, and its proof.
 
 Balanced are, each as far as all before it allow:
 
@@ -154,7 +154,7 @@ class _Program:
         return counts, gap
 
     def _build(self) -> tuple[list[npt.NDArray[np.float64]], Bounds, LinearConstraint]:
-        """Return an objective for each entry of the quality, and the bounds and constraints of all programs.
+        """Return an objective for each entry of the quality, bounds and constraints.
 
         Groups of variables: x `(T, K)`; most images of a fold; fewest; then for each column, `(S, K)` each, the
         patients outside floor and ceiling, and those further than one from the even share.
@@ -213,7 +213,10 @@ class _Program:
 
 
 def _anneal(fold: Ints, features: Ints, program: _Program, rng: np.random.Generator) -> None:
-    """Bring every count near its even share, in place, by simulated annealing of the squared distances."""
+    """Bring every count near its even share, in place, by simulated annealing.
+
+    The energy is the sum of squared distances.
+    """
     share = features[:, 0].sum() / program.count
     tables = [
         [(np.arange(size + 1) - size / program.count) ** 2 for size in member @ program.num]
@@ -231,7 +234,7 @@ def _anneal(fold: Ints, features: Ints, program: _Program, rng: np.random.Genera
 
 
 def _settle(fold: Ints, features: Ints, program: _Program, rng: np.random.Generator) -> None:
-    """Swap, in place, unless an entry of the quality gets worse for the sake of a later one.
+    """Swap, in place, unless an entry of the quality gets worse for a later one.
 
     Among assignments of one quality this is a symmetric random walk: in the long run all are equally likely.
     """
@@ -262,10 +265,10 @@ def _swap(
     temperature: float,
     rng: np.random.Generator,
 ) -> None:
-    """Swap pairs of patients between their folds, in place (Metropolis), while the temperature falls to 0.
+    """Swap pairs of patients between their folds, in place (Metropolis).
 
-    The energy is `images_energy` of the folds' images, plus `tables[column][stratum][n]` for each stratum and fold with
-    n patients.
+    The temperature falls to 0. The energy is `images_energy` of the folds' images, plus `tables[column][stratum][n]`
+    for each stratum and fold with n patients.
     """
     num_patients, count = len(fold), int(fold.max()) + 1
     images, strata, where = features[:, 0].tolist(), features[:, 1:].tolist(), fold.tolist()

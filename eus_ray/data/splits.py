@@ -1,4 +1,4 @@
-"""Folds of whole patients: checked, assigned as evenly as possible, and the balance of any assignment.
+"""Folds of whole patients: assigned as evenly as possible, checked, and compared.
 
 Balanced are, each as far as all before it allow: patients a fold; images a fold; then the strata of the columns named,
 the more important first. `split_solver` says how.
@@ -38,7 +38,7 @@ class FoldPlan:
 
 
 def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
-    """Return the folds of a manifest: those of its own `fold` column if it has one, else `split_patients`.
+    """Return a manifest's own folds if it has the column `fold`, else balanced ones.
 
     Args:
         frame: The manifest's frame.
@@ -81,11 +81,11 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
 
 
 def split_patients(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
-    """Return balanced folds of whole patients; a seed gives the same whatever the order of the rows.
+    """Return balanced folds of whole patients.
 
-    Strata of any size are spread as evenly as possible. `frame` needs `patient_id` and the columns named. A patient has
-    one stratum of each column: the tercile of their mean if a numeric column has many values, else their most frequent
-    value.
+    A seed gives the same folds whatever the order of the rows. Strata of any size are spread as evenly as possible.
+    `frame` needs `patient_id` and the columns named. A patient has one stratum of each column: the tercile of their
+    mean if a numeric column has many values, else their most frequent value.
     """
     images = frame.groupby("patient_id", sort=True).size()
     codes = [_strata(frame, column)[0].loc[images.index].cat.codes for column in stratify]
@@ -173,7 +173,7 @@ def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = 
 
 
 def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
-    """Return each patient's stratum, a categorical indexed by patient_id, and whether it is a tercile.
+    """Return each patient's stratum (by patient_id), and whether it is a tercile.
 
     A numeric column with more than `_MAX_DISTINCT_NUMBERS` values is cut in terciles of the patients' means. Any other
     column is taken as it is; if it varies within a patient, their most frequent value counts, the least of equally

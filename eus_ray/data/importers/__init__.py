@@ -31,7 +31,7 @@ _READERS: dict[str, Reader] = {}
 
 @dataclass(frozen=True)
 class Imported:
-    """A data set that was imported: its manifest, and what a person should know about it."""
+    """An imported data set: its manifest, and notes that a person should read."""
 
     manifest: Path
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Cases of a source in any layout, and what readers share to find them.
+"""Cases of a source in any layout, and the functions that readers share.
 
 `patients.csv` in a source says which patient an image is of, if the format does not: columns `image` (a file's name
 with or without suffix), `patient_id`, and any further columns of a manifest.
@@ -17,7 +17,7 @@ from eus_ray.errors import UserError
 
 @dataclass(frozen=True)
 class Case:
-    """One image of the source, its masks (their union is the lesion), and its row of the manifest."""
+    """One image, its masks (their union is the lesion), and its manifest columns."""
 
     image: Path
     masks: tuple[Path, ...]
@@ -40,7 +40,9 @@ class Case:
 
 
 def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
-    """Return the image files of a folder by stem, sorted; hidden files and other suffixes are ignored.
+    """Return the image files of a folder by stem, sorted.
+
+    Hidden files and other suffixes are ignored.
 
     Raises:
         UserError: If there is no such folder, or with one line for each name that is not UTF-8, begins or ends with
@@ -67,7 +69,9 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
 
 
 def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str]]:
-    """Return the cases with the columns of `patients.csv`, and notes; without that table, as they are.
+    """Return the cases with the columns of `patients.csv`, and notes.
+
+    Without that table the cases stay as they are, and a note says what that risks.
 
     Raises:
         UserError: With one line for each defect of the table, and for each image that it does not name.

@@ -22,14 +22,14 @@ from eus_ray.errors import UserError
 
 
 def pseudonymise(case: Case, pseudonyms: Pseudonyms) -> Case:
-    """Return the case under pseudonyms of its patient and its image, without its own image id."""
+    """Return the case under pseudonyms of its patient and image, without its own id."""
     columns = {name: value for name, value in case.columns.items() if name != "image_id"}
     patient = pseudonyms.of("patient", case.columns.get("patient_id", case.name))
     return replace(case, columns=columns | {"patient_id": patient}, pseudonym=pseudonyms.of("image", case.name))
 
 
 def write_dataset(cases: list[Case], target: Path) -> None:
-    """Write the cases as `images/`, `masks/` and `manifest.csv` to a folder that is new or empty.
+    """Write `images/`, `masks/` and `manifest.csv` to a folder that is new or empty.
 
     The folder is built aside and renamed, so that it appears whole or not at all.
 
@@ -57,7 +57,7 @@ def write_dataset(cases: list[Case], target: Path) -> None:
 
 
 def _copy(case: Case, folder: Path) -> list[str]:
-    """Copy a case's image and the union of its masks; return its problems, of which any prevents the copy."""
+    """Copy a case's image and the union of its masks; any problem prevents the copy."""
     problems: list[str] = []
 
     def decoded(path: Path, decoder: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any] | None:

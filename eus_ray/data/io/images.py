@@ -1,8 +1,9 @@
-"""Image files, decoded whole: a file cut short is an error, never a half-gray image.
+"""Image files, decoded whole.
 
-Read are PNG, JPEG, TIFF and BMP files of one page, 8-bit or deeper, gray, palette or colour. Refused are empty,
-damaged and truncated files, files of several pages, and gray values that are not finite. A mask must be lossless
-(no JPEG) and hold 0 and one other value. The `decode` functions raise ValueError, worded to follow a file's name.
+A file cut short is an error, never a half-gray image. Read are PNG, JPEG, TIFF and BMP files of one page, 8-bit or
+deeper, gray, palette or colour. Refused are empty, damaged and truncated files, files of several pages, and gray values
+that are not finite. A mask must be lossless (no JPEG) and hold 0 and one other value. The `decode` functions raise
+ValueError, worded to follow a file's name.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def decode_two_values(content: bytes) -> npt.NDArray[Any]:
 
 
 def decode_labels(content: bytes) -> npt.NDArray[Any]:
-    """Return the label values `(H, W)` of a file as stored: a palette file's indices, not its colours.
+    """Return the label values `(H, W)` of a file as stored.
+
+    Those of a palette file are its indices, not its colours.
 
     Raises:
         ValueError: If the file cannot be decoded whole, is a JPEG, or has colours that are not gray.
@@ -175,17 +178,20 @@ def lesion_value(values: npt.NDArray[Any]) -> float:
 
 @dataclass(frozen=True)
 class _DecodedImage:
-    """What a file holds, each `(H, W)`."""
+    """The layers of a file, each `(H, W)`."""
 
     gray: npt.NDArray[Any]
     alpha: UInt8 | None
     colour: npt.NDArray[Any] | None
     """`(H, W, 3)` if the file is stored in colour, even if all its colours are gray."""
     indices: UInt8 | None
-    """Of a palette file."""
+    """Those of a palette file."""
 
     def mixes_colours(self) -> bool:
-        """Return whether one gray value stands for several colours or palette indices, or black for a dark colour."""
+        """Return whether one gray value stands for several colours or palette indices.
+
+        Black must not stand for a dark colour either.
+        """
         for value in np.unique(self.gray):
             inside = self.gray == value
             for layer in (self.colour, self.indices):
@@ -194,7 +200,7 @@ class _DecodedImage:
         return self.colour is not None and bool(self.colour[self.gray == 0].any())
 
     def gray_as_stored(self) -> npt.NDArray[Any]:
-        """Return gray values that no mixing of colours made. Raises ValueError if there are colours."""
+        """Return the gray values. Raises ValueError if colours were mixed to them."""
         if self.colour is not None and (self.colour != self.colour[..., :1]).any():
             raise ValueError("is a colour image, and what a colour means is not known; save its values as gray PNG")
         return self.gray

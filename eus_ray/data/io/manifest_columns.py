@@ -1,4 +1,4 @@
-"""The columns of a manifest and the values their cells may have; nothing here opens an image."""
+"""The columns of a manifest and their cells; nothing here opens an image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def column_defects(table: Table, required: Sequence[str] = REQUIRED) -> list[str
 
 
 def check_cells(table: Table, cells: dict[str, list[str]], defects: Lines) -> None:
-    """Add the defects of cells: missing ones, those not of their kind, and rows that contradict each other.
+    """Add the defects of cells.
+
+    These are cells that are missing or not of their kind, and rows that contradict each other.
 
     Args:
         table: The table, for its row numbers.
@@ -90,7 +92,7 @@ def _is_positive(cell: str) -> bool:
 
 
 def spacing_mm(cells: dict[str, list[str]], num_rows: int) -> tuple[list[float], list[float]]:
-    """Return the spacing of rows and of columns in mm, `num_rows` each; NaN if the table has none."""
+    """Return the spacing of rows and columns in mm, `num_rows` each; NaN if none."""
     none = ["nan"] * num_rows
     row = cells.get("spacing_mm", cells.get("spacing_row_mm", none))
     column = cells.get("spacing_mm", cells.get("spacing_col_mm", none))

@@ -1,4 +1,7 @@
-"""A table as text: CSV (UTF-8, commas) or Parquet, with the rows counted as a spreadsheet counts them."""
+"""Tables as text, from CSV (UTF-8, commas) or Parquet.
+
+Rows are counted as a spreadsheet counts them: the header is row 1.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def read_table(path: Path) -> Table:
 def parse_table(content: bytes, path: Path | str) -> Table:
     """Parse the content of a CSV or Parquet file; the content tells which it is.
 
-    Empty rows of a CSV file are left out. `path` is what messages call the file.
+    Empty rows of a CSV file are left out. Messages call the file `path`.
 
     Raises:
         UserError: If the content is no table, or has no rows.
@@ -130,7 +133,7 @@ def _text(value: object) -> str:
 
 
 class Lines:
-    """Messages about rows, collected in any order and told in the order of the rows."""
+    """Messages about rows, added in any order and told in the order of the rows."""
 
     def __init__(self) -> None:
         """Begin without messages."""
@@ -141,12 +144,12 @@ class Lines:
         self.found.append((row, f"row {row}: {text}"))
 
     def told(self) -> list[str]:
-        """Return the messages in the order of the rows; those of one row in the order they were added."""
+        """Return the messages by row; those of one row in the order they were added."""
         return [line for _, line in sorted(self.found, key=lambda one: one[0])]
 
 
 def repeated(table: Table, keys: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Yield the row of each key that was there before, and the row of its first occurrence.
+    """Yield the row of each repeated key, and the row of its first occurrence.
 
     `keys` holds one key a row of the table; None and missing cells are no keys.
     """

@@ -1,4 +1,7 @@
-"""Videos: frames read and short clips encoded, by OpenCV's wheel (its own FFmpeg, without H.264 encoders)."""
+"""Videos: frames read and short clips encoded, by OpenCV.
+
+Its wheel has an FFmpeg of its own, without H.264 encoders.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +73,10 @@ def open_video(path: Path) -> Video:
 
 
 def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-    """Yield the frames in their order, one in memory at a time; with `wanted`, those with these numbers.
+    """Yield the frames in their order, one in memory at a time.
 
-    Times are those of the file if they rise; else they follow from the frames per second.
+    With `wanted`, only the frames with these numbers are decoded. Times are those of the file if they rise; else they
+    follow from the frames per second.
     """
     with _opened(video.path) as capture:
         number, before_s = 0, -1e-6  # the first frame may be at 0
@@ -91,7 +95,7 @@ def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator
 
 
 def _gray(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Make a colour frame `(H, W, 3)`, blue first, gray as the decoder of image files does."""
+    """Make a frame `(H, W, 3)`, blue first, gray as the decoder of image files does."""
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).convert("L"))
 
 

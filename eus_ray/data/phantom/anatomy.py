@@ -1,4 +1,4 @@
-"""A patient's anatomy in three dimensions: pancreas, neighbouring organs, vessels and the cancer.
+"""A patient's anatomy in 3-D: pancreas, neighbouring organs, vessels and cancer.
 
 Coordinates are in mm: `u` along the gland towards the tail, `v` away from the probe, `w` across the gland. The origin
 is the centre of curvature of the probe at rest. Structures are painted one over the other by their signed distance (mm,
@@ -24,7 +24,7 @@ WALL_MM = 3.6
 
 
 class Tissue(NamedTuple):
-    """Acoustic properties of a tissue; `texture_db` is the spread of the echo level over lengths of `grain_mm`."""
+    """Acoustic properties of a tissue."""
 
     echo_db: float
     attenuation: float
@@ -32,6 +32,7 @@ class Tissue(NamedTuple):
     impedance: float
     """Relative; a step of 1 across the beam is a bright interface."""
     texture_db: float = 0.0
+    """The spread of the echo level over lengths of `grain_mm`."""
     grain_mm: float = 1.0
 
 
@@ -75,7 +76,7 @@ class Noise:
         self._volume = volume / volume.std()
 
     def __call__(self, points: np.ndarray, step_mm: float, shift: float = 0.0) -> np.ndarray:
-        """Return the values `(...)` at `points (3, ...)`; neighbouring hills are some 3 steps apart."""
+        """Return the values `(...)` at `points (3, ...)`; hills are some 3 steps apart."""
         nodes = points / np.float32(step_mm) + np.float32(shift)
         return map_coordinates(self._volume, nodes, order=1, mode="grid-wrap")
 
@@ -95,7 +96,7 @@ class Tube:
     wall: Tissue = VESSEL_WALL
 
     def distance(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the distance to the midline and the position along it, both `(...)` in mm."""
+        """Return distance to the midline and position along it, both `(...)` in mm."""
         unit = (self.direction / np.linalg.norm(self.direction)).astype(np.float32)
         side = np.cross(unit, [0.31, 0.84, 0.44])
         side = (side / np.linalg.norm(side)).astype(np.float32)
@@ -171,10 +172,11 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient's anatomy; `azimuth` is the angle between the scan plane and the gland's axis, in radians."""
+    """One patient's anatomy."""
 
     noise: Noise
     azimuth: float
+    """The angle between the scan plane and the gland's axis, in radians."""
     wall_scale: float
     gland_v: float
     gland_half_mm: tuple[float, float]
@@ -281,7 +283,10 @@ class Anatomy:
     def _paint_wall(
         self, canvas: _Canvas, points: np.ndarray, probe_mm: np.ndarray, angle: np.ndarray, gap_mm: float
     ) -> np.ndarray:
-        """Paint water film and gut wall; return the distance `(R, B)` to the wall's far side, negative within it."""
+        """Paint water film and gut wall.
+
+        Returns the distance `(R, B)` to the wall's far side, negative within it.
+        """
         track = np.stack([np.float32(9) * angle + points[0].mean(), points[2].mean() + 0 * angle, 0 * angle + 5])
         stretch = self.wall_scale * (1 + 0.14 * self.noise(track.astype(np.float32), 2.5, 0.0))
         film = np.maximum(gap_mm + 0.5 * self.noise(track.astype(np.float32), 3.0, 23.0), 0)
@@ -346,7 +351,7 @@ def _column(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _ellipsoid_distance(own: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
-    """Return nearly the signed distance: exact on the surface and, to first order, beside it."""
+    """Return nearly the signed distance: exact on the surface, beside it to 1st order."""
     axes = _column(axes_mm, own)
     scaled = np.sqrt(((own / axes) ** 2).sum(0))
     slope = np.sqrt(((own / axes**2) ** 2).sum(0))
@@ -356,7 +361,7 @@ def _ellipsoid_distance(own: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
 def _roughen(
     distance: np.ndarray, points: np.ndarray, amplitude_mm: float, noise: Noise, step_mm: float, shift: float
 ) -> np.ndarray:
-    """Add noise to a distance, near the surface only: that spares most of the look-ups."""
+    """Add noise to a distance, near the surface only: this spares most look-ups."""
     near = np.abs(distance) < 5 * amplitude_mm
     rough = distance.astype(np.float32)
     rough[near] += np.float32(amplitude_mm) * noise(points[:, near], step_mm, shift)

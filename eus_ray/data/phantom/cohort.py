@@ -1,6 +1,6 @@
-"""The patients of a phantom: clinical columns with the paper's Table 1, and the number of images of each.
+"""The patients of a phantom: clinical columns and numbers of images.
 
-Table 1 holds exactly at 150 patients: 96 men and 54 women; T1/T2/T3 33/99/18; age with mean 71.2 and range
+The paper's Table 1 holds exactly at 150 patients: 96 men and 54 women; T1/T2/T3 33/99/18; age with mean 71.2 and range
 40-94; size with mean 31.0 mm and range 10-130 mm. Its locations (body 37, head 60, neck 18, tail 33,
 uncinate 6) sum to 154, not 150: they are taken as proportions and scaled by largest remainder, which at 150
 patients gives 36/58/18/32/6. Any other number of patients is scaled in the same way.
@@ -29,7 +29,7 @@ _PLAN = 1
 
 
 def largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Return whole numbers in proportion to `shares` that sum to `total`; ties go to the first.
+    """Return whole numbers in proportion to `shares` with sum `total`; ties: the first.
 
     >>> largest_remainder({"body": 37, "head": 60, "neck": 18, "tail": 33, "uncinate": 6}, 150)
     {'body': 36, 'head': 58, 'neck': 18, 'tail': 32, 'uncinate': 6}
@@ -87,7 +87,10 @@ def _ages(patients: int) -> np.ndarray:
 
 
 def _sizes(stages: Mapping[str, int]) -> np.ndarray:
-    """Return sizes in whole mm, stage by stage within its range, with Table 1's mean and range as far as possible."""
+    """Return sizes in whole mm, stage by stage, each within its stage's range.
+
+    Mean and range are those of Table 1 as far as possible.
+    """
     counts = list(stages.values())
     low, high = np.repeat([STAGE_RANGE_MM[stage] for stage in stages], counts, axis=0).T
     quantile = np.concatenate([((np.arange(count) + 0.5) / max(count, 1)) for count in counts])
@@ -104,7 +107,10 @@ def _sizes(stages: Mapping[str, int]) -> np.ndarray:
 
 
 def _shift_to_mean(start: np.ndarray, low: np.ndarray, high: np.ndarray, mean: float) -> np.ndarray:
-    """Return whole numbers near `start + constant`, within [low, high], with a sum as near as possible to n * mean."""
+    """Return whole numbers near `start + constant`, within [low, high].
+
+    Their sum is as near to n * mean as possible.
+    """
 
     def shifted(by: float) -> np.ndarray:
         return np.clip(np.floor(start + by), low, high).astype(int)

@@ -1,8 +1,9 @@
-"""Synthetic endoscopic ultrasound with masks of pancreatic cancer, in place of data that nobody may publish.
+"""Synthetic endoscopic ultrasound with masks of pancreatic cancer.
 
-`make_phantom` writes a data set that every other part of the program can read: several images a patient, clinical
-columns with the paper's Table 1 (`cohort`), an anatomy a patient (`patient`, `anatomy`), B-mode physics (`ultrasound`).
-Nothing in it comes from a person, and the column `device` says "synthetic" in every row.
+It stands in for data that nobody may publish. `make_phantom` writes a data set that every other part of the program can
+read: several images a patient, clinical columns with the paper's Table 1 (`cohort`), an anatomy a patient (`patient`,
+`anatomy`), B-mode physics (`ultrasound`). Nothing in it comes from a person, and the column `device` says "synthetic"
+in every row.
 """
 
 from __future__ import annotations

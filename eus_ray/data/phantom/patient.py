@@ -1,4 +1,4 @@
-"""One synthetic patient: an anatomy drawn at random around a cancer of given size and location, and views of it.
+"""One synthetic patient: a random anatomy around a given cancer, and views of it.
 
 All choices that make the images hard are here: the contrast of the cancer, the fading of its margin, structures beside
 it that look alike (vessels, dilated ducts, lymph nodes, cysts, kidney), chronic pancreatitis, poor contact.
@@ -239,7 +239,7 @@ def _look_alikes(
 def _station_tubes(
     rng: np.random.Generator, station: float, horizontal: np.ndarray, gland_v: float
 ) -> tuple[Tube, ...]:
-    """Draw the common bile duct and the vein at which a sweep starts, before it reaches the cancer."""
+    """Draw the common bile duct and the vein at which a sweep starts."""
     side = rng.choice([-1, 1])
     bile_duct = station * _U + side * rng.uniform(2, 9) * horizontal + (gland_v + rng.uniform(-1, 4)) * _V
     vein = station * _U - side * rng.uniform(5, 14) * horizontal + (gland_v + rng.uniform(8, 15)) * _V
@@ -252,7 +252,7 @@ def _station_tubes(
 
 
 def _rotation(rng: np.random.Generator, spread: float) -> np.ndarray:
-    """Draw a rotation `(3, 3)` about all axes, by normally distributed angles of `spread` radians."""
+    """Draw a rotation `(3, 3)` by normally distributed angles of `spread` radians."""
     a, b, c = rng.normal(0, spread, 3)
     about_u = np.array([[1, 0, 0], [0, math.cos(a), math.sin(a)], [0, -math.sin(a), math.cos(a)]])
     about_v = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
@@ -305,9 +305,10 @@ def _poor_contact(rng: np.random.Generator) -> tuple[Contact, ...]:
 
 
 def sweep_views(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, frames: int) -> list[View]:
-    """Draw the views of a sweep: it starts at the station without cancer, stays there a moment, and glides onto it.
+    """Draw the views of a sweep.
 
-    The operator's settings stay; hand and breath move the probe a little and smoothly.
+    It starts at the station without cancer, stays there a moment, and glides onto the cancer. The operator's settings
+    stay; hand and breath move the probe a little and smoothly.
     """
     last = still_view(rng, anatomy, scanner)
     time = np.linspace(0, 1, frames)

@@ -1,4 +1,4 @@
-"""B-mode physics of a curved linear array: from tissue on the beam grid to the gray image.
+"""B-mode physics of a curved linear array: from tissue to the gray image.
 
 The echoes are formed beam by beam, in polar coordinates, and only then converted to pixels:
 
@@ -29,9 +29,9 @@ NUM_SAMPLES, NUM_BEAMS = 385, 264
 _TGC_DB_PER_CM_MHZ = 0.50
 """The mean attenuation that time-gain compensation assumes."""
 _INTERFACE_AMPLITUDE = 2.2
-"""Of an impedance step of 1 per mm; diffuse parenchyma has 1."""
+"""The amplitude of an impedance step of 1 per mm; diffuse parenchyma has 1."""
 _SIDE_LOBE_AMPLITUDE = 0.02
-"""Of the pedestal, relative to the main lobe."""
+"""The amplitude of the pedestal relative to the main lobe."""
 _MIN_OUTLINED_MM2 = 4.0
 
 
@@ -74,7 +74,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class View:
-    """The probe's place in the patient and the operator's settings; each image has one."""
+    """The probe's place in the patient and the operator's settings, for one image."""
 
     origin: np.ndarray
     roll: float
@@ -91,10 +91,12 @@ class View:
 
 @dataclass(frozen=True)
 class BeamGrid:
-    """Radii `(R,)` from the probe's centre of curvature in mm, angles `(B,)` from the vertical in radians."""
+    """The polar coordinates of the samples."""
 
     radius_mm: np.ndarray
+    """`(R,)` from the probe's centre of curvature."""
     angle: np.ndarray
+    """`(B,)` from the vertical, in radians."""
 
     @property
     def step_mm(self) -> float:
@@ -117,7 +119,7 @@ def complex_noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 
 
 def lateral_width_mm(scanner: Scanner, depth_mm: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of the beam across, at distances `(R,)` from the probe's face."""
+    """Return the standard deviation across the beam, at `(R,)` from the probe's face."""
     diffraction = 1.54 / scanner.frequency_mhz / scanner.aperture_mm / 2.355
     defocus = 0.03 * scanner.aperture_mm * np.abs(1 - depth_mm / scanner.focus_mm)
     return np.hypot(0.12 + 0.85 * diffraction * depth_mm, defocus)
@@ -212,7 +214,7 @@ def _contact_loss(view: View, grid: BeamGrid) -> np.ndarray:
 
 
 def _reverberation(grid: BeamGrid, scanner: Scanner, poor_db: np.ndarray) -> np.ndarray:
-    """Return echoes of the probe's own face: rings that fade with depth, more slowly if contact is poor."""
+    """Return reverberations: rings that fade with depth, slowly if contact is poor."""
     depth = (grid.radius_mm - grid.radius_mm[0])[:, None]
     rings = np.exp(-((((depth / scanner.ring_mm) % 1) - 0.5) ** 2) / 0.02)
     fade_mm = 0.5 + 0.03 * np.maximum(poor_db, 0)
@@ -222,7 +224,7 @@ def _reverberation(grid: BeamGrid, scanner: Scanner, poor_db: np.ndarray) -> np.
 def _scan_convert(
     level: np.ndarray, lesion_mm: np.ndarray, grid: BeamGrid, view: View, scanner: Scanner, size: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Convert beams to pixels; small images are averaged from finer ones, as if they were scaled down."""
+    """Convert beams to pixels; small images are averaged from finer ones."""
     finer = max(1, math.ceil(256 / size))
     num = size * finer
     half, inner, outer = scanner.half_angle, float(grid.radius_mm[0]), float(grid.radius_mm[-1])
@@ -241,7 +243,7 @@ def _scan_convert(
 
 
 def _outlined(cancer: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """Return the part that a reader would outline: the largest connected one, unless it is a speck."""
+    """Return the part that a reader would outline: the largest, unless it is a speck."""
     parts, num_parts = label(cancer)
     areas = np.bincount(parts.ravel(), minlength=num_parts + 1)[1:]
     if not num_parts or areas.max() * pixel_mm**2 < _MIN_OUTLINED_MM2:

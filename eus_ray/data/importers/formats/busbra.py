@@ -1,4 +1,7 @@
-"""Format `busbra`: BUS-BRA as published: `bus_data.csv`, `Images/`, `Masks/`, and `5-fold-cv.csv` if it is there."""
+"""Format `busbra`: BUS-BRA as published.
+
+The files are `bus_data.csv`, `Images/`, `Masks/`, and `5-fold-cv.csv` if it is there.
+"""
 
 from __future__ import annotations
 

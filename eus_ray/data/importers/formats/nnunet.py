@@ -1,4 +1,7 @@
-"""Format `nnunet`: a raw nnU-Net data set of 2-D images: `dataset.json`, `imagesTr/*_0000.png`, `labelsTr/*.png`."""
+"""Format `nnunet`: a raw nnU-Net data set of 2-D images.
+
+The files are `dataset.json`, `imagesTr/*_0000.png` and `labelsTr/*.png`.
+"""
 
 from __future__ import annotations
 

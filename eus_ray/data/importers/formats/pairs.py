@@ -1,4 +1,7 @@
-"""Format `pairs`: `images/` and `masks/`, paired by name: `a.png` with `a.png` or `a_mask.png`, any suffix."""
+"""Format `pairs`: `images/` and `masks/`, paired by name.
+
+`a.png` goes with `a.png` or `a_mask.png`; any suffix will do.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from eus_ray.errors import UserError
 
 @importer
 def read_pairs(source: Path) -> tuple[list[Case], list[str]]:
-    """Read a folder of images and a folder of masks; `patients.csv` names the patients."""
+    """Read images and masks of equal names; `patients.csv` names the patients."""
     images, masks = find_images(source / "images"), find_images(source / "masks")
     cases, lines = [], []
     for stem, image in images.items():
