@@ -68,7 +68,7 @@ class Fault:
 
 
 def _kill(*names: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
-    def strike(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+    def strike(mark: str, *_: object) -> str:
         victims = [process for process in marked(mark) if any(name in name_of(process) for name in names)]
         if not victims:
             return "nobody there"
@@ -80,28 +80,28 @@ def _kill(*names: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
     return strike
 
 
-def _kill_driver(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _kill_driver(_mark: str, driver: subprocess.Popen[bytes], _folder: Path) -> str:
     driver.kill()
     return ""
 
 
-def _kill_everything(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _kill_everything(mark: str, *_: object) -> str:
     return f"{_kill_marked(mark)} processes"
 
 
-def _interrupt(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _interrupt(_mark: str, driver: subprocess.Popen[bytes], _folder: Path) -> str:
     driver.send_signal(signal.SIGINT)
     return ""
 
 
-def _interrupt_twice(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _interrupt_twice(_mark: str, driver: subprocess.Popen[bytes], _folder: Path) -> str:
     driver.send_signal(signal.SIGINT)
     time.sleep(0.3)
     driver.send_signal(signal.SIGINT)
     return ""
 
 
-def _fill_the_disk(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _fill_the_disk(_mark: str, _driver: subprocess.Popen[bytes], folder: Path) -> str:
     """Nothing can be written for some seconds; then there is room again."""
     ballast = folder.parent / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb") as file:
@@ -114,9 +114,9 @@ def _fill_the_disk(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> 
 
 
 def _damage(how: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
-    def strike(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
-        """Everything is killed, and the newest file of results is not what was written."""
-        _kill_everything(mark, driver, folder)
+    def strike(mark: str, _driver: subprocess.Popen[bytes], folder: Path) -> str:
+        """Kill everything, and change the newest file of results."""
+        _kill_marked(mark)
         files = [path for name in _RESULTS for path in folder.glob(f"{name}/**/*")]
         files = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
         if not files:
@@ -130,7 +130,7 @@ def _damage(how: str) -> Callable[[str, subprocess.Popen[bytes], Path], str]:
     return strike
 
 
-def _start_twice(mark: str, driver: subprocess.Popen[bytes], folder: Path) -> str:
+def _start_twice(mark: str, driver: subprocess.Popen[bytes], _folder: Path) -> str:
     answer = subprocess.run(
         [*driver.args, "--resume"],  # type: ignore[misc]
         env={**os.environ, "EUS_RAY_TEST": mark},
@@ -208,7 +208,8 @@ def kill_one_search(kills: int, seed: int = 0) -> bool:
                 time.sleep(random.uniform(0, 1))  # anywhere in the epoch that follows
                 fault.strike(mark, driver, folder)
                 code, hung = _end(driver, mark)
-                assert code != 0 and not hung, f"{fault.name}: exit code {code}"
+                assert code != 0, f"{fault.name}: exit code 0"
+                assert not hung, f"{fault.name}: the run hung"
                 print(f"{fault.name:24} after {_logged(folder):3} of {epochs} epochs", flush=True)
                 command = [*_command(search, folder), "--resume"]
             subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)

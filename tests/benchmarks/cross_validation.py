@@ -82,8 +82,10 @@ def dsc(study: Path) -> float:
 
 
 def seconds_of_epochs(study: Path) -> float:
-    """What training took, by the table: one fold is trained after another. An epoch that was frozen in it counts as the
-    median of the others."""
+    """Return how long training took by the table of epochs, one fold after another.
+
+    An epoch during which the process was frozen counts as the median of the others.
+    """
     epochs = Store(study).read_parts("epochs").to_pandas()
     seconds = epochs.loc[epochs["split"] == "train", "seconds"]
     return float(seconds[seconds < TURN_S].median() * len(seconds))

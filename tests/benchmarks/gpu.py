@@ -81,8 +81,9 @@ def _print(study: Study, way: str, speed: float, mib: int, seconds: float, plan:
 
 
 def images_a_second(epochs: list[LoggedEpoch], images_an_epoch: float) -> float:
-    """Training images a second of all folds together: those of the epochs between each fold's first and last, over
-    the time in which at least one of these was under way.
+    """Return the training images per second of all folds together.
+
+    Only the epochs between each fold's first and last count, over the time in which at least one of them ran.
 
     >>> spans = [(0, 9), (9, 10), (10, 12), (12, 20)]
     >>> images_a_second([LoggedEpoch(*span, 0, epoch, 0, "", None, "") for epoch, span in enumerate(spans)], 30)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A
+import albumentations
 import numpy as np
 import pandas as pd
 import torch
@@ -35,7 +35,7 @@ class Images(Dataset):
     reading_s = 0.0
     """What reading took in this process, of a processor's time: the process may be frozen for a while."""
 
-    def __init__(self, study: Study, frame: pd.DataFrame, transform: A.Compose | None) -> None:
+    def __init__(self, study: Study, frame: pd.DataFrame, transform: albumentations.Compose | None) -> None:
         self.data, self.transform = study.data, transform
         self.images, self.masks = frame["image"].tolist(), frame["mask"].tolist()
 
@@ -61,10 +61,10 @@ def train_one_fold(study: Study, frame: pd.DataFrame, folds: np.ndarray, fold: i
     """The fold's mean test DSC; the seconds of its epochs but the first are added to the list."""
     torch.manual_seed(fold)
     half = torch.autocast(DEVICE.type, torch.bfloat16, enabled=study.train.precision == "bfloat16")
-    augment = A.Compose(
+    augment = albumentations.Compose(
         [
-            A.Affine(rotate=(-5, 5), scale=(0.9, 1.1), p=1.0),
-            A.HorizontalFlip(p=study.augment.flip_probability),
+            albumentations.Affine(rotate=(-5, 5), scale=(0.9, 1.1), p=1.0),
+            albumentations.HorizontalFlip(p=study.augment.flip_probability),
         ]
     )
     train, test = Images(study, frame[folds != fold], augment), Images(study, frame[folds == fold], None)

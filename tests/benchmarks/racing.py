@@ -11,16 +11,18 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 
-from eus_ray.config import SearchSettings
+from eus_ray.config import Order, SearchSettings
 from eus_ray.metrics import criterion
-from eus_ray.search.pruners import Never, Rule, Standing, make_rule, parse_rule
+from eus_ray.search.pruners import Never, Pruner, make_pruner, parse_rule
 from eus_ray.search.replay import replay
+from eus_ray.search.standings import Standing
+from eus_ray.store import TrialState
 from tests.benchmarks.score_tables import Generator
 
 PATIENTS = (50, 150)
@@ -30,7 +32,7 @@ SLOTS = (1, 2, 8)
 class HalvingOnFolds:
     """Asynchronous successive halving, Ray Tune's own, with folds for epochs: after each, the best third goes on."""
 
-    order: Literal["by_fold", "abreast"] = "by_fold"
+    order = Order.BY_FOLD
 
     def __init__(self, folds: int) -> None:
         self._folds = folds
@@ -52,14 +54,14 @@ class HalvingOnFolds:
     def stops(self, trial: int) -> str | None:
         return "not in the best third" if trial in self._stopped else None
 
-    def ended(self, trial: int, state: str) -> None:
+    def ended(self, *_: object) -> None:
         return None
 
 
 class OptunaWilcoxon:
     """Optuna's own WilcoxonPruner, with its defaults, on the means of finished folds."""
 
-    order: Literal["by_fold", "abreast"] = "by_fold"
+    order = Order.BY_FOLD
 
     def __init__(self) -> None:
         self._pruner = optuna.pruners.WilcoxonPruner()
@@ -80,8 +82,8 @@ class OptunaWilcoxon:
         self._new.discard(trial)
         return "pruned" if self._pruner.prune(self._study, self._trials[trial]) else None  # type: ignore[arg-type]
 
-    def ended(self, trial: int, state: str) -> None:
-        if state == "complete":
+    def end(self, trial: int, state: TrialState) -> None:
+        if state is TrialState.COMPLETE:
             best, mine = getattr(self._study, "best_trial", None), self._trials[trial]
             if best is None or _mean(mine) > _mean(best):
                 self._study.best_trial = mine
@@ -91,12 +93,12 @@ def _mean(trial: Any) -> float:
     return float(np.mean(list(trial.intermediate_values.values())))
 
 
-RULES: dict[str, Callable[[int, int], Rule]] = {
-    "none": lambda folds, epochs: Never(),
-    "racing (default)": lambda folds, epochs: make_rule(SearchSettings(), folds, epochs),
+RULES: dict[str, Callable[[int, int], Pruner]] = {
+    "none": lambda *_: Never(),
+    "racing (default)": lambda folds, epochs: make_pruner(SearchSettings(), folds, epochs),
     "asha:3:3, epochs": lambda folds, epochs: parse_rule("asha:3:3", folds, epochs),
-    "halving on folds": lambda folds, epochs: HalvingOnFolds(folds),
-    "Optuna WilcoxonPruner": lambda folds, epochs: OptunaWilcoxon(),
+    "halving on folds": lambda folds, _: HalvingOnFolds(folds),
+    "Optuna WilcoxonPruner": lambda *_: OptunaWilcoxon(),
 }
 
 
