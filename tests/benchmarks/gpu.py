@@ -21,8 +21,8 @@ import torch
 
 from eus_ray.config import Study
 from eus_ray.config_file import load_study, study_toml
-from eus_ray.store import Store
-from eus_ray.study.trials import LoggedEpoch, read_log
+from eus_ray.store import Store, TrialKey
+from eus_ray.store.event_log import FoldReport, read_reports
 from tests.benchmarks.data import phantom
 from tests.benchmarks.turns import Command, in_turns
 
@@ -72,7 +72,7 @@ def _ours(folder: Path, study: Study, way: str, options: tuple[str, ...]) -> Non
     with _Memory() as memory:
         in_turns(command)
     plan = next((line for line in command.said.splitlines() if " folds on " in line), "")
-    speed = images_a_second(read_log(Store(out), "daf_net", 0), IMAGES * (1 - 1 / study.folds.count))
+    speed = images_a_second(read_reports(Store(out), TrialKey("daf_net", 0)), IMAGES * (1 - 1 / study.folds.count))
     _print(study, way, speed, memory.most_mib, command.seconds, plan if not options else "")
 
 
@@ -80,13 +80,15 @@ def _print(study: Study, way: str, speed: float, mib: int, seconds: float, plan:
     print(f"{study.train.precision:9}  {way:22}  {speed:8.0f}  {mib / 1024:3.0f}  {seconds:6.0f}  {plan}", flush=True)
 
 
-def images_a_second(epochs: list[LoggedEpoch], images_an_epoch: float) -> float:
+def images_a_second(epochs: list[FoldReport], images_an_epoch: float) -> float:
     """Return the training images per second of all folds together.
 
     Only the epochs between each fold's first and last count, over the time in which at least one of them ran.
 
     >>> spans = [(0, 9), (9, 10), (10, 12), (12, 20)]
-    >>> images_a_second([LoggedEpoch(*span, 0, epoch, 0, "", None, "") for epoch, span in enumerate(spans)], 30)
+    >>> told = {"train_dsc": 0, "monitor_split": "test", "monitor_dsc": None, "finished": False}
+    >>> epochs = [FoldReport(0, epoch, 0, **told, started=a, ended=b) for epoch, (a, b) in enumerate(spans)]
+    >>> images_a_second(epochs, 30)
     20.0
     """
     last = max(epoch.epoch for epoch in epochs)

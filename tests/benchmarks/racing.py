@@ -54,7 +54,7 @@ class HalvingOnFolds:
     def stops(self, trial: int) -> str | None:
         return "not in the best third" if trial in self._stopped else None
 
-    def ended(self, *_: object) -> None:
+    def end(self, *_: object) -> None:
         return None
 
 
