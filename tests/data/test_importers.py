@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from eus_ray.data.importers import import_dataset
+from eus_ray.data.importers import format_names, formats, import_dataset
 from eus_ray.data.io.images import read_mask
 from eus_ray.data.manifest import read_manifest
 from eus_ray.errors import UserError
@@ -157,6 +157,21 @@ def test_busi(busi: Path, tmp_path: Path) -> None:
     assert frame["lesion_share"].tolist() == [0.2, 0.1, 0.0]
     assert "1 images have several masks, which became one" in imported.notes
     assert import_dataset("busi", busi / "Dataset_BUSI_with_GT", tmp_path / "again").manifest.exists()
+
+
+def test_a_new_format_is_one_new_file(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "one_image.py").write_text(
+        "from eus_ray.data.importers import importer\n"
+        "from eus_ray.data.importers.cases import Case\n"
+        "@importer\n"
+        "def read_one_image(source):\n"
+        "    return [Case(source / 'images/a.png', (source / 'masks/a.png',))], []\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path / "more")])
+    assert format_names() == ["busbra", "busi", "nnunet", "one_image", "pairs"]
+    imported = import_dataset("one_image", pairs, tmp_path / "set")
+    assert read_manifest(imported.manifest).frame["image_id"].tolist() == ["a"]
 
 
 def test_real_layout(busbra: Path, tmp_path: Path) -> None:
