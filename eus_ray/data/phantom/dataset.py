@@ -30,7 +30,7 @@ FRAMES_PER_VIDEO = 12
 _FRAME_INTERVAL_S = 0.5
 """As in the paper's Figure 8."""
 _SIZE_RANGE_PX = (32, 2048)
-_CLINICAL = ["patient_id", "age", "sex", "size_mm", "t_stage", "location"]
+_COHORT_COLUMNS = ["patient_id", "age", "sex", "size_mm", "t_stage", "location"]
 _SCANNER_SHARES = (0.5, 0.3, 0.2)
 
 _Shot = tuple[str, str, View, dict[str, Any]]
@@ -152,7 +152,7 @@ def _write(
             image, mask, spacing_mm = render(anatomy, view, scanner, size, rng)
             _write_png(folder / image_name, image)
             _write_png(folder / mask_name, mask)
-            row = {"image": image_name, "mask": mask_name, **patient[_CLINICAL], "device": scanner.name}
+            row = {"image": image_name, "mask": mask_name, **patient[_COHORT_COLUMNS], "device": scanner.name}
             rows.append({**row, "spacing_mm": round(spacing_mm, 5), **columns})
         return rows
 
