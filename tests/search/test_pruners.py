@@ -13,7 +13,9 @@ from scipy.stats import wilcoxon
 
 from eus_ray.config import SearchSettings
 from eus_ray.errors import UserError
-from eus_ray.search.pruners import Asha, Never, Racing, Rule, Standing, fair_value, make_rule, parse_rule, wilcoxon_less
+from eus_ray.search.pruners import Asha, Never, Pruner, Racing, make_pruner, parse_rule, wilcoxon_less
+from eus_ray.search.standings import Standing, fair_value
+from eus_ray.store import TrialState
 
 NAN = float("nan")
 
@@ -35,7 +37,7 @@ def by_fold(*scores: float, folds: int = 2, finished: int = 1) -> Standing:
     return standing(*rows, finished=finished)
 
 
-def heard(rule: Rule, *standings: Standing) -> Rule:
+def heard(rule: Pruner, *standings: Standing) -> Pruner:
     for trial, each in enumerate(standings):
         rule.hear(trial, each)
     return rule
@@ -130,16 +132,16 @@ def test_an_unfinished_trial_can_lead() -> None:
     assert rule.stops(0) is not None
 
 
-@pytest.mark.parametrize("state", ["pruned", "failed"])
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAILED])
 def test_a_trial_that_is_out_does_not_lead(state: str) -> None:
     rule = heard(Racing(0.05), by_fold(0.8, 0.7, 0.9, 0.6, 0.85), by_fold(0.7, 0.5, 0.6, 0.4, 0.5))
-    rule.ended(0, state)
+    rule.end(0, state)
     assert rule.stops(1) is None
 
 
 def test_a_complete_trial_goes_on_leading() -> None:
     rule = heard(Racing(0.05), by_fold(0.8, 0.7, 0.9, 0.6, 0.85, finished=2), by_fold(0.7, 0.5, 0.6, 0.4, 0.5))
-    rule.ended(0, "complete")
+    rule.end(0, TrialState.COMPLETE)
     assert rule.stops(1) is not None
 
 
@@ -154,7 +156,8 @@ def test_of_several_rivals_the_best_one_leads() -> None:
     worst, middle, best = ([value - lag for value in (0.8, 0.7, 0.9, 0.6, 0.85)] for lag in (0.3, 0.1, 0.0))
     middle[0] -= 0.01  # no ties
     reason = heard(Racing(0.4), by_fold(*worst), by_fold(*middle), by_fold(*best)).stops(0)
-    assert reason is not None and "trial 2" in reason
+    assert reason is not None
+    assert "trial 2" in reason
 
 
 def test_a_complete_trial_with_all_folds_in_common_leads_before_one_that_has_just_begun() -> None:
@@ -163,7 +166,8 @@ def test_a_complete_trial_with_all_folds_in_common_leads_before_one_that_has_jus
     lucky = by_fold(*(value + 0.1 for value in values), finished=1)
     behind = by_fold(0.7, 0.58, 0.77, 0.46, 0.7, finished=2)
     reason = heard(Racing(0.05), complete, lucky, behind).stops(2)
-    assert reason is not None and "trial 0 on 10 patients of 2 folds" in reason
+    assert reason is not None
+    assert "trial 0 on 10 patients of 2 folds" in reason
 
 
 # ---- asha ---------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ def test_asha_decides_as_ray_tunes_scheduler_does() -> None:
 
     rng = np.random.default_rng(0)
     tunes = AsyncHyperBandScheduler("epoch", "score", "max", max_t=12, grace_period=2, reduction_factor=3)
-    ours = parse_rule("asha:3:2", folds=2, epochs=12)
+    ours = parse_rule("asha:3:2", num_folds=2, num_epochs=12)
     stopped = 0
     for trial in range(12):
         theirs = SimpleNamespace(trial_id=f"their {trial}")
@@ -207,20 +211,20 @@ def test_asha_judges_the_last_of_the_folds_and_each_epoch_once() -> None:
 
 
 def test_rules_from_settings() -> None:
-    assert isinstance(make_rule(SearchSettings(), 5, 50), Racing)
-    assert make_rule(SearchSettings(), 5, 50).order == "by_fold"
-    assert make_rule(SearchSettings(scheduler="asha", asha_grace=9), 5, 3).order == "abreast"
-    assert isinstance(make_rule(SearchSettings(scheduler="none"), 5, 50), Never)
+    assert isinstance(make_pruner(SearchSettings(), 5, 50), Racing)
+    assert make_pruner(SearchSettings(), 5, 50).order == "by_fold"
+    assert make_pruner(SearchSettings(scheduler="asha", asha_grace=9), 5, 3).order == "abreast"
+    assert isinstance(make_pruner(SearchSettings(scheduler="none"), 5, 50), Never)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("raceing:0.05", "--rule raceing:0.05: no such rule; did you mean racing?"),
-        ("racing:0.7", "--rule racing:0.7: search.racing_alpha: Input should be less than 0.5, not '0.7'"),
-        ("racing:0.05:3", "--rule racing:0.05:3: racing takes search.racing_alpha after its name"),
+        ("raceing:0.05", "rule raceing:0.05: no such rule; did you mean racing?"),
+        ("racing:0.7", "rule racing:0.7: search.racing_alpha: Input should be less than 0.5, not '0.7'"),
+        ("racing:0.05:3", "rule racing:0.05:3: racing takes search.racing_alpha after its name"),
         ("none:1", "--rule none:1: none takes nothing after its name"),
-        ("", "--rule : no such rule; there is racing, asha, none"),
+        ("", "rule : no such rule; there is racing, asha, none"),
     ],
 )
 def test_wrong_rules_are_named(text: str, said: str) -> None:

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from eus_ray.config import Order
 from eus_ray.errors import UserError
 from eus_ray.search.pruners import Never, Standing, parse_rule
 from eus_ray.search.replay import Curves, read_curves, replay, run_replay
-from eus_ray.store import SCORES, PartKey, Store, write_trials
+from eus_ray.store import SCORES, PartKey, Store, TrialState, write_trials
 from tests.benchmarks.score_tables import Generator
 
 COUNTS = ["tp", "fp", "fn", "tn"]
@@ -30,11 +31,11 @@ def curves(*trials: list[list[float]], counts: str = "best") -> Curves:
 class Script:
     """A rule that stops trials after so many of their steps, and writes down what it hears."""
 
-    def __init__(self, stops_after: dict[int, int], order: str = "by_fold") -> None:
+    def __init__(self, stops_after: dict[int, int], order: Order = Order.BY_FOLD) -> None:
         self.order, self._stops_after = order, stops_after
         self.heard: list[tuple[int, list[int]]] = []
         self.standings: list[Standing] = []
-        self.ends: list[tuple[int, str]] = []
+        self.ends: list[tuple[int, TrialState]] = []
 
     def hear(self, trial: int, standing: Standing) -> None:
         self.heard.append((trial, standing.epochs.tolist()))
@@ -44,7 +45,7 @@ class Script:
         steps = sum(1 for number, _ in self.heard if number == trial)
         return "scripted" if steps >= self._stops_after.get(trial, 10**9) else None
 
-    def ended(self, trial: int, state: str) -> None:
+    def end(self, trial: int, state: TrialState) -> None:
         self.ends.append((trial, state))
 
 
@@ -60,16 +61,19 @@ def test_by_fold_one_at_a_time() -> None:
         *((1, epochs) for epochs in ([1, 0], [2, 0], [2, 1], [2, 2])),
     ]
     assert rule.ends == [(0, "complete"), (1, "complete")]
-    assert outcome.fold_epochs.tolist() == [4, 4] and outcome.folds_done.tolist() == [2, 2]
+    assert outcome.fold_epochs.tolist() == [4, 4]
+    assert outcome.folds_done.tolist() == [2, 2]
     # the best epochs: (.5 + .6) / 2 and (.7 + .3) / 2
-    assert outcome.chosen == 0 and outcome.value == pytest.approx(0.55)
+    assert outcome.chosen == 0
+    assert outcome.value == pytest.approx(0.55)
 
 
 def test_a_standing_has_the_best_epoch_so_far_and_the_first_of_equals() -> None:
     rule = Script({})
     replay(curves([[0.3, 0.5, 0.4], [0.2, 0.2, 0.1]]), rule)
     assert [standing.scores[0, 0] for standing in rule.standings] == [0.3, 0.5, 0.5, 0.5, 0.5, 0.5]
-    assert np.isnan(rule.standings[2].scores[1]).all() and rule.standings[2].finished.tolist() == [True, False]
+    assert np.isnan(rule.standings[2].scores[1]).all()
+    assert rule.standings[2].finished.tolist() == [True, False]
     two_patients = Curves("unet", (0,), np.array([[[[0.2, 0.6], [0.6, 0.2]]]]), 2, "best")
     rule = Script({})
     replay(two_patients, rule)
@@ -81,10 +85,11 @@ def test_where_the_last_epoch_counts_the_best_one_does_not() -> None:
 
 
 def test_abreast_all_folds_advance_together() -> None:
-    rule = Script({0: 1}, order="abreast")
+    rule = Script({0: 1}, order=Order.ABREAST)
     outcome = replay(TWO, rule)
     assert rule.heard == [(0, [1, 1]), (1, [1, 1]), (1, [2, 2])]
-    assert outcome.states == ("pruned", "complete") and outcome.fold_epochs.tolist() == [2, 4]
+    assert outcome.states == ("pruned", "complete")
+    assert outcome.fold_epochs.tolist() == [2, 4]
 
 
 def test_two_slots_advance_in_turns_and_the_next_trial_starts_where_one_is_free() -> None:
@@ -97,17 +102,20 @@ def test_two_slots_advance_in_turns_and_the_next_trial_starts_where_one_is_free(
 def test_a_stopped_trial_is_never_chosen() -> None:
     outcome = replay(THREE, Script({2: 3}))
     assert outcome.states == ("complete", "complete", "pruned")
-    assert outcome.chosen == 1 and outcome.folds_done.tolist() == [2, 2, 1]
+    assert outcome.chosen == 1
+    assert outcome.folds_done.tolist() == [2, 2, 1]
 
 
 def test_without_a_complete_trial_nothing_is_chosen() -> None:
     outcome = replay(THREE, Script({0: 1, 1: 1, 2: 1}), slots=3)
-    assert outcome.chosen is None and math.isnan(outcome.value)
+    assert outcome.chosen is None
+    assert math.isnan(outcome.value)
 
 
 def test_a_protected_trial_is_not_stopped() -> None:
     outcome = replay(THREE, Script({0: 1, 2: 1}), protected=[2])
-    assert outcome.states == ("pruned", "complete", "complete") and outcome.chosen == 2
+    assert outcome.states == ("pruned", "complete", "complete")
+    assert outcome.chosen == 2
 
 
 def test_more_slots_than_trials() -> None:
@@ -168,9 +176,12 @@ def test_test_rows_count_only_where_nothing_was_validated() -> None:
     validated = table({("unet", 0): GOOD})
     tested = table({("unet", 0): [[0.1], [0.1]]}, split="test").assign(epoch=1)
     (found,) = read_curves(pd.concat([validated, tested]))
-    assert found.counts == "best" and np.nanmax(found.scores) == pytest.approx(0.8)
+    assert found.counts == "best"
+    assert np.nanmax(found.scores) == pytest.approx(0.8)
     (found,) = read_curves(tested)
-    assert found.by_last and found.epochs == 2 and found.scores.shape == (1, 2, 1, 4)
+    assert found.by_last
+    assert found.epochs == 2
+    assert found.scores.shape == (1, 2, 1, 4)
 
 
 @pytest.mark.parametrize("lacks", ["fold", "epoch", "patient"])
@@ -210,9 +221,11 @@ def test_a_table_of_two_models(tmp_path: Path, suffix: str) -> None:
     found = run_replay(path, ["none", "racing:0.05"], slots=2)
     assert list(found.columns) == ["model", "rule", "fold_epochs", "complete", "chosen", "value", "lost"]
     assert found["model"].tolist() == ["daf_net", "daf_net", "unet", "unet"]
-    assert found["chosen"].tolist() == [0, 0, 1, 1] and found["complete"].tolist() == [1, 1, 2, 2]
+    assert found["chosen"].tolist() == [0, 0, 1, 1]
+    assert found["complete"].tolist() == [1, 1, 2, 2]
     assert found["value"].tolist() == pytest.approx([0.75] * 4)  # (.8 + .7) / 2
-    assert (found["fold_epochs"] == 1).all() and (found["lost"] == 0).all()  # 4 patients: nothing can be plain
+    assert (found["fold_epochs"] == 1).all()  # 4 patients: nothing can be plain
+    assert (found["lost"] == 0).all()
     assert found.attrs["notes"] == []
 
 
@@ -231,7 +244,8 @@ def test_a_study_leaves_out_its_winner(tmp_path: Path) -> None:
     rows = table({("unet", 0): BAD, ("unet", 1): [[0.4, 0.5], [0.5, 0.6]], ("unet", 2): GOOD})
     study(tmp_path, rows, {0: "trial", 1: "trial", 2: "winner"})
     found = run_replay(tmp_path, ["none"])
-    assert found["chosen"].tolist() == [1] and found["complete"].tolist() == [2]
+    assert found["chosen"].tolist() == [1]
+    assert found["complete"].tolist() == [2]
 
 
 def test_a_study_is_replayed_by_its_own_metric(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from eus_ray.config_file import with_settings
 from eus_ray.search.samplers import Tried, propose
 from eus_ray.search.space import Dimension, Space
 from eus_ray.search.space_loader import load_space
+from eus_ray.store import TrialState
 
 SMALL = Space(
     "",
@@ -73,10 +74,10 @@ def ended(number: int, params: dict[str, Any]) -> Tried:
     """Every third trial is pruned, every seventh fails."""
     value = score(params)
     if number % 7 == 6:
-        return Tried(number, params, "failed", None, ((1, value),))
+        return Tried(number, params, TrialState.FAILED, None, ((1, value),))
     if number % 3 == 2:
-        return Tried(number, params, "pruned", value, ((1, value - 0.01), (2, value)))
-    return Tried(number, params, "complete", value, tuple((fold, value) for fold in (1, 2, 3)))
+        return Tried(number, params, TrialState.PRUNED, value, ((1, value - 0.01), (2, value)))
+    return Tried(number, params, TrialState.COMPLETE, value, tuple((fold, value) for fold in (1, 2, 3)))
 
 
 def search(space: Space, options: SearchSettings, trials: int, history: list[Tried] | None = None) -> list[Tried]:
@@ -93,7 +94,7 @@ def search(space: Space, options: SearchSettings, trials: int, history: list[Tri
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_whatever_is_proposed_can_be_trained(arch: str, sampler: str) -> None:
     study = Study().for_model(arch)
-    space = load_space(study, lambda model: None)
+    space = load_space(study, lambda _: None)
     options = SearchSettings(sampler=sampler, seed=3)
     for trial in search(space, options, 24):
         assert space.contains(trial.params)
@@ -110,14 +111,14 @@ def test_any_space_and_history_gives_a_new_point_of_the_space(data: st.DataObjec
         sampler=data.draw(st.sampled_from(["tpe", "random", "grid"])), seed=data.draw(st.integers(0, 2**31))
     )
     history: list[Tried] = []
-    states = ("running", "complete", "pruned", "failed")
+    states = tuple(TrialState)
     value = st.floats(-1, 1) | st.just(math.nan)
     for earlier in range(number):
         params = propose(CONTINUOUS, SearchSettings(sampler="random", seed=options.seed), [], earlier, history)
         assert params is not None
         state = data.draw(st.sampled_from(states))
         steps = tuple((fold + 1, data.draw(value)) for fold in range(data.draw(st.integers(0, 2))))
-        worth = {"complete": st.floats(-1, 1), "pruned": st.none() | value}.get(state, st.none())
+        worth = {TrialState.COMPLETE: st.floats(-1, 1), TrialState.PRUNED: st.none() | value}.get(state, st.none())
         history.append(Tried(earlier, params, state, data.draw(worth), steps))
     point = propose(CONTINUOUS, options, [], number, history)
     assert point is not None
@@ -148,7 +149,7 @@ def test_a_range_of_one_value_is_a_range(sampler: str) -> None:
 def test_a_setting_is_the_same_whether_its_numbers_are_whole_or_not() -> None:
     options = SearchSettings(sampler="grid")
     history = [
-        Tried(number, {**point, "train.batch_size": float(point["train.batch_size"])}, "running", None)
+        Tried(number, {**point, "train.batch_size": float(point["train.batch_size"])}, TrialState.RUNNING, None)
         for number, point in enumerate(brute_force()[:-1])
     ]
     assert propose(SMALL, options, [], 23, history) == brute_force()[-1]
@@ -159,7 +160,8 @@ def test_trials_outside_the_space_do_not_disturb() -> None:
     history = [ended(number, params) for number, params in enumerate(odd)]
     for sampler in ("tpe", "gp", "random", "grid"):
         point = propose(CONTINUOUS, SearchSettings(sampler=sampler), [], 4, history)
-        assert point is not None and CONTINUOUS.contains(point)
+        assert point is not None
+        assert CONTINUOUS.contains(point)
 
 
 def test_the_first_trials_come_first_and_once() -> None:
@@ -169,7 +171,7 @@ def test_the_first_trials_come_first_and_once() -> None:
     for number in range(3):
         params = propose(SMALL, options, [paper, dict(paper), default], number, history)
         assert params is not None
-        history.append(Tried(number, params, "running", None))
+        history.append(Tried(number, params, TrialState.RUNNING, None))
     assert [trial.params for trial in history[:2]] == [paper, default]
     assert history[2].params not in (paper, default)
     everything = search(SMALL, options, 60, history)
@@ -261,7 +263,7 @@ def test_proposing_is_quick_and_leaves_chance_alone(capfd: pytest.CaptureFixture
     """Nothing printed, Python's and NumPy's own generators untouched, 200 trials of history in a moment."""
     import numpy as np
 
-    space = load_space(Study().for_model("daf_net"), lambda model: None)
+    space = load_space(Study().for_model("daf_net"), lambda _: None)
     history = []
     for number in range(200):
         params = propose(space, SearchSettings(sampler="random"), [], number, [])

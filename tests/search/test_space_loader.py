@@ -78,9 +78,12 @@ def test_a_shipped_space_holds_the_paper_and_the_defaults(arch: str) -> None:
     study = Study().for_model(arch)
     space = load_space(study, any_model)
     paper, default = space.paper_point(study), space.default_of(study)
-    assert paper is not None and default is not None
-    assert space.contains(paper) and space.contains(default)
-    assert default["optim.optimizer"] == "adamw" and "optim.momentum" not in default
+    assert paper is not None
+    assert default is not None
+    assert space.contains(paper)
+    assert space.contains(default)
+    assert default["optim.optimizer"] == "adamw"
+    assert "optim.momentum" not in default
     preset = {
         f"{section}.{name}": value
         for section, fields in read_toml(PRESETS["paper"]).items()
@@ -131,10 +134,17 @@ def test_kinds_and_their_values(load: Load) -> None:
     assert (batch.spread(3), batch.spread(9), batch.count()) == ([4, 12, 20], [4, 8, 12, 16, 20], 5)
     assert (bce.spread(11)[3], bce.count()) == (0.3, 11)
     assert scales.choices == ([1.0], [0.9, 1.1])
-    assert lr.contains(1e-5) and lr.contains(0.1) and not lr.contains(0.11) and not lr.contains(True)
-    assert batch.contains(12) and batch.contains(12.0) and not batch.contains(10)
-    assert bce.contains(0.1 + 0.2) and not bce.contains(0.35)
-    assert scales.contains([0.9, 1.1]) and not scales.contains([0.9])
+    assert lr.contains(1e-5)
+    assert lr.contains(0.1)
+    assert not lr.contains(0.11)
+    assert not lr.contains(True)
+    assert batch.contains(12)
+    assert batch.contains(12.0)
+    assert not batch.contains(10)
+    assert bce.contains(0.1 + 0.2)
+    assert not bce.contains(0.35)
+    assert scales.contains([0.9, 1.1])
+    assert not scales.contains([0.9])
 
 
 def test_a_range_of_one_value() -> None:
