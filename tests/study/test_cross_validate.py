@@ -19,12 +19,16 @@ import pytest
 import ray
 import ray.util
 
+from eus_ray.api import cross_validate
 from eus_ray.cli import main
-from eus_ray.cli.commands import run_cv
 from eus_ray.config_file import study_toml
 from eus_ray.data.io.images import decode_mask
+from eus_ray.distributed import shared_arrays
+from eus_ray.distributed.session import Session
 from eus_ray.metrics import THRESHOLD, counts
-from eus_ray.store import Store, read_trials
+from eus_ray.store import Store, TrialKey, read_trials
+from eus_ray.store.event_log import FoldReport
+from eus_ray.study.callbacks import Callback
 from tests.helpers import assert_same, light_study, serial, tables
 from tests.processes import marked, name_of, wait_until
 
@@ -42,7 +46,7 @@ def test_any_number_of_workers_and_either_order_give_the_serial_tables(
     phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, workers: int, order: str
 ) -> None:
     study = light_study(phantom, f"run.workers={workers}", f"run.order={order}")
-    outcome = run_cv(study, tmp_path / "study")
+    outcome = cross_validate(study, tmp_path / "study")
     assert outcome.states == {"unet": "complete"}
     assert_same(tables(tmp_path / "study"), reference)
     assert (outcome.folds_at_once["unet"] >= 2) == (workers > 1)
@@ -56,9 +60,10 @@ def test_a_fold_gives_way_to_no_other_program_of_the_machine() -> None:
 @pytest.fixture(scope="module")
 def three(phantom: Path, ray_session: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of all three architectures, one worker each, so that two run side by side on two cores."""
+    del ray_session  # needed, but never read
     folder = tmp_path_factory.mktemp("three") / "study"
     models = ("unet", "attention_unet", "daf_net")
-    outcome = run_cv(light_study(phantom, "run.workers=1", "folds.count=3", models=models), folder)
+    outcome = cross_validate(light_study(phantom, "run.workers=1", "folds.count=3", models=models), folder)
     assert set(outcome.states.values()) == {"complete"}
     return folder
 
@@ -127,7 +132,7 @@ def test_models_are_added_but_never_overwritten_and_no_study_is_mixed(
 @pytest.mark.usefixtures("ray_session")
 def test_a_loss_that_is_no_number_fails_the_trial_and_says_where(phantom: Path, tmp_path: Path) -> None:
     study = light_study(phantom, "run.workers=2", "optim.lr=1e30", "optim.optimizer=sgd", "train.epochs=4")
-    outcome = run_cv(study, tmp_path / "study")
+    outcome = cross_validate(study, tmp_path / "study")
     assert outcome.states == {"unet": "failed"}
     (row,) = read_trials(Store(tmp_path / "study")).to_dict("records")
     assert "the loss is nan in fold" in row["reason"]
@@ -137,7 +142,7 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_says_where(phantom: Path, 
 @pytest.mark.usefixtures("ray_session")
 def test_metrics_on_the_original_pixels(phantom: Path, tmp_path: Path) -> None:
     options = ("run.workers=1", "folds.count=2", "train.epochs=1", "evaluate.grid=original", "data.resize=pad")
-    run_cv(light_study(phantom, *options), tmp_path / "study")
+    cross_validate(light_study(phantom, *options), tmp_path / "study")
     scores = Store(tmp_path / "study").read_parts("scores").to_pandas()
     assert (scores[["tp", "fp", "fn", "tn"]].sum(axis=1) == 64 * 64).all()
 
@@ -146,19 +151,16 @@ def test_metrics_on_the_original_pixels(phantom: Path, tmp_path: Path) -> None:
 def test_arrays_too_large_for_the_store_are_mapped_and_give_the_same_numbers(
     phantom: Path, reference: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import eus_ray.study.cross_validate
-
-    monkeypatch.setattr(eus_ray.runs, "_STORE_SHARE", 0.0)
+    monkeypatch.setattr(shared_arrays, "OBJECT_STORE_SHARE", 0.0)
     folders: list[Path] = []
-    delete = eus_ray.runs._delete_mapped
 
-    def deleted(folder: Path) -> None:
-        assert folder.is_dir()
-        folders.append(folder)
-        delete(folder)
+    def deleted(shared: shared_arrays.SharedArrays, session: Session) -> None:
+        folders.append(session.scratch / "arrays")
+        assert folders[-1].is_dir()
+        shared_arrays.delete_arrays(shared, session)
 
-    monkeypatch.setattr(eus_ray.runs, "_delete_mapped", deleted)
-    run_cv(light_study(phantom, "run.workers=1"), tmp_path / "study")
+    monkeypatch.setattr("eus_ray.study.run_context.delete_arrays", deleted)
+    cross_validate(light_study(phantom, "run.workers=1"), tmp_path / "study")
     assert_same(tables(tmp_path / "study"), reference)
     assert [folder.exists() for folder in folders] == [False], "patients' images stay on no machine"
 
@@ -198,7 +200,7 @@ def test_a_killed_process_is_replaced_and_the_tables_are_the_same(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    outcome = run_cv(light_study(phantom, f"run.workers={workers}", *LONGER), folder)
+    outcome = cross_validate(light_study(phantom, f"run.workers={workers}", *LONGER), folder)
     thread.join()
     assert killed
     assert outcome.states == {"unet": "complete"}
@@ -250,11 +252,11 @@ def test_a_stopped_run_resumes_to_the_same_tables_and_leaves_nothing_behind(phan
 
 
 def test_two_runs_in_one_folder_do_not_meet(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from eus_ray.store.lock import Claim
+    from eus_ray.store.lock import StudyLock
 
     study_file = tmp_path / "study.toml"
     study_file.write_text(study_toml(light_study(phantom)))
-    with Claim(Store(tmp_path / "study")):
+    with StudyLock(Store(tmp_path / "study")):
         names = Store(tmp_path / "study").names()
         assert main(["cv", str(study_file), "--out", str(tmp_path / "study")]) == 2
         assert "another run writes here" in capsys.readouterr().err
@@ -286,20 +288,16 @@ def test_the_object_store_has_one_copy_of_the_arrays() -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_the_drivers_memory_does_not_grow_with_epochs(
-    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from eus_ray.cli.progress.cross_validation import LiveProgress
-
+def test_the_drivers_memory_does_not_grow_with_epochs(phantom: Path, tmp_path: Path) -> None:
     mib: list[float] = []
-    show = LiveProgress.cells
 
-    def cells(self: LiveProgress, *args: object) -> None:
-        mib.append(psutil.Process().memory_info().rss / 2**20)
-        show(self, *args)  # type: ignore[arg-type]
+    class Memory(Callback):
+        def on_fold_report(self, _key: TrialKey, report: FoldReport) -> None:
+            if report.fold == 0:
+                mib.append(psutil.Process().memory_info().rss / 2**20)
 
-    monkeypatch.setattr(LiveProgress, "cells", cells)
-    run_cv(light_study(phantom, "run.workers=1", "folds.count=2", "train.epochs=60"), tmp_path / "study")
+    study = light_study(phantom, "run.workers=1", "folds.count=2", "train.epochs=60")
+    cross_validate(study, tmp_path / "study", callbacks=[Memory()])
     assert len(mib) >= 60
     assert mib[-1] - mib[10] < 10, mib
 

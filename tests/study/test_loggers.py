@@ -9,12 +9,12 @@ import pytest
 from eus_ray import store as names
 from eus_ray.config import Study
 from eus_ray.errors import UserError
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKey, TrialKind, TrialState
 from eus_ray.study.loggers import MLflow, TensorBoard, open_loggers
 from eus_ray.study.trials import Trials
-from tests.study.test_status import cell
+from tests.study.test_status import report
 
-KEY = ("unet", 0)
+KEY = TrialKey("unet", 0)
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def train(trials: Trials, study: Study, epochs: range) -> None:
-    trials.begin("unet", "fixed", 0, study.for_model("unet"))
+    trials.begin(TrialKey("unet", 0), TrialKind.FIXED, study.for_model("unet"))
     for epoch in epochs:
         judged = 0.8 if epoch == 3 else None
-        trials.heard(KEY, [cell(fold, epoch, 1000.0 + epoch, 1001.0 + epoch, judged) for fold in (0, 1)], "")
+        trials.report(KEY, [report(fold, epoch, 1000.0 + epoch, 1001.0 + epoch, judged) for fold in (0, 1)])
 
 
 def test_tensorboard_has_a_folder_a_fold_and_forgets_what_was_trained_again(study: Study, store: Store) -> None:
@@ -44,7 +44,8 @@ def test_tensorboard_has_a_folder_a_fold_and_forgets_what_was_trained_again(stud
     again = TensorBoard(folder)
     trials = Trials(store, [again])
     train(trials, study, range(2, 4))
-    trials.update(KEY, state="complete", value=0.8)
+    trials.update(KEY, state=TrialState.COMPLETE, value=0.8)
+    trials.end(KEY)
     again.close()
     assert {path.parent.relative_to(folder).as_posix() for path in folder.rglob("events*")} == {
         "unet/trial-0/fold-0",
@@ -75,7 +76,8 @@ def test_mlflow_has_a_run_a_trial_and_below_it_one_a_fold(study: Study, store: S
     train(Trials(store, [MLflow(uri, "eus", store)]), study, range(2))
     trials = Trials(store, [MLflow(uri, "eus", store)])  # resumed
     train(trials, study, range(2, 4))
-    trials.update(KEY, state="complete", value=0.8)
+    trials.update(KEY, state=TrialState.COMPLETE, value=0.8)
+    trials.end(KEY)
     client = client_of(uri)
     runs = client.search_runs([client.get_experiment_by_name("eus").experiment_id])
     by_name = {run.info.run_name: run for run in runs}

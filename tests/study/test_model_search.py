@@ -24,10 +24,21 @@ from eus_ray.distributed.trainable import finish
 from eus_ray.distributed.worker import steps
 from eus_ray.errors import UserError
 from eus_ray.models import check_model
-from eus_ray.search.pruners import make_rule
+from eus_ray.search.pruners import make_pruner
 from eus_ray.search.space_loader import load_space
-from eus_ray.store import PartKey, Store, checkpoint_name, optuna_name, part_name, read_trials, search_name
-from eus_ray.store.lock import Claim
+from eus_ray.store import (
+    PartKey,
+    Store,
+    TrialKind,
+    TrialState,
+    checkpoint_name,
+    optuna_name,
+    part_name,
+    read_trials,
+    search_name,
+)
+from eus_ray.store.event_log import FoldReport
+from eus_ray.store.lock import StudyLock
 from eus_ray.study.model_search import ModelSearch
 from eus_ray.study.trials import Trials
 from eus_ray.study.tune import first_points
@@ -65,7 +76,7 @@ def tuned(manifest: Path, folder: Path, *overrides: str, space: str = SPACE) -> 
 DEFAULT = {"optim.lr": 1e-4, "train.batch_size": 4}
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Stands for a kill -9 of the whole search: nothing is tidied up."""
 
 
@@ -101,29 +112,29 @@ class Run:
             image_ids=dataset.frame["image_id"].tolist(),
             patient_ids=dataset.frame["patient_id"].tolist(),
             arrays=lambda: (arrays.images, arrays.masks),
-            order=make_rule(search, study.folds.count, study.train.epochs).order,
-            kind="trial",
+            order=make_pruner(search, study.folds.count, study.train.epochs).order,
+            kind=TrialKind.TRIAL,
             validation=validation,
         )
 
     def go(self, crash_after: int | None = None) -> ModelSearch:
         """Search to the end, one trial at a time; or crash after so many steps, the last of them unheard."""
         done = 0
-        with Claim(self.store) as claim:
-            base = self.base(claim.token)
+        with StudyLock(self.store) as lock:
+            base = self.base(lock.token)
             space = load_space(base.study, check_model)
             search = ModelSearch(base, Trials(self.store), space, first_points(base.study, space, None), Path())
-            while (task := search.next()) is not None:
-                trial = base.as_trial(task.trial, task.settings)
-                for cells in steps(trial, 0, 1, 0):
+            while (spec := search.next()) is not None:
+                trial = base.as_trial(spec.key.trial, spec.settings)
+                for reports in steps(trial, 0, 1, 0):
                     done += 1
                     if done == crash_after:
-                        raise Crash
-                    if search.heard(task.trial, cells):
+                        raise CrashError
+                    if search.on_reports(spec.key.trial, reports):
                         break
                 else:
                     finish(trial)
-                search.ended(task.trial, "")
+                search.on_process_end(spec.key.trial, "")
         return search
 
 
@@ -173,7 +184,7 @@ def test_a_search_from_its_first_trial_to_its_winner(phantom: Path, tmp_path: Pa
     best = int(rows["value"].idxmax())
     winner = search.winner()
     assert winner is not None
-    assert winner.trial == 6
+    assert winner.key.trial == 6
     assert winner.settings["optim.lr"] == rows.loc[best, "optim.lr"]
     chosen = scores[(scores["trial"] == best) & (scores["split"] == "test")].groupby("fold")["epoch"].first() + 1
     assert winner.settings["train.stop_after"] == int(np.median(chosen))
@@ -213,8 +224,8 @@ def test_optuna_reads_the_same_trials(phantom: Path, tmp_path: Path) -> None:
 def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path, tmp_path: Path) -> None:
     """Every patient scores 0.9 under the first setting and less under each other: told step by step, not trained."""
     run = run_of(phantom, tmp_path, "search.inner_folds=2", "search.trials=4", "optim.lr=1e-4")
-    with Claim(run.store) as claim:
-        base = run.base(claim.token)
+    with StudyLock(run.store) as lock:
+        base = run.base(lock.token)
         space = load_space(base.study, check_model)
         search = ModelSearch(
             base, Trials(run.store), space, [{"optim.lr": 1e-2, "train.batch_size": 4}, DEFAULT], Path()
@@ -222,15 +233,16 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
         assert base.validation is not None
         patients = np.array(list(map(base.patient_number.get, base.patient_ids)), dtype=int)
         stopped = {}
-        while (task := search.next()) is not None:
+        while (spec := search.next()) is not None:
+            trial = spec.key.trial
             for fold in range(3):
                 scores = np.full(len(base.patient_number), np.nan)
-                scores[patients[base.validation[fold]]] = 0.9 if task.trial == 0 else 0.5 + 0.01 * task.trial
-                cell = {"fold": fold, "epoch": 2, "finished": True, "scores": scores, "failed": "", "note": ""}
-                if search.heard(task.trial, [cell]):
-                    stopped[task.trial] = fold
+                scores[patients[base.validation[fold]]] = 0.9 if trial == 0 else 0.5 + 0.01 * trial
+                report = FoldReport(fold, 2, 0.5, 0.5, "validation", 0.5, finished=True, patient_scores=scores)
+                if search.on_reports(trial, [report]):
+                    stopped[trial] = fold
                     break
-            search.ended(task.trial, "")
+            search.on_process_end(trial, "")
     rows = table(run.store)
     assert search.default_trial == 1
     assert rows["state"].tolist() == ["complete", "complete", "pruned", "pruned"]
@@ -263,7 +275,7 @@ def test_a_search_that_is_killed_again_and_again_ends_the_same(
         try:
             broken.go(crash_after)
             break
-        except Crash:
+        except CrashError:
             crashes += 1
     broken.go()
     assert crashes >= 3
@@ -286,7 +298,7 @@ def test_no_trial_begins_again_from_its_first_epoch(
 
     monkeypatch.setattr(Fold, "train_epoch", count)
     run = run_of(phantom, tmp_path, "search.scheduler=none", "search.trials=3")
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         run.go(crash_after=14)  # in the second trial's second fold
     run.go()
     again = [key for key in trained if trained.count(key) > 1]
@@ -344,7 +356,7 @@ def test_a_trial_that_fails_is_told_why_and_not_tried_again(phantom: Path, tmp_p
     search = run.go()
     rows = table(run.store)
     assert len(rows) == 4, "there are four settings, and none is tried twice"
-    assert search.over
+    assert search.is_over
     failed = rows[rows["state"] == "failed"]
     assert (failed["optim.lr"] == 1e30).all()
     assert "the loss is nan in fold" in failed["reason"].iloc[0]
@@ -364,6 +376,7 @@ def test_another_search_is_not_mixed_into_a_folder(phantom: Path, tmp_path: Path
         with pytest.raises(UserError, match=said):
             run_of(phantom, tmp_path, "search.trials=1", change).go()
     more = run_of(phantom, tmp_path, "search.trials=2").go()
-    assert more.states()["complete"] + more.states()["pruned"] == 2
+    states = more.update().states
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == 2
     stored: Mapping[str, Any] = run.store.read_json(search_name("unet"))
     assert (stored["trials"], stored["first_trial"], stored["default_trial"]) == (2, 0, 0)

@@ -12,7 +12,7 @@ from eus_ray import store as names
 from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.store import Store, lock, read_manifest
-from eus_ray.store.lock import Claim
+from eus_ray.store.lock import StudyLock
 from eus_ray.study import prepare
 from eus_ray.study.prepare import check_identity, provenance, write_manifest, write_study
 from tests.helpers import light_study
@@ -29,7 +29,7 @@ def test_a_run_killed_before_its_study_was_whole_can_begin_again(
     assert check_identity(store, dataset)
     store.delete(names.PROVENANCE)  # it is written last: without it the study is not whole
     store.write_json(names.RUN, {"token": "x", "host": "elsewhere", "pid": 1, "born": "", "heartbeat": 0.0})
-    with Claim(store):  # the dead run's claim is no hindrance
+    with StudyLock(store):  # the dead run's claim is no hindrance
         assert not check_identity(store, dataset)
         write_study(store, dataset, dataset.arrays())
     assert store.read_json(names.PROVENANCE)["identity"] == provenance(dataset)["identity"]
@@ -51,9 +51,10 @@ def test_a_run_that_ended_while_it_wrote_its_study_can_begin_again(
         raise KeyboardInterrupt
 
     dataset, store = check_data(light_study(phantom)), Store(tmp_path / "study")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), Claim(store):
+    with monkeypatch.context() as patched:
         patched.setattr(prepare, "cases_table", interrupted)
-        write_study(store, dataset, dataset.arrays())
+        with pytest.raises(KeyboardInterrupt), StudyLock(store):
+            write_study(store, dataset, dataset.arrays())
     assert store.names() == [names.MANIFEST, names.STUDY]
     assert not check_identity(store, dataset)
 

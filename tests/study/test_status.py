@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,17 @@ from eus_ray.cli import main
 from eus_ray.config import Study
 from eus_ray.config_file import study_toml
 from eus_ray.errors import UserError
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKey, TrialKind, TrialState
+from eus_ray.store.event_log import FoldReport, read_reports
 from eus_ray.study.status import in_words, read_status
-from eus_ray.study.trials import Trials, read_log
+from eus_ray.study.trials import Trials
+
+KEY = TrialKey("unet", 0)
 
 
-def cell(fold: int, epoch: int, started: float, ended: float, judged: float | None = None) -> dict[str, object]:
-    return {
-        "fold": fold,
-        "epoch": epoch,
-        "started": started,
-        "ended": ended,
-        "loss": 0.5,
-        "dsc": 0.25 * (fold + 1),
-        "judged": "test",
-        "judged_dsc": judged,
-        "failed": "",
-        "note": "",
-    }
+def report(fold: int, epoch: int, started: float, ended: float, dsc: float | None = None) -> FoldReport:
+    train_dsc = 0.25 * (fold + 1)
+    return FoldReport(fold, epoch, 0.5, train_dsc, "test", dsc, finished=False, started=started, ended=ended)
 
 
 @pytest.fixture
@@ -40,10 +34,10 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "study")
     store.write_text(names.STUDY, study_toml(study))
     trials = Trials(store)
-    trials.begin("unet", "fixed", 0, study.for_model("unet"))
+    trials.begin(TrialKey("unet", 0), TrialKind.FIXED, study.for_model("unet"))
     for epoch in (0, 1):
         start = 1000.0 + 10 * epoch
-        trials.heard(("unet", 0), [cell(fold, epoch, start, start + 10) for fold in (0, 1)], "")
+        trials.report(KEY, [report(fold, epoch, start, start + 10) for fold in (0, 1)])
     return store
 
 
@@ -58,9 +52,9 @@ def test_a_running_study_tells_how_far_it_is_and_how_long_it_will_take(store: St
     (trial,) = status.trials
     assert status.owner == "process 42 on node7"
     assert status.waiting == ("daf_net",)
-    assert (trial.state, trial.fold_epochs, trial.of) == ("running", 4, 8)
-    assert trial.training_dsc == pytest.approx((0.25 + 0.5) / 2)
-    assert trial.judged_dsc is None
+    assert (trial.state, trial.num_fold_epochs, trial.max_fold_epochs) == ("running", 4, 8)
+    assert trial.train_dsc == pytest.approx((0.25 + 0.5) / 2)
+    assert trial.monitor_dsc is None
     # four fold-epochs are left; two run at once, ten seconds each
     assert trial.left_s == pytest.approx(20.0)
     assert in_words(status) == ["unet: 1 running; 4 of 8 fold-epochs of these trained", "waiting: daf_net"]
@@ -74,22 +68,22 @@ def test_a_trial_that_nobody_runs_is_stopped(store: Store) -> None:
 
 def test_an_epoch_that_was_trained_again_counts_once(store: Store) -> None:
     trials = Trials(store)
-    trials.heard(("unet", 0), [cell(1, 1, 2000.0, 2010.0)], "worker 1 was lost")
-    epochs = read_log(store, "unet", 0)
+    trials.report(KEY, [report(1, 1, 2000.0, 2010.0)], "worker 1 was lost")
+    epochs = read_reports(store, KEY)
     assert [(epoch.fold, epoch.epoch) for epoch in epochs] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert epochs[-1].started == 2000.0
-    assert read_status(store).trials[0].fold_epochs == 4
+    assert read_status(store).trials[0].num_fold_epochs == 4
 
 
 def test_scores_and_failures_are_read_from_the_log(store: Store) -> None:
     trials = Trials(store)
-    failed = cell(1, 3, 1030.0, 1040.0) | {"failed": "the loss is nan in fold 1", "loss": float("nan")}
-    trials.heard(("unet", 0), [cell(0, 3, 1030.0, 1040.0, judged=0.75), failed], "")
-    trials.update(("unet", 0), state="failed", reason="the loss is nan in fold 1")
+    failed = replace(report(1, 3, 1030.0, 1040.0), error="the loss is nan in fold 1", loss=float("nan"))
+    trials.report(KEY, [report(0, 3, 1030.0, 1040.0, dsc=0.75), failed])
+    trials.update(TrialKey("unet", 0), state=TrialState.FAILED, reason="the loss is nan in fold 1")
     (trial,) = read_status(store).trials
-    assert (trial.judged, trial.judged_dsc) == ("test", 0.75)
+    assert (trial.monitor_split, trial.monitor_dsc) == ("test", 0.75)
     assert (trial.state, trial.reason) == ("failed", "the loss is nan in fold 1")
-    assert trial.fold_epochs == 5, "the epoch that failed is not done"
+    assert trial.num_fold_epochs == 5, "the epoch that failed is not done"
 
 
 def test_the_command_prints_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

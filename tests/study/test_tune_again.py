@@ -14,7 +14,7 @@ from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError
 from eus_ray.models import check_model
 from eus_ray.search.space_loader import load_space
-from eus_ray.store import PROVENANCE, Store, checkpoint_name, optuna_name, search_name
+from eus_ray.store import PROVENANCE, Store, TrialKey, TrialKind, TrialState, checkpoint_name, optuna_name, search_name
 from eus_ray.study.prepare import identity
 from eus_ray.study.trials import Trials
 from eus_ray.study.tune import first_points, starts
@@ -29,24 +29,26 @@ def test_more_trials_after_the_winner_take_the_numbers_that_are_free(phantom: Pa
     search = run.go()
     winner = search.winner()
     assert winner is not None
-    assert winner.trial == 2
+    assert winner.key.trial == 2
     trials = Trials(run.store)
-    trials.begin("unet", "winner", 2, search.base.as_trial(2, winner.settings).study)
-    trials.update(("unet", 2), state="complete", value=0.5)
+    trials.begin(TrialKey("unet", 2), TrialKind.WINNER, search.base.as_trial(2, winner.settings).study)
+    trials.update(TrialKey("unet", 2), state=TrialState.COMPLETE, value=0.5)
     run.store.write_bytes(checkpoint_name("unet", 2, 0), b"the winner's weights")
 
     more = run_of(phantom, tmp_path, *options, "search.trials=4").go()
     rows = table(run.store)
     assert rows["trial"].tolist() == [0, 1, 2, 3, 4]
     assert rows["kind"].tolist() == ["trial", "trial", "winner", "trial", "trial"]
-    assert set(rows["state"]) == {"complete"} and more.over
+    assert set(rows["state"]) == {"complete"}
+    assert more.is_over
     assert run.store.read_bytes(checkpoint_name("unet", 2, 0)) == b"the winner's weights"
     journal = JournalStorage(JournalFileBackend(run.store.path(optuna_name("unet"))))
     assert len(optuna.load_study(study_name="unet", storage=journal).trials) == 4
     again = more.winner()
-    assert again is not None and again.trial in (2, 5)
+    assert again is not None
+    assert again.key.trial in (2, 5)
     with pytest.raises(ValueError, match="trial 2 is a winner, not a trial"):
-        trials.begin("unet", "trial", 2, search.base.study)
+        trials.begin(TrialKey("unet", 2), TrialKind.TRIAL, search.base.study)
 
 
 def test_a_stopped_trial_leaves_no_checkpoint(phantom: Path, tmp_path: Path) -> None:
@@ -70,8 +72,8 @@ def old_study(dataset: Dataset, folder: Path, protocol: str, rows: list[tuple[st
     for number, (kind, lr, value) in enumerate(rows):
         study = dataset.study.for_model("unet")
         changed: Any = study.model_copy(update={"optim": study.optim.model_copy(update={"lr": lr})})
-        trials.begin("unet", kind, number, changed)
-        trials.update(("unet", number), state="complete", value=value)
+        trials.begin(TrialKey("unet", number), TrialKind(kind), changed)
+        trials.update(TrialKey("unet", number), state=TrialState.COMPLETE, value=value)
     return store
 
 
@@ -80,7 +82,7 @@ def test_a_nested_search_does_not_begin_with_what_its_test_patients_chose(phanto
     spaces = {"unet": load_space(dataset.study.for_model("unet"), check_model)}
     rows = [("trial", 2e-3, 0.5), ("trial", 3e-3, 0.9), ("winner", 4e-3, 0.99), ("fixed", 5e-3, 0.95)]
     seen = old_study(dataset, tmp_path / "seen", "paper", rows)
-    with pytest.raises(UserError, match="--from: unet's trials were judged by test patients"):
+    with pytest.raises(UserError, match="unet's trials were judged by test patients"):
         starts(dataset, spaces, seen)
     nested = old_study(dataset, tmp_path / "nested", "nested", rows)
     begun = [point["optim.lr"] for point in starts(dataset, spaces, nested)["unet"].first]
