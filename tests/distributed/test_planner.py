@@ -43,7 +43,11 @@ def test_fixed_cross_validations_take_a_worker_a_fold_where_there_is_room(
     cpus: float, gpus: float, overrides: tuple[str, ...], workers: int, per_worker: tuple[float, float], at_once: int
 ) -> None:
     plan = plan_fixed(study(*overrides), cluster(cpus, gpus), 3)
-    assert (plan.workers.count, (plan.workers.cpus, plan.workers.gpus), plan.at_once) == (workers, per_worker, at_once)
+    assert (plan.workers.count, (plan.workers.cpus, plan.workers.gpus), plan.num_at_once) == (
+        workers,
+        per_worker,
+        at_once,
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_searches_take_one_worker_a_trial(
     cpus: float, gpus: float, overrides: tuple[str, ...], workers: int, at_once: int
 ) -> None:
     plan = plan_search(study(*overrides), cluster(cpus, gpus), 20)
-    assert (plan.workers.count, plan.at_once) == (workers, at_once)
+    assert (plan.workers.count, plan.num_at_once) == (workers, at_once)
 
 
 def test_the_plan_says_where_it_helps_little() -> None:
@@ -99,7 +103,7 @@ def test_what_the_cluster_does_not_have_is_refused(session: Machines, overrides:
 )
 def test_a_fold_has_a_gpu_of_its_own_where_it_fills_one(machines: Machines, workers: int, at_once: int) -> None:
     plan = plan_fixed(study(), machines, 3, probe(busy=0.9))
-    assert (plan.workers.count, plan.workers.gpus, plan.at_once) == (workers, 1, at_once)
+    assert (plan.workers.count, plan.workers.gpus, plan.num_at_once) == (workers, 1, at_once)
 
 
 def test_folds_that_leave_a_gpu_idle_share_it() -> None:
@@ -124,7 +128,7 @@ def test_folds_share_a_gpu_where_they_are_done_sooner() -> None:
     plan = plan_fixed(settings, cluster(16, 1), 1, probe(busy=0.6), load)
     assert plan.seconds == pytest.approx(3.0 * 10 * 3.9)
     search = plan_search(settings, cluster(16, 1), 20, probe(busy=0.3, gib=1), load)
-    assert (search.workers.count, search.workers.gpus, search.at_once) == (1, 0.25, 4)
+    assert (search.workers.count, search.workers.gpus, search.num_at_once) == (1, 0.25, 4)
     assert search.seconds == pytest.approx(5 * 5 * 10 * 3.9 * 1.2), "5 folds, 5 rounds of 4 trials, a fifth too many"
 
 
@@ -172,10 +176,10 @@ def test_no_more_threads_than_cores() -> None:
     for cpus in (1, 2, 3, 7, 64):
         for workers in (1, 3, 5):
             plan = plan_fixed(study(f"run.workers={workers}"), cluster(cpus), 3)
-            assert plan.workers.cpus * plan.workers.count * plan.at_once <= cpus + 1e-9
+            assert plan.workers.cpus * plan.workers.count * plan.num_at_once <= cpus + 1e-9
     for gpus in (1, 3, 8):
         plan = plan_fixed(study(), cluster(12, gpus), 3, probe(busy=0.3))
-        assert plan.workers.cpus * plan.workers.count * plan.at_once <= 12 + 1e-9
+        assert plan.workers.cpus * plan.workers.count * plan.num_at_once <= 12 + 1e-9
 
 
 def test_threads_of_a_fold_fit_on_its_machine() -> None:
@@ -190,9 +194,9 @@ def test_trials_of_one_worker_use_gpus_of_all_kinds() -> None:
     """Nobody waits for the slowest where a trial's folds are trained one after another."""
     mixed = Machines((Node(32, 3, "A100"), Node(16, 2, "V100")))
     plan = plan_search(study(), mixed, 60)
-    assert (plan.at_once, plan.workers.gpu_kind, plan.warnings) == (5, "", ())
+    assert (plan.num_at_once, plan.workers.gpu_kind, plan.warnings) == (5, "", ())
     together = plan_search(study("run.workers=2"), mixed, 60)
-    assert (together.workers.gpu_kind, together.at_once) == ("A100", 1)
+    assert (together.workers.gpu_kind, together.num_at_once) == ("A100", 1)
 
 
 def test_a_plan_reckons_with_the_worst_of_all_architectures() -> None:

@@ -13,7 +13,6 @@ from eus_ray.store.process_identity import this_process
 
 def test_only_what_a_dead_run_of_this_machine_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    alive = session._make_folder(str(tmp_path))
     here = this_process()
     owners = {
         "eus-ray-1-dead": {**here, "born": "1"},
@@ -25,6 +24,8 @@ def test_only_what_a_dead_run_of_this_machine_left_is_deleted(tmp_path: Path, mo
         (tmp_path / name / "images").mkdir(parents=True)
         if owner is not None:
             (tmp_path / name / ".owner").write_text(json.dumps(owner))
-    session._sweep()
-    left = {path.name for path in tmp_path.iterdir()}
+    with session._scratch_folder(str(tmp_path)) as alive:
+        session._sweep()
+        left = {path.name for path in tmp_path.iterdir()}
     assert left == {alive.name, *owners} - {"eus-ray-1-dead"}
+    assert not alive.exists()

@@ -49,6 +49,7 @@ def rank_times_sum(rank: int) -> float:
 
 @pytest.fixture
 def group(ray_session: object) -> Iterator[Group]:
+    del ray_session  # needed, but never read
     made = Group(3)
     yield made
     for worker in made.workers:
