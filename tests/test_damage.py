@@ -23,7 +23,7 @@ from eus_ray.distributed import fold_runner
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.fold_runner import FoldOnDisk
 from eus_ray.distributed.trainable import finish
-from eus_ray.distributed.tune_driver import Task
+from eus_ray.distributed.tune_driver import TrialSpec
 from eus_ray.distributed.worker import steps
 from eus_ray.errors import UserError
 from eus_ray.store import (
@@ -32,17 +32,20 @@ from eus_ray.store import (
     PartKey,
     Store,
     TrialKey,
+    TrialKind,
+    TrialState,
     checkpoint_before_name,
     checkpoint_name,
     part_name,
     read_trials,
     whole_name,
 )
-from eus_ray.store.lock import Claim
-from eus_ray.study.cross_validate import FixedList
+from eus_ray.store.lock import StudyLock
+from eus_ray.study.cross_validate import FixedTrials
+from eus_ray.study.run_context import RunContext
 from eus_ray.study.trials import Trials
 from eus_ray.training.checkpoint import pack, unpack
-from tests.helpers import assert_same, light_study, tables
+from tests.helpers import Recorder, assert_same, light_study, tables
 
 EPOCHS = 3
 
@@ -78,21 +81,21 @@ def train(manifest: Path, folder: Path, stop_at: int | None = None, *overrides: 
     arrays = dataset.arrays()
     store = Store(folder)
     notes: list[str] = []
-    with Claim(store) as claim:
+    with StudyLock(store) as lock:
         run = CrossValidation(
             study=study.for_model("unet"),
             model="unet",
             trial=0,
             store=store,
-            token=claim.token,
+            token=lock.token,
             folds=dataset.folds,
             image_ids=dataset.frame["image_id"].tolist(),
             patient_ids=dataset.frame["patient_id"].tolist(),
             arrays=lambda: (arrays.images, arrays.masks),
         )
         Trials(store).begin("unet", "fixed", 0, run.study)
-        for number, cells in enumerate(steps(run, 0, 1, 0), start=1):
-            notes += [cell["note"] for cell in cells if cell["note"]]
+        for number, reports in enumerate(steps(run, 0, 1, 0), start=1):
+            notes += [report.note for report in reports if report.note]
             if number == stop_at:
                 return notes
         finish(run)
@@ -134,7 +137,7 @@ def test_a_fold_is_saved_by_the_time_that_it_was_trained_itself(
     assert saves == [(0, 3), (1, 3), (0, 6), (1, 6), (0, 8), (1, 8)]
 
 
-@pytest.mark.parametrize("how", [cut, flip, lambda data: b""], ids=["cut", "flipped", "empty"])
+@pytest.mark.parametrize("how", [cut, flip, lambda _: b""], ids=["cut", "flipped", "empty"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     phantom: Path, tmp_path: Path, undisturbed: dict[str, pd.DataFrame], how: Callable[[bytes], bytes]
 ) -> None:
@@ -187,8 +190,10 @@ def test_a_damaged_part_of_an_unfinished_trial_is_made_again(
     damage(store, part_name(table, PartKey("unet", 0, 0, 0)), how)
     with pytest.raises(DamagedFile, match=r"fold-0.parquet is damaged .*--resume makes it again"):
         store.read_parts(table)
-    ((key, line),) = Trials(store).mend()
-    assert (key, line) == (("unet", 0), f"{part_name(table, PartKey('unet', 0, 0, 0))} is damaged and is made again")
+    recorder = Recorder()
+    Trials(store, [recorder]).mend()
+    line = f"{part_name(table, PartKey('unet', 0, 0, 0))} is damaged and is made again"
+    assert recorder.notes == [(TrialKey("unet", 0), line)]
     train(phantom, tmp_path)
     assert_same(tables(tmp_path), undisturbed)
 
@@ -201,10 +206,12 @@ def test_a_damaged_table_of_a_complete_trial_is_made_again(
     store = Store(tmp_path)
     train(phantom, tmp_path)
     damage(store, whole_name(table, TrialKey("unet", 0)), flip)
-    trials = Trials(store)
-    assert len(trials.mend()) == 1
+    first, second = Recorder(), Recorder()
+    Trials(store, [first]).mend()
+    assert len(first.notes) == 1
     assert read_trials(store)["state"].tolist() == ["running"]
-    assert Trials(store).mend() == [], "what is damaged is found once"
+    Trials(store, [second]).mend()
+    assert second.notes == [], "what is damaged is found once"
     before = weights(store)
     notes = train(phantom, tmp_path)
     assert [note.endswith("starts again from its first epoch") for note in notes] == [True] * 2 * (table == "epochs")
@@ -253,21 +260,24 @@ def test_a_checkpoint_of_an_older_version_gives_its_own_rows(
 def test_a_trial_whose_weights_found_no_room_is_not_complete(phantom: Path, tmp_path: Path) -> None:
     """All rows were written, and then the last checkpoint was not."""
     train(phantom, tmp_path)
-    store, key = Store(tmp_path), ("unet", 0)
-    trials = Trials(store)
-    trials.update(key, state="running")
-    study = light_study(phantom, "folds.count=2")
-    run: Any = SimpleNamespace(store=store, trials=trials, dataset=SimpleNamespace(study=study))
-    one = SimpleNamespace(as_trial=lambda *_: SimpleNamespace(study=study.for_model("unet")))
-    run.run = lambda model, trial: one
-    said: list[Any] = []
-    listener: Any = SimpleNamespace(ended=lambda *what: said.append(what))
-    campaign = FixedList(run, [Task("unet", 0)], "fixed", listener)
-    campaign.ended("unet", 0, "Traceback\n  ...\nOSError: no space left")
-    campaign.close()
-    assert (trials[key]["state"], trials[key]["reason"]) == ("failed", "OSError: no space left")
-    assert said == [("unet", 0, "failed", "OSError: no space left")]
-    assert FixedList(run, [Task("unet", 0)], "fixed", listener).todo == [Task("unet", 0)], "it goes on when asked to"
+    store, key, recorder = Store(tmp_path), TrialKey("unet", 0), Recorder()
+    trials = Trials(store, [recorder])
+    trials.update(key, state=TrialState.RUNNING)
+    dataset: Any = SimpleNamespace(
+        study=light_study(phantom, "folds.count=2"),
+        folds=np.array([0, 1]),
+        frame=pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["p", "q"]}),
+    )
+    nothing: Any = SimpleNamespace(token="", is_set=lambda: False)
+    context = RunContext(store, dataset, nothing, [], nothing, trials, nothing, nothing)
+    controller = FixedTrials(context, [TrialSpec(key)], TrialKind.FIXED)
+    controller.on_process_end(key, "Traceback\n  ...\nOSError: no space left")
+    controller.close()
+    assert context.has_failed, "Ray's own logs are worth keeping"
+    assert (trials[key].state, trials[key].reason) == (TrialState.FAILED, "OSError: no space left")
+    assert [(trial.key, trial.state) for trial in recorder.ended] == [(key, TrialState.FAILED)]
+    again = FixedTrials(context, [TrialSpec(key)], TrialKind.FIXED)
+    assert again.todo == [TrialSpec(key)], "it goes on when asked to"
 
 
 def test_what_nobody_can_make_again_is_said(tmp_path: Path) -> None:

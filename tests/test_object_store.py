@@ -87,9 +87,10 @@ def test_what_cannot_be_opened_is_said(bucket: str, phantom: Path, capsys: pytes
     assert "secret" not in err
 
 
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.ray
 def test_a_cross_validation_on_an_object_store(
-    bucket: str, phantom: Path, tmp_path: Path, ray_session: object, capsys: pytest.CaptureFixture[str]
+    bucket: str, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = bucket.format("cv")
     assert main(["cv", "--out", there, "--models", "unet", *options(phantom, "folds.count=3")]) == 0
@@ -110,8 +111,9 @@ def _images(there: str) -> list[pd.DataFrame]:
     return [Store(there).read_table("report/images.parquet").to_pandas()]
 
 
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.ray
-def test_a_search_on_an_object_store(bucket: str, phantom: Path, tmp_path: Path, ray_session: object) -> None:
+def test_a_search_on_an_object_store(bucket: str, phantom: Path, tmp_path: Path) -> None:
     space = tmp_path / "space.toml"
     space.write_text('[search."optim.lr"]\nkind = "log_float"\nlow = 1e-4\nhigh = 1e-2\n')
     more = ("folds.count=2", "search.inner_folds=2", f"search.space={space}", "search.concurrent=1")

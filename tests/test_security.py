@@ -1,4 +1,4 @@
-"""Who may talk to the cluster that a run starts on a workstation: tried with real connections."""
+"""Who may connect to the cluster that a run starts on a workstation: tried with real connections."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NoReturn
 
 import psutil
 import pytest
 
-from eus_ray.cli.commands import run_cv
+from eus_ray.api import cross_validate
 from eus_ray.distributed.auth_token import DEFAULT, guard_own_token
 from eus_ray.distributed.planner import Plan
 from eus_ray.distributed.resources import Machines
 from eus_ray.distributed.session import Session
 from eus_ray.distributed.trainable import Workers
 from eus_ray.errors import UserError
-from eus_ray.study.cross_validate import tell
-from tests.helpers import light_study
+from eus_ray.study.cross_validate import tell_plan
+from tests.helpers import Recorder, light_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -57,7 +56,7 @@ print(client.get_job_logs(job))
 CLUSTER = """
 from functools import partial
 import ray, ray._private.parameter as parameter
-from eus_ray.ray_session import session
+from eus_ray.distributed.session import session
 # where its usual port is taken, as by another test's cluster, the agent that takes jobs goes on without
 parameter.RayParams = partial(parameter.RayParams, dashboard_agent_listen_port=0)
 with session(num_cpus=1, dashboard=True) as cluster:
@@ -68,7 +67,7 @@ with session(num_cpus=1, dashboard=True) as cluster:
 
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[tuple[str, str]]:
-    """Of the GCS, which drivers join, and of the dashboard, of a cluster as a run on a workstation starts it."""
+    """The addresses of GCS and dashboard of a cluster as a run on a workstation starts it."""
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as cluster:
@@ -126,22 +125,21 @@ def test_a_job_with_the_token_runs(addresses: tuple[str, str], tmp_path: Path) -
 def test_a_run_starts_the_dashboard_where_the_study_asks_for_it(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    def session(address: str | None, *, dashboard: bool) -> NoReturn:
+    def session(_: str | None, *, dashboard: bool) -> NoReturn:
         raise UserError(f"asked for {dashboard}")
 
-    monkeypatch.setattr("eus_ray.distributed.session.session", session)
+    monkeypatch.setattr("eus_ray.study.cross_validate.session", session)
     with pytest.raises(UserError, match=f"asked for {wanted}"):
-        run_cv(light_study(phantom, *(["run.dashboard=true"] if wanted else [])), tmp_path / "study")
+        cross_validate(light_study(phantom, *(["run.dashboard=true"] if wanted else [])), tmp_path / "study")
 
 
 def test_a_run_says_where_its_dashboard_is() -> None:
-    said: list[str] = []
-    listener = SimpleNamespace(plan=said.append)
-    plan = Plan(Workers(1, 1, 1, 0), at_once=1, text="5 folds on 1 worker")
+    recorder = Recorder()
+    plan = Plan(Workers(1, 1, 1, 0), num_at_once=1, text="5 folds on 1 worker")
     for dashboard in ("", "127.0.0.1:8266"):
-        tell(listener, plan, Session(Path(), Machines(()), 0, dashboard))  # type: ignore[arg-type]
-    assert said[:2] == ["5 folds on 1 worker"] * 2
-    assert said[2].startswith("Ray's dashboard: http://127.0.0.1:8266; ")
+        tell_plan([recorder], plan, Session(Path(), Machines(()), 0, dashboard))
+    assert recorder.plans[:2] == ["5 folds on 1 worker"] * 2
+    assert recorder.plans[2].startswith("Ray's dashboard: http://127.0.0.1:8266; ")
 
 
 @pytest.mark.parametrize("path", ["/api/jobs/", "/nodes?view=summary", "/api/v0/actors"])
@@ -175,7 +173,7 @@ def test_the_dashboard_listens_on_the_loopback_alone(addresses: tuple[str, str])
         if address.family == socket.AF_INET and not address.address.startswith("127.")
     }
     for other in others:
-        with pytest.raises(OSError), socket.create_connection((other, port), timeout=5):
+        with pytest.raises((ConnectionRefusedError, TimeoutError)), socket.create_connection((other, port), timeout=5):
             pass
 
 
