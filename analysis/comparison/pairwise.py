@@ -97,7 +97,7 @@ def read_training(patients: pd.DataFrame, kinds: Mapping[str, str], settings: Ma
     numbers = patients.groupby("fold")["patient_id"].nunique()
     inner_folds = settings.get("search", {}).get("inner_folds", 5)
     return Training(
-        {int(fold): int(number) for fold, number in numbers.items()},
+        {int(fold): int(number) for fold, number in zip(numbers.index, numbers, strict=True)},
         {model: 1 / inner_folds if kind == ReportKind.NESTED else 0.0 for model, kind in kinds.items()},
     )
 

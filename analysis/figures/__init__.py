@@ -1,1 +1,1 @@
-"""Every figure of the report."""
+"""Figures of the report."""

@@ -1,4 +1,4 @@
-"""The figures of numbers: learning curves (the paper's figure 4), and the DSC of each image."""
+"""Learning curves (the paper's figure 4), and the DSC of each image."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from eus_ray.analysis.figures import style
 from eus_ray.analysis.labels import model_label
 
 SUCCESS_DSC = 2 / 3
-"""DSC = 2 IoU / (1 + IoU): where IoU is 0.5, above which the paper counts an image as segmented."""
+"""The DSC, 2 IoU / (1 + IoU), at IoU 0.5; the paper counts an image as segmented above it."""
 
-_MOST_COLUMNS = 3
+_MAX_COLUMNS = 3
 _SPLITS = {"train": "Training loss", "validation": "Validation loss"}
 
 
 def learning_curves(epochs: pd.DataFrame) -> Figure:
-    """Loss of each fold by epoch (figure 4): a column a model, training above, then validation if any.
+    """Draw the loss of each fold by epoch (figure 4): one column per model, validation below training.
 
-    epochs: `model, fold, epoch, split, loss` of one trial a model, models in the order of the rows. Epochs count from 1
-    on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were tested. Losses of
-    architectures with deep supervision are sums over more outputs, so that each model has its own scale, the same for
+    Epochs count from 1 on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were
+    tested. Architectures with deep supervision add up more losses, so each model has its own scale, the same for
     training and validation.
+
+    Args:
+        epochs: `model, fold, epoch, split, loss` of one trial per model, models in the order of the rows.
     """
     models = list(dict.fromkeys(epochs["model"]))
     splits = [split for split in _SPLITS if (epochs["split"] == split).any()]
-    columns = min(len(models), _MOST_COLUMNS)
+    columns = min(len(models), _MAX_COLUMNS)
     blocks = -(-len(models) // columns)
     num_rows = blocks * len(splits)
     with style.styled():
-        figure = style.new_figure(2.1 * num_rows + 0.55, min(style.PAGE_WIDTH, 1.4 + 2.6 * columns))
+        figure = style.new_figure(2.1 * num_rows + 0.55, min(style.PAGE_WIDTH_INCHES, 1.4 + 2.6 * columns))
         panels = figure.subplots(num_rows, columns, squeeze=False, sharex=True)
         for place in range(blocks * columns):
             block, column = divmod(place, columns)
@@ -63,7 +65,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
 
 
 def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits: list[str]) -> None:
-    """One model's curves, a panel a split; tests stand in the last that it has, beside the losses on unseen images."""
+    """Draw one model's curves, one panel per split; test losses are drawn in its last panel."""
     last = panels[0]
     for axes, split in zip(panels, splits, strict=True):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -90,33 +92,35 @@ def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits:
         axes.set_ylim(0, top)
 
 
-def score_by_model(images: pd.DataFrame, metric: str = "dsc", label: str = "DSC") -> Figure:
-    """A box and every image's value for each model, in the order of the rows.
+def dsc_by_model(images: pd.DataFrame) -> Figure:
+    """Draw a box and the DSC of every image for each model, in the order of the rows.
 
-    Boxes: median, quartiles by linear interpolation, whiskers at the smallest and largest value within 1.5 IQR of the
-    box. NaN are left out. Of the DSC, a line shows where IoU is 0.5.
+    A box has the median, quartiles by linear interpolation, and whiskers at the smallest and largest value within
+    1.5 IQR. NaN are left out. A line shows the DSC at IoU 0.5.
+
+    Args:
+        images: `model, dsc`, one row per model and image.
     """
     models = list(dict.fromkeys(images["model"]))
     with style.styled():
-        figure = style.new_figure(2.9, min(style.PAGE_WIDTH, 1.2 + 1.5 * len(models)))
+        figure = style.new_figure(2.9, min(style.PAGE_WIDTH_INCHES, 1.2 + 1.5 * len(models)))
         axes = figure.subplots()
         for place, model in enumerate(models):
-            values = images.loc[images["model"] == model, metric].dropna().to_numpy(np.float64)
+            values = images.loc[images["model"] == model, "dsc"].dropna().to_numpy(np.float64)
             _strip_and_box(axes, place, values)
         axes.set_xticks(range(len(models)), [model_label(model) for model in models])
         axes.set_xlim(-0.6, len(models) - 0.4)
         axes.set_ylim(-0.02, 1.02)
-        axes.set_ylabel(f"{label} of each image")
+        axes.set_ylabel("DSC of each image")
         axes.grid(False, axis="x")
-        if metric == "dsc":
-            axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)
-            axes.annotate("IoU 0.5", (-0.58, SUCCESS_DSC), (0, 2), textcoords="offset points", fontsize=6.5)
+        axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)
+        axes.annotate("IoU 0.5", (-0.58, SUCCESS_DSC), (0, 2), textcoords="offset points", fontsize=6.5)
     return figure
 
 
 def _strip_and_box(axes: Axes, place: int, values: npt.NDArray[np.float64]) -> None:
     colour = style.model_colour(place)
-    # Points beside the box, spread by their rank: the same picture each time.
+    # points beside the box, spread by their rank: no random numbers, so the file is the same each time
     order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     aside = 0.26 + 0.09 * np.sin(order * 2.399963)
     axes.plot(place + aside, values, "o", ms=2.0, mew=0, color=colour, alpha=0.55)

@@ -1,6 +1,6 @@
-"""Figures of images with outlines: examples (the paper's figure 6), video frames (figure 8), failures (figure 9).
+"""Images with outlines: examples (the paper's figure 6), video frames (figure 8), failures (figure 9).
 
-Outlines only, nothing filled, so that the tissue stays visible.
+Nothing is filled, so that the tissue stays visible.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from eus_ray.analysis.figures import style
 from eus_ray.analysis.labels import DASH, model_label
 from eus_ray.analysis.measures.outlines import Outline
 
-_LINE_HEIGHT = 0.125
-"""Inches a line of a title takes."""
-_DARK = "#39434d"
-"""Behind the legend: its lines are light."""
+_LINE_HEIGHT_INCHES = 0.125
+_LEGEND_BACKGROUND = "#39434d"
+"""Dark, because the legend's lines are light."""
 
 
 class Drawn(NamedTuple):
@@ -32,12 +31,12 @@ class Drawn(NamedTuple):
     outline: Outline
     colour: str
     width: float = 1.2
-    """Points."""
+    """In points."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One image with its outlines; the last lies on top."""
+    """One image with its outlines; the last one is on top."""
 
     title: str
     image: npt.NDArray[np.uint8]  # (H, W)
@@ -46,7 +45,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side, and what is written beside them."""
+    """Panels side by side, and the label beside them."""
 
     label: str
     panels: tuple[Panel, ...]
@@ -54,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """One image with the outlines to draw on it."""
+    """One image with its truth and the models' predictions."""
 
     rank: str
     caption: str
@@ -64,29 +63,24 @@ class Example:
     """Outline and DSC by model."""
 
 
-def shortened(text: str, most: int) -> str:
-    """At most so many characters, the last an ellipsis where there were more."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def prediction(outline: Outline, place: int) -> Drawn:
-    """A prediction's outline in the colour of the model at this place."""
+    """Return a prediction's outline in the colour of the model at this place."""
     return Drawn(outline, style.outline_colour(place))
 
 
 def truth_beneath(outline: Outline) -> Drawn:
-    """The truth's outline, thinner, for beneath a prediction's."""
+    """Return the truth's outline, thinner than a prediction's."""
     return Drawn(outline, style.TRUTH_COLOUR, 0.8)
 
 
 def legend_of(models: Mapping[str, int]) -> dict[str, str]:
-    """Colours by label, of the truth and of each model by its place."""
+    """Return the legend: colours by label, for the truth and for each model by its place."""
     labels = {model_label(model): style.outline_colour(place) for model, place in models.items()}
     return {"Truth": style.TRUTH_COLOUR} | labels
 
 
 def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
-    """A row an example: the image, the truth's outline, and each model's outline with the truth's (figure 6)."""
+    """Draw one row per example: the image, the truth, and each model's outline with the truth (figure 6)."""
     rows = []
     for example in examples:
         panels = [
@@ -103,14 +97,19 @@ def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure
 
 
 def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 0) -> Figure:
-    """Rows of images as wide as the page, and beneath them which colour is whose.
+    """Draw rows of images as wide as the page, with a legend below.
 
-    Images keep their aspect; the widest row, or `columns` where that is more, says how small they are.
+    Images keep their aspect ratio.
+
+    Args:
+        rows: At least one.
+        legend: Colours by label.
+        columns: The smallest number of images that share the page's width; the longest row may have more.
     """
     columns = max(columns, *(len(row.panels) for row in rows))
-    beside = max(_LINE_HEIGHT * (1 + row.label.count("\n")) + 0.05 if row.label else 0.0 for row in rows)
-    side = (style.PAGE_WIDTH - beside) / columns - 0.04
-    # What the tallest image of each row needs, and its title.
+    beside = max(_LINE_HEIGHT_INCHES * (1 + row.label.count("\n")) + 0.05 if row.label else 0.0 for row in rows)
+    side = (style.PAGE_WIDTH_INCHES - beside) / columns - 0.04
+    # the height of each row's tallest image with its title
     heights = [
         max(side * panel.image.shape[0] / panel.image.shape[1] + _title_height(panel) for panel in row.panels)
         for row in rows
@@ -128,17 +127,17 @@ def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 
         handles = [Line2D([], [], color=colour, label=label) for label, colour in legend.items()]
         below = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor="white")
         below.set_frame_on(True)
-        below.get_frame().set(facecolor=_DARK, edgecolor="none", alpha=1.0)
+        below.get_frame().set(facecolor=_LEGEND_BACKGROUND, edgecolor="none", alpha=1.0)
     return figure
 
 
 def _title_height(panel: Panel) -> float:
-    return _LINE_HEIGHT * (1 + panel.title.count("\n")) + 0.04 if panel.title else 0.0
+    return _LINE_HEIGHT_INCHES * (1 + panel.title.count("\n")) + 0.04 if panel.title else 0.0
 
 
 def _show(axes: Axes, panel: Panel) -> None:
     height, width = panel.image.shape
-    # Nearest: smoothing would invent texture.
+    # nearest neighbour: smoothing would invent texture
     axes.imshow(panel.image, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""ROC curves of the models (the paper's figure 5): the mean over folds with its band, and the corner enlarged."""
+"""ROC curves of the models (the paper's figure 5): mean over folds with its band, and the corner enlarged."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from eus_ray.analysis.figures import style
 from eus_ray.analysis.measures.roc import Floats
 
 PANELS = {"image": "Pixels of each image", "fold": "All pixels of a fold"}
-_CORNERS = (0.02, 0.05, 0.1, 0.2)
-"""False positive rates at which the enlarged corner may end: the first at which every model has come near the top."""
-_NEAR_TOP = 0.9
+_CORNER_FPRS = (0.02, 0.05, 0.1, 0.2)
+"""The enlarged corner ends at the first false positive rate at which every model is near the top."""
+_NEAR_TOP_TPR = 0.9
 
 
 def roc_curves(curves: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """A panel for the mean of the images' curves, one for the curve of a fold's pixels; a line a model.
+    """Draw the mean of the images' curves in one panel and of the folds' pooled curves in another.
 
-    curves: `model, pixels, fold, fpr, tpr, sd` as `roc_tables.curves` gives them; rows without a fold are drawn, the
-    means over folds, with a band of one SD over folds to either side, cut at 0 and 1. labels: what the legend says of
-    each model, in the order of their colours. A panel without any curve is left out. Where all models are near the top
-    early, that corner is enlarged inside the panel.
+    Each model has a line, the mean over folds, and a band of ± 1 SD over folds, cut at 0 and 1. A panel without curves
+    is left out. If all models are near the top early, that corner is enlarged inside the panel.
+
+    Args:
+        curves: `model, pixels, fold, fpr, tpr, sd` as from `roc_tables.curves`; only rows without a fold are drawn.
+        labels: The legend's text for each model, in the order of their colours.
     """
     means = curves[curves["fold"].isna()]
     shown = [pixels for pixels in PANELS if (means["pixels"] == pixels).any()]
     columns = len(shown)
-    rows = -(
-        -len(labels) // columns
-    )  # of the legend; the height makes the panels square: a fixed aspect cuts titles off
+    legend_rows = -(-len(labels) // columns)
     with style.styled():
-        figure = style.new_figure(3.7 + 0.16 * rows, style.PAGE_WIDTH if columns > 1 else 3.7)
+        # the height makes the panels square: a fixed aspect would cut titles off
+        figure = style.new_figure(3.7 + 0.16 * legend_rows, style.PAGE_WIDTH_INCHES if columns > 1 else 3.7)
         for axes, pixels in zip(figure.subplots(1, columns, squeeze=False)[0], shown, strict=True):
             _panel(axes, means[means["pixels"] == pixels], list(labels))
             axes.set_title(PANELS[pixels])
@@ -72,7 +73,7 @@ def _draw(axes: Axes, lines: Mapping[int, Floats]) -> None:
     for place, line in lines.items():
         fpr, tpr, sd = line.T
         colour = style.model_colour(place)
-        # A curve begins at (0, 0), and may go straight up.
+        # a curve begins at (0, 0) and may go straight up
         axes.plot([0, *fpr], [0, *tpr], color=colour, linestyle=style.dashes(place), zorder=3 + 0.01 * place)
         if not np.isnan(sd).any():
             low, high = (np.clip(tpr + side * sd, 0, 1) for side in (-1, 1))
@@ -80,10 +81,10 @@ def _draw(axes: Axes, lines: Mapping[int, Floats]) -> None:
 
 
 def _corner(lines: Mapping[int, Floats]) -> tuple[float, float] | None:
-    """Where the enlarged corner ends at its right and at its foot; None where a model is near the top only late."""
-    for right in _CORNERS:
+    """Return the right and lower end of the enlarged corner; None if a model is near the top only late."""
+    for right in _CORNER_FPRS:
         lowest = min(np.interp(right, line[:, 0], line[:, 1]) for line in lines.values())
-        if lowest >= _NEAR_TOP:
+        if lowest >= _NEAR_TOP_TPR:
             start = min(np.interp(right / 10, line[:, 0], line[:, 1]) for line in lines.values())
-            return right, min(np.floor(10 * start) / 10, _NEAR_TOP)
+            return right, min(np.floor(10 * start) / 10, _NEAR_TOP_TPR)
     return None

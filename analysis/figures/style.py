@@ -1,6 +1,7 @@
-"""How every figure looks: one style, one palette, and files that come out the same from the same numbers.
+"""Style of all figures: one look, one palette, and the same file bytes from the same numbers.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; lines differ in their dashes too and read in gray.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart. Lines also differ in their dashes, so they can
+be told apart in gray.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""On white, model by model."""
+"""Colours on white, by model."""
 OUTLINE_COLOURS = ("#56b4e9", "#e69f00", "#2fd6a3", "#f29ccb", "#8fa8ff", "#ff8a4c")
 """The same hues, light enough to be seen on ultrasound; the truth is white."""
 TRUTH_COLOUR = "#ffffff"
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1))
 INK, GRID = "#1b2733", "#d5dbe1"
 
-PAGE_WIDTH = 7.1
-"""Inches: two columns of a journal."""
+PAGE_WIDTH_INCHES = 7.1
+"""Two columns of a journal."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -43,7 +44,7 @@ _STYLE: dict[str, Any] = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in somebody's name is one
+    "text.parse_math": False,  # a name may contain a dollar sign
     "xtick.color": INK,
     "ytick.color": INK,
     "lines.linewidth": 1.3,
@@ -58,23 +59,23 @@ _PNG_DPI = 200
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Everything drawn inside looks alike, whatever the caller's own matplotlib settings are."""
+    """Draw with this style, whatever the caller's own matplotlib settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
         yield
 
 
-def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
-    """A figure in inches. It belongs to no window and no global state: nothing has to be closed."""
-    return Figure(figsize=(width, height), layout="constrained")
+def new_figure(height_inches: float, width_inches: float = PAGE_WIDTH_INCHES) -> Figure:
+    """Return a new figure without window or global state: nothing has to be closed."""
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def files(name: str, figure: Figure) -> dict[str, bytes]:
-    """Both files of a figure by name, the same bytes for the same figure."""
+    """Return the SVG and PNG file of a figure by name; equal figures give equal bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
     with styled():
-        figure.draw_without_rendering()  # lays out once: each more time would move axes by rounding
+        figure.draw_without_rendering()  # one layout only: another would move axes by rounding
         figure.set_layout_engine("none")
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
@@ -82,18 +83,25 @@ def files(name: str, figure: Figure) -> dict[str, bytes]:
 
 
 def names(name: str) -> tuple[str, str]:
-    """Where a figure lies beside the report, as SVG and as PNG."""
+    """Return a figure's SVG and PNG file name, relative to the report."""
     return f"figures/{name}.svg", f"figures/{name}.png"
 
 
+def shortened(text: str, max_length: int) -> str:
+    """Shorten a text to at most `max_length` characters; an ellipsis replaces the rest."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
 def model_colour(place: int) -> str:
+    """Return the colour of the model at this place."""
     return MODEL_COLOURS[place % len(MODEL_COLOURS)]
 
 
 def outline_colour(place: int) -> str:
+    """Return the outline colour of the model at this place."""
     return OUTLINE_COLOURS[place % len(OUTLINE_COLOURS)]
 
 
 def dashes(place: int) -> Any:
-    """A matplotlib line style."""
+    """Return matplotlib's line style of the model or fold at this place."""
     return (0.0, DASHES[place % len(DASHES)] or None)

@@ -1,1 +1,1 @@
-"""The report: results, sections, templates."""
+"""Report: results, sections and templates."""

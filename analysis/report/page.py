@@ -1,15 +1,19 @@
-"""HTML from the templates beside this file; every value is escaped unless it is markup already."""
+"""HTML of the report from the templates in this folder; values are escaped unless they are markup."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eus_ray.analysis.comparison.claims import p_text
+from eus_ray.analysis.labels import DASH
 from eus_ray.analysis.measures.thumbnails import jpeg_of_png
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -19,26 +23,42 @@ _environment = Environment(
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template's HTML. A value that it names and does not get is an error."""
+    """Return a template's HTML; a missing value is an error."""
     return Markup(_environment.get_template(template).render(**values))
 
 
 def verbatim(name: str) -> Markup:
-    """The text of a style sheet or script, to stand inside the page."""
+    """Return the text of a style sheet or script, to be put into the page."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
 
 
 def script_source(script: str) -> str:
-    """What a Content-Security-Policy calls an inline script by its text: no other text runs."""
+    """Return the Content-Security-Policy source of an inline script: only this text may run."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
 
 
 def data_uri(data: bytes, mime: str) -> str:
-    """Bytes as an address that needs no file."""
+    """Return bytes as a data URI."""
     return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def photo_uri(png: bytes) -> str:
-    """A figure with photographs in it as an address: as JPEG, a fraction of its PNG, which lies beside the report."""
+    """Return a figure with photographs as a data URI: a JPEG, much smaller than its PNG file."""
     return data_uri(jpeg_of_png(png), "image/jpeg")
+
+
+def svg_picture(name: str, files: Mapping[str, bytes], alt: str, caption: str = "") -> dict[str, str]:
+    """Return source, alternative text and caption of a figure for the template `picture`."""
+    return {"src": data_uri(files[f"figures/{name}.svg"], "image/svg+xml"), "alt": alt, "caption": caption}
+
+
+def sort_key(value: float) -> str:
+    """Return the text that a table's column is sorted by; empty for NaN."""
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def p_cell(p_value: float) -> dict[str, str]:
+    """Return a p-value as a table cell; a dash for NaN."""
+    text = DASH if math.isnan(p_value) else p_text(p_value).removeprefix("p ").removeprefix("= ")
+    return {"text": text, "sort": sort_key(p_value)}

@@ -1,4 +1,4 @@
-"""The works that a report may cite, in print and as BibTeX."""
+"""References that a report may cite, in print and as BibTeX."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reference:
-    """One work."""
+    """One reference."""
 
     authors: str
-    """As BibTeX has them: `Family, I. and Family, I.`, with `others` at the end where they are many."""
+    """In BibTeX's form: `Family, I. and Family, I.`; a long list ends with `others`."""
     year: int
     title: str
     venue: str
@@ -18,15 +18,15 @@ class Reference:
     volume: str = ""
     number: str = ""
     pages: str = ""
-    """Or the number of the article."""
+    """Pages, or the article's number."""
     doi: str = ""
     arxiv: str = ""
     entry: str = "article"
-    """BibTeX's kind."""
+    """BibTeX's entry type."""
 
     @property
     def short(self) -> str:
-        """As cited in a text.
+        """Return the short form for a citation in a text.
 
         >>> [REFERENCES[key].short for key in ("holm", "nadeau", "tsamardinos")]
         ['Holm, 1979', 'Nadeau and Bengio, 2003', 'Tsamardinos et al., 2018']
@@ -37,7 +37,7 @@ class Reference:
 
     @property
     def text(self) -> str:
-        """As in a list of references.
+        """Return the full form for a list of references.
 
         >>> print(REFERENCES["demsar"].text[:75])
         Demšar J. Statistical Comparisons of Classifiers over Multiple Data Sets. J
@@ -50,7 +50,7 @@ class Reference:
         return f"{names}. {title} {self.venue} {self.year}{f'; {place}' if place else ''}.{found}"
 
     def bibtex(self, key: str) -> str:
-        """As an entry for BibTeX or biber; the inner braces keep the capitals of the title."""
+        """Return the entry for BibTeX or biber; inner braces keep the title's capitals."""
         venue = {"article": "journal", "inproceedings": "booktitle"}.get(self.entry, "howpublished")
         fields = {
             "author": self.authors,
@@ -69,7 +69,7 @@ class Reference:
 
 
 def _printed(author: str) -> str:
-    """`Nguon LS` of `Nguon, L. S.`."""
+    """Return `Nguon LS` for `Nguon, L. S.`."""
     if author == "others":
         return "et al"
     family, initials = author.split(", ")
@@ -239,31 +239,37 @@ REFERENCES = {
         "591–611",
     ),
 }
-"""By the key that a text cites them by."""
+"""By the key that a text cites."""
 
 
 class Citations:
-    """Cites works in a text and remembers which, so that the list names those and no others."""
+    """Cite references in a text and remember which, so that the list has these and no others."""
 
     def __init__(self) -> None:
+        """Begin without citations."""
         self._cited: set[str] = set()
 
     def __call__(self, *keys: str) -> str:
-        """What stands in the brackets: `Holm, 1979; Demšar, 2006`. Raises `KeyError` for a work that is not known."""
+        """Cite in brackets: `Holm, 1979; Demšar, 2006`.
+
+        Raises:
+            KeyError: If a key is unknown.
+        """
         self._cited.update(keys)
         return "; ".join(REFERENCES[key].short for key in keys)
 
     def named(self, key: str) -> str:
-        """Where the work is part of the sentence: `Seo et al. (2022)`."""
+        """Cite as part of a sentence: `Seo et al. (2022)`."""
         self._cited.add(key)
         names, year = REFERENCES[key].short.rsplit(", ", 1)
         return f"{names} ({year})"
 
     @property
     def texts(self) -> list[str]:
-        """The list of references, by first author."""
+        """Return the list of references, by first author."""
         return sorted((REFERENCES[key].text for key in self._cited), key=str.casefold)
 
     @property
     def bibtex(self) -> str:
+        """Return the cited references as BibTeX."""
         return "\n\n".join(REFERENCES[key].bibtex(key) for key in sorted(self._cited))

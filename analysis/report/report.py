@@ -1,6 +1,6 @@
-"""report.html: one file that opens anywhere, put together from the modules in `sections/`.
+"""The report as one HTML file, built from the modules in `sections/`.
 
-A section is a module with `build(results) -> Section | None`; a new file there is a new part of the report.
+A section is a module with `build(results) -> Section | None`. A new module there is a new section.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import pkgutil
 from typing import Any
 
 from eus_ray.analysis.comparison import paper_tables
-from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import KIND_LABELS, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report import sections as package
 from eus_ray.analysis.report.page import render, script_source, verbatim
 from eus_ray.analysis.report.results import Results, Section
@@ -19,7 +20,7 @@ _PROTOCOLS = {"nested": "nested search", "paper": "search on the test folds"}
 
 
 def build_sections(results: Results) -> list[Section]:
-    """The sections that have something to say, in their order."""
+    """Build the sections that apply to these results, in their order."""
     modules = [
         importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
     ]
@@ -28,7 +29,7 @@ def build_sections(results: Results) -> list[Section]:
 
 
 def report_html(results: Results, sections: list[Section]) -> str:
-    """The whole report as one self-contained page, whose policy forbids it to load anything or to run other scripts."""
+    """Return the report as one page; its security policy forbids to load anything or to run other scripts."""
     script = verbatim("report.js")
     return str(
         render(
@@ -48,9 +49,9 @@ def report_html(results: Results, sections: list[Section]) -> str:
 
 
 def _headline(results: Results) -> dict[str, Any] | None:
-    """Each model's mean of the first metric that there is, with its interval: DSC, unless a table has none.
+    """Return each model's mean of the first known metric (usually DSC) with its interval.
 
-    A winner's own scores chose it, so that BBC-CV's estimate stands in their place where there is one.
+    A winner's own scores chose it, so BBC-CV's estimate replaces them if there is one.
     """
     metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
     if not metrics:
@@ -61,27 +62,26 @@ def _headline(results: Results) -> dict[str, Any] | None:
         kind = results.kind(row["model"])
         value, low, high = (row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
         note = KIND_LABELS.get(kind, "")
-        search = results.searches.get(row["model"])
-        corrected = search.estimate("bbc") if kind == "winner" and search and search.metric == metric else None
+        search = results.searches.get(row["model"]) if kind == ReportKind.WINNER else None
+        corrected = search.estimate("bbc") if search and search.metric == metric else None
         if corrected is not None:
             value, low, high = (corrected[name] for name in ("value", "low", "high"))
             note = "corrected for the search, BBC-CV"
-        limits = [paper_tables.printed(metric, limit) for limit in (low, high)]
         rows.append(
             {
                 "model": model_label(row["model"]),
                 "note": note,
                 "text": paper_tables.printed(metric, value),
-                "interval": "" if DASH in limits else DASH.join(limits),
+                "interval": paper_tables.printed_interval(metric, low, high),
             }
         )
-    unit = results.unit if paper_tables.is_distance(metric) else ""
+    unit = results.unit if metric in DISTANCES else ""
     over = "mean of the fold means" if results.headline["fold"].nunique() > 1 else "mean over images"
     return {"what": f"{METRIC_LABELS[metric]}{f' ({unit})' if unit else ''}, {over}", "rows": rows}
 
 
 def _facts(results: Results) -> list[tuple[str, Any]]:
-    """Name and value of what a reader wants to know first."""
+    """Return names and values of the facts in the page's head."""
     data = results.provenance.get("data", {})
     facts: list[tuple[str, Any]] = []
     if results.models:

@@ -1,4 +1,4 @@
-"""What there is to report: read once, then shared by every section of the report."""
+"""Results of a study or a score table: read once, shared by all sections of the report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
 from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.study_images import read_study_images, reported_folds, unfinished
+from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
@@ -26,13 +27,13 @@ from eus_ray.analysis.statistics import bootstrap
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
-HEADLINE_KINDS = ("nested", "fixed", "winner")
-"""Of a model's kinds the first is the headline; a winner's scores are those that it was chosen by."""
+HEADLINE_KINDS = (ReportKind.NESTED, ReportKind.FIXED, ReportKind.WINNER)
+"""A model's first kind here is its headline. A winner comes last, because its own scores chose it."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report. `order` places it, `files` go beside report.html (names relative to its folder)."""
+    """One section of the report. `order` sorts it; `files` go beside report.html, with names relative to its folder."""
 
     order: int
     anchor: str
@@ -43,26 +44,26 @@ class Section:
 
 @dataclass(frozen=True)
 class Results:
-    """A study, or a table of scores, as the sections of the report read it."""
+    """A study or a table of scores, as the sections of the report read it."""
 
     source: str
     """The name of the folder or table."""
     images: pd.DataFrame
     """The columns of `images.parquet`."""
     patients: pd.DataFrame
-    """One row an image with `image_id`, `patient_id` and clinical columns: all of the data, predicted or not."""
+    """One row per image with `image_id`, `patient_id` and clinical columns: all of the data, predicted or not."""
     unfinished: tuple[str, ...] = ()
     store: Store | None = None
-    """The study folder; none for a table of scores."""
+    """The study folder; None for a table of scores."""
     cases: Mapping[str, Case] = field(default_factory=dict)
     outlines: Mapping[tuple[str, str, str], Outline] = field(default_factory=dict)
     """By model, kind and image_id."""
     pictures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
-    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    """Probability maps as small JPEGs, by model, kind and image_id."""
     rocs: Mapping[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
     """By model, kind and fold; none for a table of scores."""
     epochs: pd.DataFrame = field(default_factory=layout.EPOCHS.empty_table().to_pandas)
-    """The learning curves of the folds that are reported, with their `kind`."""
+    """Learning curves of the reported folds, with their `kind`."""
     searches: Mapping[str, Search] = field(default_factory=dict)
     """By model."""
     settings_text: str = ""
@@ -71,28 +72,30 @@ class Results:
 
     @cached_property
     def headline(self) -> pd.DataFrame:
-        """The rows of `images` that tables and figures show: of each model, its first kind of `HEADLINE_KINDS`."""
+        """Return the rows of `images` that tables and figures show: each model's first kind of `HEADLINE_KINDS`."""
         if self.images.empty:
             return self.images
-        rank = self.images["kind"].map(lambda kind: HEADLINE_KINDS.index(kind) if kind in HEADLINE_KINDS else 99)
+        rank = self.images["kind"].map(HEADLINE_KINDS.index)
         return self.images[rank == rank.groupby(self.images["model"]).transform("min")].reset_index(drop=True)
 
     @cached_property
     def table2(self) -> pd.DataFrame:
-        """The paper's metrics; for a table of scores that has none of them, those that it has."""
+        """Return Table 2 with the paper's metrics; a score table without any of them is shown with its own."""
         known = [name for name in (*OVERLAPS, *DISTANCES, "auc") if name in self.headline]
         return table2(self.headline, TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known)
 
     @cached_property
     def models(self) -> list[str]:
+        """Return the models of the headline, in their order."""
         return list(dict.fromkeys(self.headline["model"]))
 
     def kind(self, model: str) -> str:
+        """Return the kind of a model's headline."""
         return str(self.headline.loc[self.headline["model"] == model, "kind"].iloc[0])
 
     @cached_property
     def interval_note(self) -> str:
-        """What is to be known of the intervals of means of fold means where patients are few, else nothing."""
+        """Return a warning about intervals of means of fold means if patients are few; else an empty text."""
         tested = [] if self.headline.empty else [mine for _, mine in self.headline.groupby("model")]
         numbers = [bootstrap.patients_in_folds(mine["patient_id"], mine["fold"]) for mine in tested]
         if any(number.min() == 1 for number in numbers):
@@ -105,25 +108,34 @@ class Results:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
+        """Return the study's settings; empty for a table of scores."""
         return tomllib.loads(self.settings_text)
 
     @property
     def synthetic(self) -> bool:
+        """Return whether a phantom made the data."""
         return self.provenance.get("data", {}).get("synthetic") is True
 
     @cached_property
     def unit(self) -> str:
-        """Of distances: px or mm; empty where it is not known."""
+        """Return the unit of distances: px, mm, or both; empty if it is not known."""
         units = {"mm" if case.in_mm else "px" for case in self.cases.values()}
         return " and ".join(sorted(units, reverse=True))
 
     def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """image_id and pixels `(H, W)` of the wanted images, in the order of the cases; none for a table of scores."""
+        """Yield image_id and pixels `(H, W)` of the wanted images, in the order of the cases.
+
+        A table of scores has none.
+        """
         return gray_images(self.store, wanted) if self.store is not None and self.cases else iter(())
 
 
 def read_study(store: Store) -> Results:
-    """A study folder in any state. Raises `UserError` where it is none, or where its parts contradict each other."""
+    """Read a study folder in any state.
+
+    Raises:
+        UserError: If it is not a study folder, or if its parts contradict each other.
+    """
     if not store.exists(layout.STUDY):
         found = "is not a study folder" if store.exists() else "no such folder"
         raise UserError(
@@ -166,7 +178,11 @@ def read_study(store: Store) -> Results:
 
 
 def read_table(store: Store, name: str) -> Results:
-    """A table of per-image scores from any tool. Raises `UserError` for whatever is wrong with it."""
+    """Read a table of per-image scores from any tool.
+
+    Raises:
+        UserError: If something is wrong with it.
+    """
     images = read_score_table(store, name)
     described = images.drop(columns=[column for column in METRICS if column in images])
     return Results(source=name, images=images, patients=described.drop_duplicates("image_id"))

@@ -1,1 +1,1 @@
-"""The parts of the report. Each module here has `build(results) -> Section | None` and is found by itself."""
+"""Sections of the report: each module here has `build(results) -> Section | None`."""

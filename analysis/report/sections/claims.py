@@ -1,4 +1,4 @@
-"""What can be claimed of the models, and the tests that it rests on."""
+"""Section on claims about pairs of models, and the tests behind them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import divide, level_tests, stratum_means
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
-from eus_ray.analysis.report.page import render
+from eus_ray.analysis.report.page import p_cell, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
-_MOST_LISTED = 10
-"""Claims that are listed; more of them are folded away."""
+_MAX_OPEN_CLAIMS = 10
+"""A longer list of claims is folded."""
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None if no metric has a value."""
     metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
     if not metrics:
         return None
@@ -48,8 +49,8 @@ def build(results: Results) -> Section | None:
         several=len(aligned.models) > 1,
         metric=METRIC_LABELS[main],
         primary=main == claims.PRIMARY,
-        listed=[_claim(row) for row in said[said["metric"] == main].to_dict("records")],
-        most_listed=_MOST_LISTED,
+        listed=said[said["metric"] == main].to_dict("records"),
+        most_listed=_MAX_OPEN_CLAIMS,
         beside=[_beside(pair) for pair in of_main],
         ranked=_ranked(aligned, main),
         exploratory=_exploratory(said, [metric for metric in metrics if metric != main]),
@@ -65,12 +66,8 @@ def build(results: Results) -> Section | None:
     return Section(12, "claims", "What can be claimed", body, files)
 
 
-def _claim(row: Mapping[Any, Any]) -> dict[str, str]:
-    return {"verdict": row["verdict"], "text": row["claim"]}
-
-
 def _beside(pair: Comparison) -> dict[str, Any]:
-    """A pair's tests side by side, the one to believe first."""
+    """Return a pair's tests as a table row, the one to believe first."""
     return {
         "pair": f"{model_label(pair.first)} {DASH} {model_label(pair.second)}",
         "num_patients": pair.num_patients,
@@ -79,26 +76,21 @@ def _beside(pair: Comparison) -> dict[str, Any]:
         if np.isnan(pair.low)
         else " to ".join(signed(pair.metric, end) for end in (pair.low, pair.high)),
         "cells": [
-            _p_cell(pair.p_adjusted),
-            _p_cell(pair.folds_p_adjusted),
-            _p_cell(pair.equivalence.p_value),
-            _p_cell(pair.images_p_adjusted),
+            p_cell(pair.p_adjusted),
+            p_cell(pair.folds_p_adjusted),
+            p_cell(pair.equivalence.p_value),
+            p_cell(pair.images_p_adjusted),
         ],
     }
 
 
-def _p_cell(p_value: float) -> dict[str, str]:
-    text = p_text(p_value).removeprefix("p ").removeprefix("= ")
-    return {"text": DASH if np.isnan(p_value) else text, "sort": "" if np.isnan(p_value) else repr(float(p_value))}
-
-
 def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
-    """Friedman's and Nemenyi's tests of all models, best mean rank first; None where all are equal in every patient."""
+    """Return the Friedman and Nemenyi tests of all models, best mean rank first; None without a result."""
     found = statistics_table.rank_models(aligned, metric)
     if found is None or np.isnan(found[0].chi2):
         return None
     whole, each = found
-    # rank 1 is the smallest value: of ratios the worst
+    # rank 1 is the smallest value, which is the worst ratio
     ranks = whole.mean_ranks if metric in DISTANCES else whole.k + 1 - whole.mean_ranks
     order = np.argsort(ranks, kind="stable")
     apart = [
@@ -119,7 +111,7 @@ def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
 
 
 def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] | None:
-    """The other metrics' differences and verdicts, a row a pair."""
+    """Return the other metrics' differences and verdicts, one row per pair."""
     if said.empty or not metrics:
         return None
     rows = []
@@ -131,8 +123,8 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
             cells.append(
                 {
                     "text": signed(metric, row["difference"]),
-                    "sort": "" if np.isnan(row["difference"]) else repr(float(row["difference"])),
-                    "verdict": _in_a_cell(row),
+                    "sort": sort_key(row["difference"]),
+                    "verdict": _short_verdict(row),
                     "believed": row["verdict"] == claims.SUPPORTED,
                 }
             )
@@ -140,8 +132,8 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
     return {"metrics": [METRIC_LABELS[metric] for metric in metrics], "rows": rows}
 
 
-def _in_a_cell(row: Mapping[Any, Any]) -> str:
-    """A verdict in few words, and whether a supported difference is smaller than the margin."""
+def _short_verdict(row: Mapping[Any, Any]) -> str:
+    """Return a verdict in few words, with a remark if a supported difference is smaller than the margin."""
     if row["verdict"] == claims.SUPPORTED and row["equivalent_p"] < claims.LEVEL:
         return "supported, small"
     return "too few" if row["verdict"] == claims.TOO_FEW else str(row["verdict"])

@@ -1,4 +1,4 @@
-"""Images from the best to the worst with every model's outline (the paper's figure 6)."""
+"""Section with example images from best to worst and every model's outline (the paper's figure 6)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile":
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without an image with a lesion that all models have predicted."""
     if results.headline.empty or not results.cases:
         return None
     lesions = results.headline[results.headline["tp"] + results.headline["fn"] > 0]
@@ -20,7 +21,7 @@ def build(results: Results) -> Section | None:
     everywhere = by_image[by_image["size"] == len(results.models)]["mean"].sort_values(kind="stable")
     if everywhere.empty:
         return None
-    chosen: dict[str, str] = {}  # of fewer than five images, each once
+    chosen: dict[str, str] = {}  # with fewer than five images, each appears once
     for name, share in _PLACES.items():
         chosen.setdefault(everywhere.index[round(share * (len(everywhere) - 1))], name)
     pixels = dict(results.gray_images(chosen.keys()))
@@ -28,7 +29,7 @@ def build(results: Results) -> Section | None:
     shown = [
         image_panels.Example(
             rank=name,
-            caption=image_panels.shortened(image_id, 24),
+            caption=style.shortened(image_id, 24),
             image=pixels[image_id],
             truth=outline(results.cases[image_id].truth()),
             found={
@@ -47,7 +48,7 @@ def build(results: Results) -> Section | None:
     picture = {
         "src": photo_uri(drawn["figures/examples.png"]),
         "alt": f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
-        "caption": "Images from the highest to the lowest DSC, averaged over the models, of those that show a lesion, "
-        "chosen by their rank alone. White: truth; numbers: DSC.",
+        "caption": "Images with a lesion, from the highest to the lowest DSC (mean over the models), chosen by rank "
+        "alone. White: truth. Numbers: DSC.",
     }
     return Section(40, "examples", "Examples", render("picture.html", picture=picture), drawn)

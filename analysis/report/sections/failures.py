@@ -1,4 +1,4 @@
-"""What each model got wrong: the paper's figure 9."""
+"""Section on failures of each model (the paper's figure 9)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import photo_uri, render
 from eus_ray.analysis.report.results import Results, Section
 
-_MOST_SHOWN = 6
-"""A model's images, as many as the paper's figure has."""
+_MAX_IMAGES = 6
+"""The paper's figure has as many images per model."""
 _WORDS = {
     POOR: "Lesion outlined in part, too large, or elsewhere",
     MISSED: "Lesion missed: nothing is found",
@@ -24,6 +24,7 @@ _WORDS = {
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without IoU or without marks for missed lesions and false alarms."""
     images = results.headline
     if images.empty or not {"iou", "missed", "false_alarm"} <= set(images.columns):
         return None
@@ -31,14 +32,14 @@ def build(results: Results) -> Section | None:
     files: dict[str, bytes] = {}
     picture = None
     chosen = {
-        str(model): worst(mine, _MOST_SHOWN)
+        str(model): worst(mine, _MAX_IMAGES)
         for model, mine in failed.groupby("model", sort=False)
-        if results.cases  # none of a table of scores
+        if results.cases  # a table of scores has none
     }
     if chosen:
         rows = _rows(results, chosen)
         places = {model: results.models.index(model) for model in chosen}
-        files = style.files("failures", image_panels.picture_grid(rows, image_panels.legend_of(places), _MOST_SHOWN))
+        files = style.files("failures", image_panels.picture_grid(rows, image_panels.legend_of(places), _MAX_IMAGES))
         picture = {"src": photo_uri(files["figures/failures.png"]), "alt": _in_words(chosen), "caption": _CAPTION}
     body = render(
         "failures.html",
@@ -52,8 +53,8 @@ def build(results: Results) -> Section | None:
 
 
 _CAPTION = (
-    f"Images with an IoU below 0.5, at most {_MOST_SHOWN} a model: the worst outlined badly, missed, and false "
-    "alarms in turn, of each patient one before any has two. White: truth."
+    f"Images with an IoU below 0.5, at most {_MAX_IMAGES} per model. The worst poor outlines, missed lesions and false "
+    "alarms are taken in turn, and each patient gets one image before any patient gets two. White: truth."
 )
 
 
@@ -66,7 +67,7 @@ def _rows(results: Results, chosen: Mapping[str, pd.DataFrame]) -> list[image_pa
         place = results.models.index(model)
         panels = [
             image_panels.Panel(
-                f"{image_panels.shortened(row['image_id'], 20)}\n{_finding(row)}",
+                f"{style.shortened(row['image_id'], 20)}\n{_finding(row)}",
                 pixels[row["image_id"]],
                 (
                     image_panels.truth_beneath(truths[row["image_id"]]),

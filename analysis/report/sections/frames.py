@@ -1,4 +1,4 @@
-"""Consecutive video frames with every model's outline: the paper's figure 8."""
+"""Section with consecutive video frames and every model's outline (the paper's figure 8)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import photo_uri, render
 from eus_ray.analysis.report.results import Results, Section
 
-_FRAMES = 5
-"""In a strip, as in the paper's figure."""
-_MOST_ROWS = 6
-_MOST_VIDEOS = 2
+_FRAMES_PER_STRIP = 5
+"""The paper's figure has as many."""
+_MAX_ROWS = 6
+_MAX_VIDEOS = 2
 
 Scores = Mapping[tuple[str, str], Mapping[Any, Any]]
 """Rows of the headline by model and image_id."""
@@ -30,11 +30,12 @@ class Strip(NamedTuple):
     video: str
     images: tuple[str, ...]
     captions: tuple[str, ...]
-    changes: bool
-    """Whether some show a lesion and some do not."""
+    has_change: bool
+    """Whether some frames show a lesion and some do not."""
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without a video of which a frame is predicted."""
     if results.headline.empty or not results.cases:
         return None
     scores: Scores = {(row["model"], row["image_id"]): row for row in results.headline.to_dict("records")}
@@ -46,8 +47,8 @@ def build(results: Results) -> Section | None:
     ]
     if not videos:
         return None
-    num_shown = max(1, min(_MOST_VIDEOS, _MOST_ROWS // len(results.models)))
-    strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.changes)[:num_shown]
+    num_shown = max(1, min(_MAX_VIDEOS, _MAX_ROWS // len(results.models)))
+    strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.has_change)[:num_shown]
     files = style.files("frames", image_panels.picture_grid(_rows(results, strips, scores), _legend(results)))
     body = render(
         "frames.html",
@@ -58,8 +59,8 @@ def build(results: Results) -> Section | None:
             "src": photo_uri(files["figures/frames.png"]),
             "alt": _in_words(results, strips, scores),
             "caption": "Consecutive frames"
-            + (", where the lesion comes into view or goes. " if strips[0].changes else ". ")
-            + "White: truth; a frame without a white line shows no lesion.",
+            + (" in which the lesion comes into or goes out of view" if all(one.has_change for one in strips) else "")
+            + ". White: truth; a frame without a white line shows no lesion.",
         },
     )
     return Section(44, "frames", "Video frames", body, files)
@@ -67,7 +68,7 @@ def build(results: Results) -> Section | None:
 
 def _strip(results: Results, video: Video) -> Strip:
     lesions = [bool(results.cases[image_id].truth().any()) for image_id in video.images]
-    window = telling_window(lesions, _FRAMES)
+    window = telling_window(lesions, _FRAMES_PER_STRIP)
     return Strip(video.name, video.images[window], video.captions[window], len(set(lesions[window])) > 1)
 
 
@@ -85,7 +86,7 @@ def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[ima
                     found = results.outlines[model, score["kind"], image_id]
                     drawn.append(image_panels.prediction(found, place))
                 panels.append(image_panels.Panel(f"{caption}: {_finding(score)}", pixels[image_id], tuple(drawn)))
-            name = image_panels.shortened(strip.video, 20)
+            name = style.shortened(strip.video, 20)
             rows.append(image_panels.Row(f"{model_label(model)}\n{name}", tuple(panels)))
     return rows
 

@@ -1,4 +1,4 @@
-"""Every image with the outlines of truth and of each model and their probability maps, small enough to send by mail."""
+"""Gallery: every image with all outlines and probability maps, small enough for an e-mail."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from eus_ray.analysis.report.page import data_uri, render
 from eus_ray.analysis.report.results import Results, Section
 
 _BUDGET_BYTES = 9_500_000
-"""Of the page: what all images take in it, with their maps and outlines."""
+"""All images, with maps and outlines, share it."""
 _SIZES = ((512, 85), (384, 82), (320, 80), (256, 78), (256, 65), (192, 70), (128, 60))
 """Longest side in pixels and JPEG quality, from the best to the smallest."""
-_IN_BASE64 = 4 / 3
-_MARKUP_BYTES = 1200
-"""Of a card, besides pictures and outlines."""
-_SAMPLE = 12
-_PAGE = 24
-"""Images at once. The style sheet prints as many."""
-_NOT_KNOWN = "none"
+_BASE64_FACTOR = 4 / 3
+_CARD_MARKUP_BYTES = 1200
+"""A card without pictures and outlines takes about so many."""
+_SAMPLE_SIZE = 12
+_IMAGES_PER_PAGE = 24
+"""The style sheet prints as many."""
+_UNKNOWN_LEVEL = "none"
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the budget affords."""
+    """The size of the gallery that the budget allows."""
 
     side: int
     quality: int
-    maps: bool
-    number: int
-    """Of images."""
+    has_maps: bool
+    num_images: int
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without prepared images."""
     if not results.cases:
         return None
     order = [image_id for image_id in results.patients["image_id"] if image_id in results.cases]
     if not order:
         return None
     outlines = {image_id: _paths(results, image_id) for image_id in order}
-    plan = _affordable(results, order, outlines)
-    shown = set(_worst(results, order, plan.number))
+    plan = _plan(results, order, outlines)
+    shown = set(_worst(results, order, plan.num_images))
     pictures = {image_id: jpeg(pixels, plan.side, plan.quality) for image_id, pixels in results.gray_images(shown)}
     truths = {image_id: case.truth() for image_id, case in results.cases.items() if image_id in shown}
     strata = _strata(results, truths)
     described = results.patients.set_index("image_id").to_dict("index")
     scores = results.headline.set_index(["model", "image_id"]).to_dict("index")
     cards = [
-        _card(results, image_id, pictures[image_id], outlines[image_id], plan.maps, described[image_id], scores)
+        _card(results, image_id, pictures[image_id], outlines[image_id], plan.has_maps, described[image_id], scores)
         | {"levels": [level[image_id] for _, level in strata]}
         for image_id in order
         if image_id in pictures
@@ -72,9 +72,9 @@ def build(results: Results) -> Section | None:
         truth_colour=style.TRUTH_COLOUR,
         folds=sorted({card["fold"] for card in cards}),
         strata=[division for division, _ in strata],
-        not_known=_NOT_KNOWN,
-        page=_PAGE,
-        maps=plan.maps and any(model["map"] for card in cards for model in card["found"]),
+        not_known=_UNKNOWN_LEVEL,
+        page=_IMAGES_PER_PAGE,
+        maps=plan.has_maps and any(model["map"] for card in cards for model in card["found"]),
         findings=any(model["findings"] for card in cards for model in card["found"]),
         left_out=len(order) - len(cards),
         most_polygons=MOST_POLYGONS,
@@ -83,7 +83,7 @@ def build(results: Results) -> Section | None:
     return Section(50, "gallery", "Every image", body)
 
 
-# ---- what is said of an image -------------------------------------------------------------------
+# ---- cards --------------------------------------------------------------------------------------
 
 
 def _model(results: Results, place: int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _card(
     image_id: str,
     picture: bytes,
     outlines: Mapping[str, str],
-    maps: bool,
+    has_maps: bool,
     described: Mapping[Hashable, Any],
     scores: Mapping[Hashable, Mapping[Hashable, Any]],
 ) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _card(
         if score is None:
             continue
         findings = _findings(score)
-        probability = results.pictures.get((model, str(score["kind"]), image_id)) if maps else None
+        probability = results.pictures.get((model, str(score["kind"]), image_id)) if has_maps else None
         found.append(
             _model(results, place)
             | {
@@ -137,7 +137,7 @@ def _card(
 
 
 def _findings(score: Mapping[Hashable, Any]) -> dict[str, str]:
-    """What a score does not tell, by the name that the filter has for it."""
+    """Return findings in words, by their names in the filter."""
     findings = {}
     if score["missed"]:
         findings["missed"] = "missed"
@@ -149,16 +149,16 @@ def _findings(score: Mapping[Hashable, Any]) -> dict[str, str]:
 
 
 def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> list[tuple[Division, Mapping[str, str]]]:
-    """The divisions of the images in `truths`, and each image's level as the filter has it."""
+    """Return the divisions of the images in `truths`, each with the images' levels for the filter."""
     images = results.patients[results.patients["image_id"].isin(truths.keys())].reset_index(drop=True)
-    # The counts of a prediction that is the truth: lesions have an area before anything is predicted.
+    # counts of a perfect prediction: a lesion has an area before anything is predicted
     counts = [(int(truth.sum()), 0, 0, int((~truth).sum())) for truth in map(truths.__getitem__, images["image_id"])]
     divisions, _ = divide(images.assign(**dict(zip(COUNTS, zip(*counts, strict=True), strict=True))))
     return [
         (
             division,
             {
-                image_id: _NOT_KNOWN if place < 0 else str(place)
+                image_id: _UNKNOWN_LEVEL if place < 0 else str(place)
                 for image_id, place in zip(images["image_id"], division.level, strict=True)
             },
         )
@@ -167,12 +167,12 @@ def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> li
 
 
 def _scale(height: int, width: int) -> float:
-    """Of an outline's coordinates: a grid finer than the finest picture needs no finer outline."""
+    """Return the scale of outlines: they need no finer grid than the largest picture."""
     return min(1.0, _SIZES[0][0] / max(height, width))
 
 
 def _paths(results: Results, image_id: str) -> dict[str, str]:
-    """The outlines of an image as SVG paths by model; the truth's has no name."""
+    """Return the outlines of an image as SVG paths by model; the truth's key is empty."""
     case = results.cases[image_id]
     scale = _scale(case.height, case.width)
     paths = {"": svg_path(outline(case.truth()), scale)}
@@ -183,29 +183,29 @@ def _paths(results: Results, image_id: str) -> dict[str, str]:
     return paths
 
 
-# ---- what the budget affords --------------------------------------------------------------------
+# ---- budget -------------------------------------------------------------------------------------
 
 
-def _affordable(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]) -> _Plan:
-    """Pictures become smaller until all images fit, then maps are left out, then the images that need least looking at.
+def _plan(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]) -> _Plan:
+    """Make pictures smaller until all images fit, then leave out maps, then images with high scores.
 
-    The mean of an image's bytes is that of a sample, spread over the order.
+    The mean size of an image is estimated from a sample that is spread over the order.
     """
-    sampled = order[:: -(-len(order) // _SAMPLE)]
+    sampled = order[:: -(-len(order) // _SAMPLE_SIZE)]
     sample = [pixels for _, pixels in results.gray_images(set(sampled))]
-    lines = _MARKUP_BYTES + np.mean([sum(map(len, outlines[image_id].values())) for image_id in sampled])
+    lines = _CARD_MARKUP_BYTES + np.mean([sum(map(len, outlines[image_id].values())) for image_id in sampled])
     wanted = {(model, results.kind(model), image_id) for model in results.models for image_id in sampled}
     maps = sum(len(results.pictures[key]) for key in wanted & results.pictures.keys()) / len(sampled)
     for (side, quality), with_maps in [*((size, True) for size in _SIZES), (_SIZES[-1], False)]:
         picture = np.mean([len(jpeg(pixels, side, quality)) for pixels in sample])
-        each = float(lines + _IN_BASE64 * (picture + with_maps * maps))
+        each = float(lines + _BASE64_FACTOR * (picture + with_maps * maps))
         if each * len(order) <= _BUDGET_BYTES:
             break
     return _Plan(side, quality, with_maps, int(_BUDGET_BYTES / each))
 
 
 def _worst(results: Results, order: list[str], number: int) -> list[str]:
-    """The `number` images of lowest mean DSC, in their order, where not all can be shown."""
+    """Return the `number` images with the lowest mean DSC; all images, in their order, if there are no more."""
     if len(order) <= number:
         return order
     means = results.headline.groupby("image_id")["dsc"].mean().reindex(order)

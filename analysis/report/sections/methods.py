@@ -1,4 +1,4 @@
-"""How the numbers came about, in sentences for a manuscript, with what they cite; then settings and versions."""
+"""Section on methods: sentences for a manuscript with their references, then settings and versions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from eus_ray.analysis.comparison.pairwise import read_margins
 from eus_ray.analysis.comparison.paper_tables import shown_metrics
 from eus_ray.analysis.comparison.subgroups import divide
 from eus_ray.analysis.inputs.searches import Search
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import render
 from eus_ray.analysis.report.references import Citations
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
 from eus_ray.architectures import architectures
+from eus_ray.store import TrialState
 
 _UNITS = {"px": "pixels", "mm": "millimetres"}
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
@@ -30,6 +31,7 @@ _SAMPLERS = {
 
 
 def build(results: Results) -> Section | None:
+    """Build the section."""
     folds = results.provenance.get("folds", {})
     cite = Citations()
     text = render(
@@ -49,7 +51,7 @@ def build(results: Results) -> Section | None:
         protocols={search.protocol for search in results.searches.values()},
         judged={search.protocol for search in results.searches.values() if not search.selection.empty},
         unended=_and([model_label(search.model) for search in results.searches.values() if search.selection.empty]),
-        kinds=set(results.images["kind"]),
+        has_winner=ReportKind.WINNER in set(results.images["kind"]),
         original_grid=results.settings.get("evaluate", {}).get("grid") == "original",
         measured=not results.headline.empty,
         interval_note=results.interval_note,
@@ -72,7 +74,7 @@ def build(results: Results) -> Section | None:
 
 
 def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | None:
-    """What the study file says of all models, in words; nothing without one that says it all."""
+    """Return the training settings in words; None if the study file lacks some of them."""
     if not {"models", "data", "optim", "loss", "train", "augment", "model"} <= settings.keys():
         return None
     only, optim, loss, augment = settings.get("only", {}), settings["optim"], settings["loss"], settings["augment"]
@@ -146,18 +148,18 @@ def _search(search: Search) -> dict[str, Any]:
         "scheduler": search.scheduler,
         "alpha": f"{search.racing_alpha:g}",
         "metric": METRIC_LABELS[search.metric],
-        "complete": int((search.trials["state"] == "complete").sum()),
+        "complete": int((search.trials["state"] == TrialState.COMPLETE).sum()),
     }
 
 
 def _compared(results: Results) -> dict[str, Any] | None:
-    """What the section of claims did; nothing where no model has scores."""
+    """Return what the section of claims compares; None without scores."""
     metrics = [] if results.headline.empty else shown_metrics(results.table2)
     if not metrics:
         return None
     margins = read_margins(results.settings)
     divisions, _ = divide(results.headline)
-    clinical = [division.label for division in divisions if division.clinical]
+    clinical = [division.label for division in divisions if division.is_clinical]
     return {
         "models": len(results.models),
         "folds": results.headline["fold"].nunique() > 1,

@@ -1,4 +1,4 @@
-"""The paper's Table 1."""
+"""Section on patients and images (the paper's Table 1)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from eus_ray.analysis.report.results import Results, Section
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without data."""
     if results.patients.empty:
         return None
     table = paper_tables.table1(results.patients)

@@ -1,4 +1,4 @@
-"""The paper's Table 2, and what its means hide: missed lesions, false alarms, infinite distances."""
+"""Section on performance: the paper's Table 2, and what its means hide."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.figures import curves, style
-from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, model_label
-from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.analysis.report.page import render, sort_key, svg_picture
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without predicted images."""
     if results.headline.empty:
         return None
     table = results.table2
@@ -24,20 +26,17 @@ def build(results: Results) -> Section | None:
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
     if "dsc" in results.headline:
-        drawn = style.files("dsc_by_model", curves.score_by_model(results.headline))
+        drawn = style.files("dsc_by_model", curves.dsc_by_model(results.headline))
         files |= drawn
-        chart = {
-            "src": data_uri(drawn["figures/dsc_by_model.svg"], "image/svg+xml"),
-            "alt": _in_words(results.headline),
-        }
+        chart = svg_picture("dsc_by_model", drawn, _in_words(results.headline))
     kinds, winners = {results.kind(model) for model in results.models}, _winners_beside(results)
     body = render(
         "performance.html",
         metrics=[_head(name, results.unit) for name in paper_tables.shown_metrics(table)],
         rows=[_row(row, table, results.kind(row["model"])) for row in table.to_dict("records")]
-        + [_row(row, table, "winner", beside=True) for row in winners.to_dict("records")],
+        + [_row(row, table, ReportKind.WINNER, can_be_best=False) for row in winners.to_dict("records")],
         several=len(table) > 1,
-        nested="nested" in kinds,
+        nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
         behind=behind_the_means(results.headline),
         chart=chart,
@@ -51,36 +50,38 @@ def build(results: Results) -> Section | None:
 
 
 def _head(metric: str, unit: str) -> dict[str, str]:
-    better = "low" if paper_tables.is_distance(metric) else "high"
-    return {"label": METRIC_LABELS[metric], "unit": unit if paper_tables.is_distance(metric) else "", "better": better}
+    is_distance = metric in DISTANCES
+    better = "low" if is_distance else "high"
+    return {"label": METRIC_LABELS[metric], "unit": unit if is_distance else "", "better": better}
 
 
 def _winners_beside(results: Results) -> pd.DataFrame:
-    """Table 2 of the winners that are not the headline: their scores are those that they were chosen by."""
-    shown = [model for model in results.models if results.kind(model) == "winner"]
-    winners = results.images[(results.images["kind"] == "winner") & ~results.images["model"].isin(shown)]
-    return paper_tables.table2(winners)
+    """Compute Table 2 of the winners that are not the headline: their own scores chose them."""
+    shown = [model for model in results.models if results.kind(model) == ReportKind.WINNER]
+    is_winner = results.images["kind"] == ReportKind.WINNER
+    return paper_tables.table2(results.images[is_winner & ~results.images["model"].isin(shown)])
 
 
-def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, beside: bool = False) -> dict[str, Any]:
-    """beside: its means do not compete for the bold."""
+def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, can_be_best: bool = True) -> dict[str, Any]:
     cells = []
     for name in paper_tables.shown_metrics(table):
         text = paper_tables.printed(name, row[name])
-        low, high = (paper_tables.printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
         cells.append(
             {
                 "text": text,
-                "interval": "" if low == DASH else f"{low}{DASH}{high}",
-                "sort": "" if np.isnan(row[name]) else repr(float(row[name])),
-                "best": not beside and text == paper_tables.best_printed(table, name),
+                "interval": paper_tables.printed_interval(name, row[f"{name}_low"], row[f"{name}_high"]),
+                "sort": sort_key(row[name]),
+                "best": can_be_best and text == paper_tables.best_printed(table, name),
             }
         )
     return {"model": model_label(row["model"]), "note": KIND_LABELS.get(kind, ""), "cells": cells}
 
 
 def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:
-    """What a mean does not show: a line a count, a value a model. Counts that `images` cannot tell are left out."""
+    """Return counts that a mean does not show: one line per count with one value per model.
+
+    A count whose columns `images` lacks is left out.
+    """
     counts = {
         model_label(str(model)): _counts(mine.reset_index(drop=True))
         for model, mine in images.groupby("model", sort=False)

@@ -1,4 +1,4 @@
-"""ROC curves and their areas: the paper's figure 5."""
+"""Section on ROC curves and their areas (the paper's figure 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eus_ray.analysis.comparison.roc_tables import areas, curves
 from eus_ray.analysis.figures import roc_curves, style
 from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
 from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
-from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.page import render, svg_picture
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
@@ -21,6 +21,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None if no image has an AUC."""
     images = results.headline
     if images.empty or "auc" not in images or images["auc"].isna().all():
         return None
@@ -31,11 +32,7 @@ def build(results: Results) -> Section | None:
     if not points.empty:
         drawn = style.files("roc", roc_curves.roc_curves(points, _legend(results.models, table)))
         files |= {"roc.csv": paper_tables.as_csv(points).encode()} | drawn
-        picture = {
-            "src": data_uri(drawn["figures/roc.svg"], "image/svg+xml"),
-            "alt": _in_words(results.models, table),
-            "caption": _caption(points),
-        }
+        picture = svg_picture("roc", drawn, _in_words(results.models, table), _caption(points))
     folds = sorted({fold.fold for mine in rocs.values() for fold in mine})
     undefined = images[images["auc"].isna()]["image_id"].nunique()
     one_class = sorted({fold.fold for mine in rocs.values() for fold in mine if np.isnan(fold.pooled.auc)})
@@ -61,7 +58,7 @@ def build(results: Results) -> Section | None:
 
 
 def headline_rocs(results: Results) -> dict[str, list[FoldRoc]]:
-    """The folds of each model's headline kind, ascending; without the models that have none."""
+    """Return the folds of each model's headline kind, ascending; a model without folds is left out."""
     keys = sorted(results.rocs)
     found = {
         model: [results.rocs[key] for key in keys if key[:2] == (model, results.kind(model))]
@@ -80,11 +77,11 @@ def _legend(models: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
 
 def _caption(points: pd.DataFrame) -> str:
     means = points[points["fold"].isna()]
-    over = "Mean over folds" if (~means["sd"].isna()).any() else "Curves of one fold"
-    band = ", and a band of one standard deviation over folds to either side" if over == "Mean over folds" else ""
+    band = "Mean over folds, with a band of ± 1 standard deviation over folds"
     return (
-        f"{over}{band}. Left: the images’ own curves, averaged at each false positive rate. Right: the curve of "
-        "all pixels of a fold. Gray: guessing. Where all models are near the top early, that corner is enlarged."
+        f"{band if means['sd'].notna().any() else 'Curves of one fold'}. “{roc_curves.PANELS['image']}”: the curves of "
+        f"the images, averaged at each false positive rate. “{roc_curves.PANELS['fold']}”: the curve of all pixels "
+        "together. Gray: guessing. If all models are near the top early, that corner is enlarged."
     )
 
 
@@ -94,7 +91,7 @@ def _in_words(models: Sequence[str], table: pd.DataFrame) -> str:
         f"{_printed(_mean(table, model, '', 'fold'))} of a fold's pixels"
         for model in models
     ]
-    return f"ROC curves, one line a model. Mean area under the curve. {'; '.join(parts)}."
+    return f"ROC curves, one line per model. Mean area under the curve. {'; '.join(parts)}."
 
 
 def _mean(table: pd.DataFrame, model: str, minus: str, pixels: str) -> float:
@@ -103,7 +100,7 @@ def _mean(table: pd.DataFrame, model: str, minus: str, pixels: str) -> float:
 
 
 def _find(table: pd.DataFrame, model: str, minus: str, pixels: str) -> dict[int | None, Mapping[Any, Any]]:
-    """Rows by fold; by None that of the mean."""
+    """Return rows by fold; the mean over folds has the key None."""
     here = (table["model"] == model) & (table["minus"] == minus) & (table["pixels"] == pixels)
     return {None if pd.isna(row["fold"]) else int(row["fold"]): row for row in table[here].to_dict("records")}
 
@@ -126,7 +123,7 @@ def _cell(row: Mapping[Any, Any] | None, signed: bool) -> dict[str, str]:
 
 
 def _printed(value: float, signed: bool = False) -> str:
-    """Three decimals; a difference has its sign, with a true minus."""
+    """Format an area with three decimals; a difference gets a sign, with a true minus."""
     if np.isnan(value):
         return DASH
     return f"{value:+.3f}".replace("-", _MINUS) if signed else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What a search has found, how much of it to believe, and what it tried."""
+"""Section on searches: estimates, chosen settings, figures and all trials."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from eus_ray.analysis.comparison.selection_bias import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
-from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.page import render, sort_key, svg_picture
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
+from eus_ray.store import TrialState
 
-_STATES = ("complete", "pruned", "failed", "running")
+_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.RUNNING)
 _SAMPLERS = {"tpe": "TPE", "gp": "Gaussian process", "random": "random", "grid": "grid"}
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None without trials of a search."""
     searches = [search for search in results.searches.values() if len(search.trials)]
     if not searches:
         return None
-    # a model has the colour that it has in the other figures
+    # a model has the same colour as in the other figures
     places = {model: place for place, model in enumerate(dict.fromkeys([*results.models, *results.searches]))}
     colours = {model: style.model_colour(place) for model, place in places.items()}
     files: dict[str, bytes] = {}
@@ -53,7 +55,7 @@ def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
     counts = ", ".join(f"{number[state]} {state}" for state in _STATES if state in number)
     return {
         "label": model_label(search.model),
-        "counts": f"{len(search.trials)} trials: {counts}",
+        "counts": f"{len(search.trials)} trial{'s' if len(search.trials) > 1 else ''}: {counts}",
         "metric": METRIC_LABELS[search.metric],
         "sampler": _SAMPLERS.get(search.sampler, search.sampler),
         "statements": statements(search.selection),
@@ -68,7 +70,7 @@ def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
 
 
 def _fold_winners(search: Search) -> str:
-    """Such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
+    """Return the folds' own winners, such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
     won = search.fold_winners()
     parts = []
     for trial, folds in won.groupby("trial", sort=False)["fold"]:
@@ -80,7 +82,7 @@ def _fold_winners(search: Search) -> str:
 
 
 def _settings(search: Search) -> dict[str, Any] | None:
-    """The searched fields of the chosen trial, beside the study's own and the paper's."""
+    """Return the searched fields of the chosen trial, of the study's own settings and of the paper's."""
     chosen = search.estimate("naive")
     if chosen is None:
         return None
@@ -107,7 +109,7 @@ def _printed(dimension: Dimension, value: Any) -> str:
 
 
 def _trials(search: Search) -> dict[str, Any]:
-    """The table of all trials: what became of each, and its searched fields."""
+    """Return the table of all trials: outcome and searched fields."""
     chosen = search.estimate("naive")
     names = {"chosen": chosen and chosen["trial"], "study's own": search.default_trial, "paper's": search.paper_trial}
     columns = [(dimension, search.settings(dimension).tolist()) for dimension in search.dimensions]
@@ -122,7 +124,7 @@ def _trials(search: Search) -> dict[str, Any]:
                 "reason": trial["reason"] if pd.notna(trial["reason"]) else "",
                 "folds": int(trial["folds_done"]),
                 "value": DASH if pd.isna(value) else f"{value:.3f}",
-                "sort": "" if pd.isna(value) else repr(float(value)),
+                "sort": sort_key(value),
                 "settings": [_cell(dimension, values[place]) for dimension, values in columns],
             }
         )
@@ -142,17 +144,15 @@ def _cell(dimension: Dimension, value: Any) -> Mapping[str, str]:
 def _history(searches: list[Search], colours: Mapping[str, str], files: dict[str, bytes]) -> dict[str, Any]:
     words = []
     for search in searches:
-        complete = search.trials[search.trials["state"] == "complete"]
+        complete = search.trials[search.trials["state"] == TrialState.COMPLETE]
         best = f"best {complete['value'].max():.3f}" if len(complete) else "none complete"
         words.append(f"{model_label(search.model)}: {len(search.trials)} trials, {best}")
     caption = (
-        "The score of each trial as the search saw it. The line of the best so far can only rise, and rises by luck too"
-        + (
-            ": what is left of it for other patients is the broken line."
-            if any(search_history.believed(search) for search in searches)
-            else "."
-        )
+        "The score of each trial as the search saw it. The line of the best score so far can only rise, and luck makes "
+        "it rise too."
     )
+    if any(map(search_history.headline, searches)):
+        caption += " The broken line is the estimate to believe."
     drawn = style.files("search_history", search_history.history(searches, colours))
     return _picture("search_history", drawn, files, f"Score by trial. {'; '.join(words)}.", caption)
 
@@ -164,8 +164,8 @@ def _importances(searches: list[Search], colours: Mapping[str, str], files: dict
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
         words.append(f"{model_label(search.model)}: {listed}")
     caption = (
-        "How much each field tells the best tenth of the trials (five at least) from the rest (PED-ANOVA; pruned "
-        "trials count with their fair value). With few trials this is a hint and no more."
+        "How much each field separates the best tenth of the trials (at least five) from the rest (PED-ANOVA). Pruned "
+        "trials count with their fair value. With few trials this is only a hint."
     )
     drawn = style.files("search_importances", search_history.importance_bars(searches, colours))
     return _picture("search_importances", drawn, files, f"Importances. {'; '.join(words)}.", caption)
@@ -178,19 +178,19 @@ def _slices(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
     name = f"search_slices_{search.model}"
     drawn = style.files(name, search_history.slices(search, colour))
     label = model_label(search.model)
-    left_out = f" Of the fields, the {len(fields)} most important are shown." * (
-        len(fields) == search_history.MOST_SLICES < len(search.dimensions)
+    left_out = f" Only the {len(fields)} most important fields are shown." * (
+        len(fields) == search_history.MAX_SLICES < len(search.dimensions)
     )
     return _picture(
         name,
         drawn,
         files,
         f"Score of each trial of {label} against {', '.join(field.name for field in fields)}.",
-        f"{label}: score against each searched field. Filled: complete; hollow: pruned, fair value; ringed: chosen; "
-        f"triangles: below the axis. Fields vary together, so that a slope may be another field's.{left_out}",
+        f"{label}: score against each searched field. Filled: complete; hollow: pruned (fair value); ringed: chosen; "
+        f"triangles: below the axis. Fields vary together, so a slope may come from another field.{left_out}",
     )
 
 
 def _picture(name: str, drawn: dict[str, bytes], files: dict[str, bytes], alt: str, caption: str) -> dict[str, Any]:
     files |= drawn
-    return {"src": data_uri(drawn[style.names(name)[0]], "image/svg+xml"), "alt": alt, "caption": caption}
+    return svg_picture(name, drawn, alt, caption)

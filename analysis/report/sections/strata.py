@@ -1,4 +1,4 @@
-"""How the scores depend on stage, location, size, device and whatever else is known (the paper's figure 7)."""
+"""Section on scores by stratum: stage, location, size, device, ... (the paper's figure 7)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, divide, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
-from eus_ray.analysis.report.page import data_uri, render
+from eus_ray.analysis.report.page import p_cell, render, svg_picture
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
 
-MOST_FIGURES = 4
-"""Divisions that are drawn: clinical categories first."""
+MAX_FIGURES = 4
 
 
 def build(results: Results) -> Section | None:
+    """Build the section; None if nothing divides the images."""
     metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
     divisions, left_out = divide(results.headline) if metrics else ((), ())
     if not divisions:
@@ -31,7 +31,7 @@ def build(results: Results) -> Section | None:
     aligned = align(results.headline, [main])
     strata = stratum_means(aligned, divisions)
     tests = level_tests(aligned, divisions)
-    drawn = sorted(divisions, key=lambda division: not division.clinical)[:MOST_FIGURES]
+    drawn = sorted(divisions, key=lambda division: not division.is_clinical)[:MAX_FIGURES]
     everything = align(results.headline, metrics)
     files: dict[str, bytes] = {}
     body = render(
@@ -48,7 +48,7 @@ def build(results: Results) -> Section | None:
             for level in division.levels
         ),
         draws=bootstrap.DRAWS,
-        pictures=[_picture(everything, division, main, strata, results.unit, files) for division in drawn],
+        pictures=[_picture(everything, division, main, results.unit, files) for division in drawn],
     )
     return Section(25, "strata", "By stage, size and other strata", body, files)
 
@@ -63,11 +63,8 @@ def _division(division: Division, strata: Sequence[Stratum], models: Sequence[st
             cells.append(
                 {
                     "text": paper_tables.printed(metric, each.mean),
-                    "sort": "" if np.isnan(each.mean) else repr(each.mean),
-                    "interval": ""
-                    if np.isnan(each.low)
-                    else f"{paper_tables.printed(metric, each.low)}{DASH}{paper_tables.printed(metric, each.high)}",
-                    "few": each.few and each.num_images > 0,
+                    "interval": paper_tables.printed_interval(metric, each.low, each.high),
+                    "few": each.has_few_patients and each.num_images > 0,
                 }
             )
         rows.append(
@@ -82,8 +79,10 @@ def _division(division: Division, strata: Sequence[Stratum], models: Sequence[st
 
 
 def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
-    """One model and category: the test of images as in the paper, the test of patients, and the pairs that the latter
-    tells apart."""
+    """Return the tests of one model by one category: over images as in the paper, over patients, and pairs.
+
+    Pairs are those that differ in the test over patients.
+    """
     over_patients = next(
         (
             each
@@ -96,7 +95,7 @@ def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
     )
     apart = [
         f"{pair.first} and {pair.second} ({p_text(pair.pair.p_adjusted)}"
-        + (f"; one has fewer than {FEWEST_PATIENTS} patients)" if pair.few else ")")
+        + (f"; one has fewer than {FEWEST_PATIENTS} patients)" if pair.has_few_patients else ")")
         for pair in (over_patients.pairs if over_patients else ())
         if pair.pair.p_adjusted < claims.LEVEL
     ]
@@ -105,26 +104,16 @@ def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
         "label": over_images.division.label,
         "model": model_label(over_images.model),
         "n": found.n if found else 0,
-        "patients": _p(over_patients.p_adjusted if over_patients else float("nan")),
+        "patients": p_cell(over_patients.p_adjusted if over_patients else float("nan")),
         "effect": DASH if found is None or np.isnan(found.effect_size) else f"{found.effect_size:.2f}",
-        "images": _p(over_images.test.p_value),
+        "images": p_cell(over_images.test.p_value),
         "apart": "; ".join(apart) or "none",
     }
 
 
-def _p(p_value: float) -> dict[str, str]:
-    unknown = np.isnan(p_value)
-    return {
-        "text": DASH if unknown else p_text(p_value).removeprefix("p ").removeprefix("= "),
-        "sort": "" if unknown else repr(float(p_value)),
-    }
-
-
-def _picture(
-    aligned: Aligned, division: Division, metric: str, strata: Sequence[Stratum], unit: str, files: dict[str, bytes]
-) -> dict[str, str]:
+def _picture(aligned: Aligned, division: Division, metric: str, unit: str, files: dict[str, bytes]) -> dict[str, str]:
     name = f"boxes_by_{_file_name(division.column)}"
-    while style.names(name)[0] in files:  # two columns that differ in what a file's name cannot hold
+    while style.names(name)[0] in files:  # two columns may give the same file name
         name += "_"
     drawn = style.files(name, box_plots.boxes_by_level(aligned, division, unit))
     files |= drawn
@@ -138,13 +127,10 @@ def _picture(
             if not np.isnan(values).all()
         ]
         medians.append(f"{level}: {', '.join(found)}")
-    return {
-        "src": data_uri(drawn[style.names(name)[0]], "image/svg+xml"),
-        "alt": f"Box plots of each metric by {division.label}. Median {METRIC_LABELS[metric]}. {'; '.join(medians)}.",
-        "caption": f"{division.label}: values of the images, a box a model.",
-    }
+    alt = f"Box plots of each metric by {division.label}. Median {METRIC_LABELS[metric]}. {'; '.join(medians)}."
+    return svg_picture(name, drawn, alt, f"{division.label}: values of the images, one box per model.")
 
 
 def _file_name(column: str) -> str:
-    """A column's name as a part of a file's, whatever it holds."""
+    """Return a column's name with only characters that a file name may have."""
     return "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "_" for char in column)[:60]

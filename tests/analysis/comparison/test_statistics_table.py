@@ -329,7 +329,7 @@ def test_ten_models_and_many_columns_stay_within_bounds(tmp_path: Path) -> None:
     said, strata = sections(results)
     assert time.process_time() - started < 20
     assert strata is not None
-    assert len(strata.files) == 2 * strata_section.MOST_FIGURES
+    assert len(strata.files) == 2 * strata_section.MAX_FIGURES
     assert "Not shown: " in strata.body
     assert "<summary>45 pairs</summary>" in said.body
     assert len(said.files["statistics.csv"]) < 20e6

@@ -62,7 +62,7 @@ def curves(models: tuple[str, ...] = ("unet", "daf_net"), folds: int = 3) -> pd.
 
 DRAWINGS = {
     "learning": lambda: figures.learning_curves(epochs(("unet", "attention_unet", "daf_net", "other"))),
-    "scores": lambda: figures.score_by_model(scores()),
+    "scores": lambda: figures.dsc_by_model(scores()),
     "roc": lambda: roc_curves.roc_curves(curves(), {"unet": "U-Net: 0.9", "daf_net": "DAF-Net: 0.8"}),
     "examples": lambda: image_panels.examples_strip([example(), example()], ["unet", "daf_net", "absent"]),
 }
@@ -159,7 +159,7 @@ def test_roc_curves_of_one_fold_and_of_guesses() -> None:
 
 def test_every_image_is_a_dot_and_boxes_are_tukeys() -> None:
     values = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9, np.nan]
-    (panel,) = figures.score_by_model(pd.DataFrame({"model": "unet", "dsc": values})).axes
+    (panel,) = figures.dsc_by_model(pd.DataFrame({"model": "unet", "dsc": values})).axes
     dots = next(line for line in panel.get_lines() if line.get_marker() == "o")
     assert sorted(dots.get_ydata().tolist()) == values[:-1]
     heights = sorted({round(float(y), 6) for line in panel.get_lines() if line is not dots for y in line.get_ydata()})

@@ -104,7 +104,7 @@ def test_a_nested_search(tuned: Callable[..., str]) -> None:
         "For U-Net settings were searched (optim.lr, optim.schedule, optim.gamma, optim.milestones and train.batch",
         "4 trials, each a cross-validation, proposed by a tree-structured Parzen estimator (Bergstra et al., 2011)",
         "3 were completed",
-        "stopped where it was worse at α = 0.05",
+        "stopped if it was worse at α = 0.05",
         "chosen on the validation patients alone",
         "the nested estimate, which is the one that is reported",
         "BBC-CV over the complete trials, with 2000 bootstrap samples of patients (Tsamardinos et al., 2018)",
@@ -117,7 +117,7 @@ def test_a_nested_search(tuned: Callable[..., str]) -> None:
 
 def test_the_papers_search(tuned: Callable[..., str]) -> None:
     text = tuned(protocol="paper", scheduler="none", sampler="random")
-    assert "Settings were chosen on the test folds themselves, so that the best score found is optimistic" in text
+    assert "Settings were chosen on the test folds themselves, so the best score found is optimistic" in text
     assert "BBC-CV" in text
     assert "proposed by random draws" in text
     for word in ("nested", "validation patients alone", "Bergstra", "leading"):
@@ -126,7 +126,7 @@ def test_the_papers_search(tuned: Callable[..., str]) -> None:
 
 def test_a_search_that_goes_on_has_chosen_nothing(tuned: Callable[..., str]) -> None:
     text = tuned(select=False, scheduler="asha")
-    assert "For U-Net the search has chosen nothing yet" in text
+    assert "For U-Net the search has chosen no setting" in text
     assert "(ASHA; Li et al., 2020)" in text
     assert "BBC-CV" not in text
     assert "nested estimate" not in text
