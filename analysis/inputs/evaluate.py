@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,22 +16,20 @@ import pandas as pd
 
 from eus_ray.analysis.inputs.mask_files import Masks, Pair, Pairing, pair_files, read_pair
 from eus_ray.analysis.inputs.mask_manifest import Described, describe
-from eus_ray.analysis.inputs.process_pool import in_processes
+from eus_ray.analysis.inputs.process_pool import in_processes, num_processes
 from eus_ray.analysis.inputs.score_table import SUFFIXES
 from eus_ray.analysis.inputs.study_images import IDENTITY
+from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
-_AT_ONCE = 64
-"""Pairs of one job."""
-_PIXELS = 2**22
-"""Of pairs of one size that are measured together."""
-_WORTH_A_POOL = 2000
-"""Pairs from which more processes finish sooner than they start."""
-_ON = (1, 255, 65535)
-"""Values that mean "lesion" to some tool, of 1, 8 and 16 bits: masks of one folder may differ in them."""
+_NUM_PAIRS_IN_JOB = 64
+_MAX_PIXELS = 2**22
+"""Pairs of one size are measured together, as far as memory for their pixels is no concern."""
+_LESION_VALUES = (1, 255, 65535)
+"""Tools write a lesion so in masks of 1, 8 and 16 bits: masks of one folder may differ in them."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs that are measured, and of all."""
@@ -197,9 +194,9 @@ def _tasks(pairs: Sequence[Pair], described: Described | None) -> list[_Task]:
 def _measure(
     tasks: Sequence[_Task], label: int | None, probability: bool, processes: int | None, progress: Progress | None
 ) -> _Measured:
-    jobs = [tasks[at : at + _AT_ONCE] for at in range(0, len(tasks), _AT_ONCE)]
+    jobs = [tasks[at : at + _NUM_PAIRS_IN_JOB] for at in range(0, len(tasks), _NUM_PAIRS_IN_JOB)]
     if processes is None:
-        processes = len(os.sched_getaffinity(0)) if len(tasks) >= _WORTH_A_POOL else 1
+        processes = num_processes(len(tasks))
     done, parts = 0, []
     for part in in_processes(partial(_measure_job, label=label, probability=probability), jobs, processes):
         parts.append(part)
@@ -245,7 +242,7 @@ def _measure_job(job: Sequence[_Task], label: int | None, probability: bool) -> 
 
 def _stackable(masks: Masks, first: Masks, number: int) -> bool:
     kinds = [None if one.scores is None else one.scores.dtype for one in (masks, first)]
-    return masks.truth.shape == first.truth.shape and kinds[0] == kinds[1] and number * masks.truth.size < _PIXELS
+    return masks.truth.shape == first.truth.shape and kinds[0] == kinds[1] and number * masks.truth.size < _MAX_PIXELS
 
 
 def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, npt.NDArray[np.generic]]:
@@ -278,7 +275,7 @@ def _value_defects(
         places: dict[float, list[int]] = defaultdict(list)
         for place, value in enumerate(measured.values[:, side].tolist()):
             if value == value and value != 0:
-                places[1.0 if value in _ON else value].append(place)
+                places[1.0 if value in _LESION_VALUES else value].append(place)
         if len(places) > 1:
             each = [f"{value:g} ({len(at)} masks, such as {pairs[at[0]].name})" for value, at in sorted(places.items())]
             lines.append(f"{folder}: the lesion is {' and '.join(each)}; --label V says which value it is")
@@ -291,6 +288,6 @@ def _table(model: str, names: Sequence[str], described: Described | None, measur
     about = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
     if described is not None:
         about, clinical = described.frame, described.clinical
-    about = about.assign(model=model, kind="fixed", fold=about.get("fold", np.int64(0)))
+    about = about.assign(model=model, kind=ReportKind.FIXED.value, fold=about.get("fold", np.int64(0)))
     metrics = pd.DataFrame(measured.columns).loc[about.index]
     return pd.concat([about[[*IDENTITY, *clinical]], metrics], axis=1).reset_index(drop=True)

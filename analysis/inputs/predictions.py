@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,6 +13,7 @@ import pyarrow.parquet as pq
 
 from eus_ray import store as layout
 from eus_ray.analysis.inputs.cases import Case, read_cases
+from eus_ray.analysis.inputs.process_pool import in_processes, num_processes
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import image_metrics
 from eus_ray.analysis.measures.outlines import Outline, outline
@@ -27,9 +23,7 @@ from eus_ray.metrics import THRESHOLD
 from eus_ray.store import PartKey, Store, TrialKey
 
 _KEY = ["model", "trial", "fold", "image_id"]
-_ROWS_AT_ONCE = 16
-_WORTH_A_POOL = 2000
-"""Predictions from which more processes finish sooner than they start. Threads would wait for one another's GIL."""
+_NUM_ROWS_AT_ONCE = 16
 
 
 class MovedError(Exception):
@@ -88,27 +82,18 @@ def measure(
     patients: patient_id by image_id, for what is pooled. Raises `MovedError` or `FileNotFoundError` where a run
     replaces or joins files meanwhile: begin again.
     """
-    groups, predictions = [], 0
+    groups, num_predictions = [], 0
     for _, mine in folds.groupby(["model", "kind", "trial"], sort=False):
         of, wanted = mine.iloc[0], frozenset(mine["fold"])
         for name in trial_files(store, "predictions", of["model"], of["trial"], wanted):
             with store.fs.open_input_file(store.path(name)) as file:
                 metadata = pq.ParquetFile(file).metadata
-            predictions += metadata.num_rows
-            number = metadata.num_row_groups
-            groups += [_Group(name, index, number, of["kind"], wanted) for index in range(number)]
+            num_predictions += metadata.num_rows
+            num_groups = metadata.num_row_groups
+            groups += [_Group(name, index, num_groups, of["kind"], wanted) for index in range(num_groups)]
     if processes is None:
-        processes = len(os.sched_getaffinity(0)) if predictions >= _WORTH_A_POOL else 1
-    if processes > 1:
-        try:
-            # Spawned, not forked: pyarrow and OpenCV have threads by now. Truths are read there and not sent: more than
-            # a pipe holds would wait for ever for a process that died as it started.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, context, _start_process, (store,)) as pool:
-                return _collect(pool.map(_in_process, groups), patients)
-        except BrokenProcessPool:  # such as a calling script without `if __name__ == "__main__"`
-            pass
-    return _collect((_measure_group(store, cases, group) for group in groups), patients)
+        processes = num_processes(num_predictions)
+    return _collect(in_processes(_GroupMeasurer(store, cases), groups, processes), patients)
 
 
 def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
@@ -137,27 +122,28 @@ def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mappin
     return result
 
 
-_process: tuple[Store, dict[str, Case]]
+@dataclass(frozen=True)
+class _GroupMeasurer:
+    """Measure row groups. Cases are not sent to another process, which reads its own."""
+
+    store: Store
+    cases: dict[str, Case]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read_measurer, (self.store,)
+
+    def __call__(self, group: _Group) -> tuple[list[Measured], list[str]]:
+        measured, problems = [], []
+        for key, size, levels in _maps(self.store, group):
+            try:
+                measured.append(_measure_one(key | {"kind": group.kind}, size, levels, self.cases.get(key["image_id"])))
+            except ValueError as error:
+                problems.append(f"{self.store.path(group.name)}: image {key['image_id']}: {error}")
+        return measured, problems
 
 
-def _start_process(store: Store) -> None:
-    global _process
-    _process = store, read_cases(store)
-    cv2.setNumThreads(1)
-
-
-def _in_process(group: _Group) -> tuple[list[Measured], list[str]]:
-    return _measure_group(*_process, group)
-
-
-def _measure_group(store: Store, cases: dict[str, Case], group: _Group) -> tuple[list[Measured], list[str]]:
-    measured, problems = [], []
-    for key, size, levels in _maps(store, group):
-        try:
-            measured.append(_measure_one(key | {"kind": group.kind}, size, levels, cases.get(key["image_id"])))
-        except ValueError as error:
-            problems.append(f"{store.path(group.name)}: image {key['image_id']}: {error}")
-    return measured, problems
+def _read_measurer(store: Store) -> _GroupMeasurer:
+    return _GroupMeasurer(store, read_cases(store))
 
 
 def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[int, int], npt.NDArray[np.uint16]]]:
@@ -166,7 +152,7 @@ def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[i
         file = pq.ParquetFile(stream)
         if file.metadata.num_row_groups != group.of:
             raise MovedError(group.name)
-        for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group.place], use_threads=False):
+        for batch in file.iter_batches(_NUM_ROWS_AT_ONCE, row_groups=[group.place], use_threads=False):
             column = batch.column("probability")
             levels, offsets = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
             rows = batch.select([*_KEY, "height", "width"]).to_pylist()

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eus_ray.analysis.inputs.study_images import IDENTITY, KINDS, clinical_columns
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns
+from eus_ray.analysis.labels import ReportKind, model_label
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
 from eus_ray.data.io.tables import MISSING
@@ -58,7 +58,7 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
         raise UserError(*lines)
     frame = frame.assign(
         fold=pd.to_numeric(frame["fold"]).astype(np.int64) if "fold" in frame else np.int64(0),
-        kind=frame.get("kind", "fixed"),
+        kind=frame.get("kind", ReportKind.FIXED.value),
     )
     frame["diagonal"] = _diagonals(frame)
     wrong = frame.index[~((frame["diagonal"] > 0) & np.isfinite(frame["diagonal"]) | frame["diagonal"].isna())]
@@ -125,10 +125,9 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
         if len(empty):
             lines.append(f"{where}: {column} is empty in {_rows(empty)}")
     if "kind" in frame:
-        kinds = (*KINDS, "nested")
-        unknown = sorted(set(frame["kind"]) - {"", *kinds})
+        unknown = sorted(set(frame["kind"]) - {"", *ReportKind})
         lines += [
-            f"{where}: kind is {kind!r}; write {', '.join(kinds)}, or tell models apart by their name"
+            f"{where}: kind is {kind!r}; write {', '.join(ReportKind)}, or tell models apart by their name"
             for kind in unknown[:5]
         ]
     printed: dict[str, list[str]] = {}

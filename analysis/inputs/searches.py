@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eus_ray import store as layout
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKind, TrialState
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Search:
     @property
     def ended(self) -> bool:
         """Whether as many trials as were asked for have ended."""
-        return len(self.trials) >= self.num_trials and not (self.trials["state"] == "running").any()
+        return len(self.trials) >= self.num_trials and not (self.trials["state"] == TrialState.RUNNING).any()
 
     def fold_winners(self) -> pd.DataFrame:
         """`fold` and the `trial` that it chose by its own validation patients; no rows where none is chosen."""
@@ -103,9 +103,9 @@ def read_searches(store: Store, trials: pd.DataFrame) -> dict[str, Search]:
     for model in sorted(models, key=lambda model: rank.get(model, len(rank))):
         said = store.read_json(layout.search_name(model))
         mine = trials[
-            (trials["model"] == model) & (trials["kind"] == "trial") & (trials["trial"] >= said["first_trial"])
+            (trials["model"] == model) & (trials["kind"] == TrialKind.TRIAL) & (trials["trial"] >= said["first_trial"])
         ]
-        going_on = (mine["state"] == "running").any()
+        going_on = (mine["state"] == TrialState.RUNNING).any()
         searches[model] = Search(
             model=model,
             protocol=said["protocol"],

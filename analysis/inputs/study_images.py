@@ -19,15 +19,13 @@ from eus_ray.analysis.inputs.cases import Case
 from eus_ray.analysis.inputs.predictions import MovedError, measure, trial_files
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO
-from eus_ray.analysis.labels import KIND_LABELS, model_label
+from eus_ray.analysis.labels import KIND_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import COUNTS, METRICS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
 from eus_ray.errors import UserError
-from eus_ray.store import Store
+from eus_ray.store import Store, TrialKind, TrialState
 
-KINDS = ("fixed", "winner")
-"""Trials whose predictions are reported as they are. Kind `nested` joins a search's trials: of each fold its winner."""
 IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
 NOT_CLINICAL = frozenset(
     {*IDENTITY, *METRICS, "diagonal", "image", "mask", "height", "width", "lesion_share"}
@@ -36,8 +34,8 @@ NOT_CLINICAL = frozenset(
 )
 """Columns of a manifest, or of a table of scores, that say nothing about the patient."""
 
-_ATTEMPTS = 5
-_MOST_LINES = 20
+_MAX_ATTEMPTS = 5
+_MAX_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,11 @@ def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: 
     These are all `folds` of the last fixed trial and of the last winner of each model, and what each fold of a search
     under protocol `nested` chose: kind `nested`.
     """
-    whole = trials[trials["kind"].isin(KINDS)].drop_duplicates(["model", "kind"], keep="last")
+    has_all_folds = trials["kind"].isin([TrialKind.FIXED, TrialKind.WINNER])
+    whole = trials[has_all_folds].drop_duplicates(["model", "kind"], keep="last")
     rows = whole[["model", "kind", "trial"]].merge(pd.DataFrame({"fold": sorted(folds)}, dtype="int64"), "cross")
     for search in searches.values():
-        won = search.fold_winners().assign(model=search.model, kind="nested")
+        won = search.fold_winners().assign(model=search.model, kind=ReportKind.NESTED.value)
         rows = pd.concat([rows, won[rows.columns]], ignore_index=True)
     rows = rows.merge(trials[["model", "trial", "state", "reason"]], on=["model", "trial"])
     place = rows["model"].map({model: place for place, model in enumerate(dict.fromkeys(trials["model"]))})
@@ -80,9 +79,9 @@ def read_study_images(store: Store, cases: dict[str, Case], processes: int | Non
     Empty where nothing is predicted yet. Raises `UserError` naming the images whose stored counts, folds, sizes or
     truths contradict the predictions.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
-            return _read(store, cases, processes, last=attempt == _ATTEMPTS)
+            return _read(store, cases, processes, last=attempt == _MAX_ATTEMPTS)
         except (MovedError, FileNotFoundError):
             continue
     raise UserError(f"{store.location}: a run replaces predictions faster than they can be read; analyse again later")
@@ -100,15 +99,15 @@ def _read(store: Store, cases: dict[str, Case], processes: int | None, last: boo
         frame = pd.DataFrame(found.rows)
         problems += _disagreements(frame, manifest)
         frame, contradicted = _check_counts(frame, _test_counts(store, reported), reported)
-        if contradicted and not last and (trials["state"] == "running").any():
+        if contradicted and not last and (trials["state"] == TrialState.RUNNING).any():
             raise MovedError  # scores and predictions of one fold were read around their replacement
         problems += contradicted
         if not problems:
             frame = _in_order(frame, manifest, list(dict.fromkeys(reported["model"])))
     if problems:
-        more = len(problems) - _MOST_LINES
+        more = len(problems) - _MAX_LINES
         rest = (f"... and {more} more lines like these",) if more > 0 else ()
-        raise UserError(*problems[:_MOST_LINES], *rest)
+        raise UserError(*problems[:_MAX_LINES], *rest)
     counted = frame.groupby(["model", "kind", "fold"]).size()
     rocs = {key: fold for key, fold in found.rocs.items() if counted.get(key) == fold.num_images}
     return StudyImages(frame, found.outlines, rocs, found.pictures)
@@ -146,9 +145,9 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFr
     stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
     both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
     known = both["stored_tp"].notna()
-    complete = reported.drop_duplicates(["model", "trial"]).set_index(["model", "trial"])["state"].eq("complete")
+    states = reported.drop_duplicates(["model", "trial"]).set_index(["model", "trial"])["state"].to_dict()
     claimed = pd.Series(
-        [bool(complete[key]) for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
+        [states[key] == TrialState.COMPLETE for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
     )
     lines = [
         f"{_where(row)}: predicted, but the scores of this complete trial do not have it; train this model again "
@@ -204,9 +203,9 @@ def unfinished(
 ) -> list[str]:
     """One line for each kind of each model of which something is missing; none for a finished study."""
     lines = [f"{model_label(model)}: not started" for model in models if model not in {*trials["model"], *searches}]
-    for model in dict.fromkeys([*trials.loc[trials["kind"] == "trial", "model"], *searches]):
-        search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == "winner")
-        if search is not None and search.ended and not (search.trials["state"] == "complete").any():
+    for model in dict.fromkeys([*trials.loc[trials["kind"] == TrialKind.TRIAL, "model"], *searches]):
+        search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == TrialKind.WINNER)
+        if search is not None and search.ended and not (search.trials["state"] == TrialState.COMPLETE).any():
             lines.append(f"{model_label(model)}: none of the search's {len(search.trials)} trials was completed")
         elif search is None or search.selection.empty:
             lines.append(f"{model_label(model)}: the search goes on; no setting is chosen yet")
@@ -237,4 +236,4 @@ def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Ser
     if lacks:
         done = f"{int((there == folds).sum())} of {len(folds)} folds finished"
         return [f"{name}: {done}, {state}; missing {', '.join(lacks)}"]
-    return [f"{name}: {state}"] if trial["state"] == "failed" else []
+    return [f"{name}: {state}"] if trial["state"] == TrialState.FAILED else []

@@ -100,7 +100,7 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         (GOOD.replace(",T", ",T,x"), ["rows have more cells than the header has names"]),
         (
             "model,kind,image_id,patient_id,dsc\na,raw,1,1,0.5\na,post,1,1,0.5\n",
-            ["kind is 'post'; write fixed, winner, nested", "kind is 'raw'"],
+            ["kind is 'post'; write nested, fixed, winner", "kind is 'raw'"],
         ),
         (
             GOOD.replace("b,001,007,0", "b,001,007,x"),
