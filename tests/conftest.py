@@ -1,4 +1,4 @@
-"""What all tests share: the real data where it is, a small phantom, one Ray session."""
+"""Fixtures of all tests: the real data if it is there, a small phantom, one Ray session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.hookimpl(tryfirst=True)  # before those who read the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a Ray session or a file's fixtures runs in one process; the longest, those with Ray, begin first."""
+    """Keep tests that share a Ray session or a file in one process, and begin with the longest, those with Ray."""
     for item in items:
         shares_session = "ray_session" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray_session" if shares_session else item.path.stem))

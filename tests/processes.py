@@ -10,7 +10,7 @@ import psutil
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes that a command started with this mark in its environment, and all below it."""
+    """Return the processes that a command started with this mark in its environment, and all below it."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Random faults during `cv` and `tune`: each run, resumed where it did not help itself, must end as an undisturbed one.
+"""Random faults during `cv` and `tune`: each run, resumed if it has ended, must give an undisturbed run's results.
 
 python -m tests.benchmarks.chaos --faults 20 --seed 0
 python -m tests.benchmarks.chaos --kills 10 --seed 0    (all of them in one search)
@@ -48,17 +48,17 @@ _RESULTS = ("checkpoints", "epochs", "scores", "predictions")
 
 @dataclass(frozen=True)
 class Subject:
-    """A command that is disturbed, and what it ends with when it is not."""
+    """A command to disturb."""
 
     name: str
     arguments: tuple[str, ...]
     epochs: int
-    """Lines that its logs have in the end, about."""
+    """About how many epochs its logs have in the end."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong; `strike` does it, given the run's mark, its driver and its folder."""
+    """Something that goes wrong: `strike` does it, and is given the run's mark, its driver and its folder."""
 
     name: str
     strike: Callable[[str, subprocess.Popen[bytes], Path], str]
@@ -102,7 +102,7 @@ def _interrupt_twice(_mark: str, driver: subprocess.Popen[bytes], _folder: Path)
 
 
 def _fill_the_disk(_mark: str, _driver: subprocess.Popen[bytes], folder: Path) -> str:
-    """Nothing can be written for some seconds; then there is room again."""
+    """Fill the volume for some seconds."""
     ballast = folder.parent / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb") as file:
         while True:
@@ -162,7 +162,7 @@ FAULTS = (
 
 
 def run(faults: int, seed: int = 0) -> bool:
-    """Strike so many times, each fault of the list in turn; whether all ended well. Prints a line each."""
+    """Strike so many times, each fault in turn, and print a line for each; return whether all ended well."""
     random = np.random.default_rng(seed)
     well = 0
     began = time.monotonic()
@@ -187,7 +187,7 @@ def run(faults: int, seed: int = 0) -> bool:
 
 
 def kill_one_search(kills: int, seed: int = 0) -> bool:
-    """`kill -9` so many times at random moments of one search, each followed by `--resume`; whether it ended well."""
+    """Kill one search at random moments, each time followed by `--resume`; return whether it ended well."""
     random = np.random.default_rng(seed)
     enders = [fault for fault in FAULTS if fault.strike in (_kill_driver, _kill_everything)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
@@ -258,7 +258,7 @@ def _results(folder: Path) -> dict[str, pd.DataFrame]:
 def _strike(
     subject: Subject, fault: Fault, after: int, volume: Path, expected: dict[str, pd.DataFrame]
 ) -> tuple[str, str]:
-    """What went wrong in the end, empty where nothing did; and what the fault says of itself."""
+    """Return the problem in the end, empty if there is none, and what the fault says of itself."""
     folder, mark = volume / "study", uuid.uuid4().hex
     before = set(Path(tempfile.gettempdir()).glob("eus-ray-*"))
     environment = _environment(mark)
@@ -284,12 +284,12 @@ def _strike(
 
 
 def _environment(mark: str) -> dict[str, str]:
-    """What a disturbed run is started with; its processes are found by the mark."""
+    """Return the environment of a disturbed run, whose mark finds its processes."""
     return {**os.environ, "EUS_RAY_TEST": mark, "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 
 def _kill_marked(mark: str) -> int:
-    """Kill all processes of a run; how many there were."""
+    """Kill all processes of a run, and return how many there were."""
     victims = marked(mark)
     for victim in victims:
         with contextlib.suppress(psutil.Error):
@@ -298,7 +298,7 @@ def _kill_marked(mark: str) -> int:
 
 
 def _end(driver: subprocess.Popen[bytes], mark: str) -> tuple[int, bool]:
-    """The exit code, and whether the run had to be killed."""
+    """Return the exit code, and whether the run had to be killed."""
     try:
         driver.communicate(timeout=_PATIENCE_S)
         return driver.returncode, False
@@ -327,7 +327,7 @@ def _differences(folder: Path, mark: str, before: set[Path], expected: dict[str,
 
 
 def _logged(folder: Path) -> int:
-    """Epochs that the run's logs have."""
+    """Return how many epochs the run's logs have."""
     return sum(path.read_text().count(": loss ") for path in folder.glob("logs/*.log"))
 
 
@@ -339,7 +339,7 @@ def _wait(condition: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
 
 @contextmanager
 def _volume(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """A small volume where one can be mounted, else the folder; and whether it is small."""
+    """Yield a small volume if one can be mounted, else the folder; and whether it is small."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_VOLUME_MIB}m", "tmpfs", str(folder)]
     small = os.geteuid() == 0 and subprocess.run(mount, check=False, capture_output=True).returncode == 0
     try:

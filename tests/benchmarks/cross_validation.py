@@ -76,7 +76,7 @@ def cv(study: Path, out: Path) -> list[str]:
 
 
 def dsc(study: Path) -> float:
-    """Mean over folds of the mean test DSC."""
+    """Return the mean over folds of the mean test DSC."""
     epochs = Store(study).read_parts("epochs").to_pandas()
     return float(epochs.loc[epochs["split"] == "test", "dsc"].mean())
 

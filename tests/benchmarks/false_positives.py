@@ -19,11 +19,11 @@ PATIENTS = (30, 50)
 IMAGES = (10, 30)
 FOLDS = 5
 PATIENT_SD, IMAGE_SD, MODEL_SD = 0.08, 0.06, 0.05
-"""Of what both models find hard in a patient and in an image, and of what only one of them does."""
+"""Standard deviations: of a patient's and an image's difficulty, for both models and for one of them."""
 
 
 def run(repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Print, and return, the share of studies in which the verdict and the image-level test say `differs`.
+    """Print and return the share of studies in which the verdict and the image-level test say `differs`.
 
     Equal models: both are drawn from one distribution. The ICC is that of the difference of the two on images of one
     patient: what a test that takes images for independent overlooks.
@@ -50,7 +50,7 @@ def run(repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
 
 
 def draw(rng: np.random.Generator, patients: int, icc: float) -> Aligned:
-    """A study of two models."""
+    """Draw a study of two models."""
     number = rng.integers(IMAGES[0], IMAGES[1] + 1, patients)
     patient = np.repeat(np.arange(patients), number)
     hard = 0.75 + rng.normal(0, PATIENT_SD, patients)[patient] + rng.normal(0, IMAGE_SD, len(patient))
@@ -63,7 +63,7 @@ def draw(rng: np.random.Generator, patients: int, icc: float) -> Aligned:
 
 
 def differ(study: Aligned) -> tuple[bool, bool]:
-    """Whether our verdict says that the two models differ, and whether the image-level test does."""
+    """Return whether our verdict says that the two models differ, and whether the image-level test does."""
     number, counts = np.unique(study.patient_folds(), return_counts=True)
     training = Training(dict(zip(number.tolist(), counts.tolist(), strict=True)), {})
     # the interval takes no part in the verdict

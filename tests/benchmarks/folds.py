@@ -40,7 +40,7 @@ def run() -> None:
 
 
 def spread(name: str, frame: pd.DataFrame, fold: np.ndarray, strata: list[str]) -> dict[str, str]:
-    """One row: patients and images a fold, and how far each column's strata are from even."""
+    """Return one row: patients and images a fold, and how far each column's strata are from even."""
     patients = frame.assign(fold=fold).groupby("patient_id").first()
     counts = patients["fold"].value_counts()
     images = pd.Series(fold).value_counts()

@@ -36,7 +36,7 @@ _WAYS = {
 
 
 def run(full: bool) -> None:
-    """Print the table; without `full` with bfloat16 alone."""
+    """Print the table, without `full` for bfloat16 alone."""
     if not torch.cuda.is_available():
         print("\nNo GPU here; the benchmark of folds on a GPU needs one")
         return
@@ -101,7 +101,7 @@ def images_a_second(epochs: list[FoldReport], images_an_epoch: float) -> float:
 
 
 class _Memory:
-    """The most memory of the GPU that is in use while it watches, in MiB, whoever uses it."""
+    """Watches the memory of the GPU that all its users take, and keeps the maximum in MiB."""
 
     def __init__(self) -> None:
         self.most_mib = 0

@@ -30,7 +30,7 @@ TRIVIAL = (
 
 @dataclass(frozen=True)
 class Moment:
-    """What was seen of the search at one time; memory is what its processes do not share."""
+    """The search at one time; memory is what its processes do not share."""
 
     seconds: float
     trials: int
@@ -40,7 +40,7 @@ class Moment:
 
 
 def run(trials: int = 1000) -> None:
-    """Print pace and memory near the start and at the end; fails where the table cannot be read in between."""
+    """Print pace and memory near the start and at the end; fail if the table cannot be read in between."""
     with tempfile.TemporaryDirectory() as name:
         folder, mark = Path(name), uuid.uuid4().hex
         manifest = make_phantom(folder / "phantom", patients=8, images=8, seed=3, size=32)
@@ -85,7 +85,7 @@ def _look(mark: str, driver: int, trials: int, seconds: float) -> Moment:
 
 
 def _at(moments: list[Moment], share: float) -> Moment:
-    """The first moment at which this share of the last one's trials was done."""
+    """Return the first moment at which this share of the last one's trials was done."""
     return next(moment for moment in moments if moment.trials >= share * moments[-1].trials)
 
 

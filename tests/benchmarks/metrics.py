@@ -33,11 +33,11 @@ Way = Callable[[Pairs], list[Values]]
 
 SIDE = 256
 NAMES = ("dsc", "iou", "hd", "hd95", "avd", "mad")
-"""What every way is timed for, as far as it has it."""
+"""The metrics that each way is timed for, as far as it has them."""
 
 
 def run(full: bool) -> None:
-    """Print the time a pair and what agrees, then the throughput of `evaluate`: 10,000 pairs, `full` 100,000."""
+    """Print the time per pair and what agrees, then the throughput of `evaluate`: 10,000 pairs, `full` 100,000."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = lesion_pairs(Path(folder), 48)
         with threadpool_limits(1):
@@ -48,7 +48,7 @@ def run(full: bool) -> None:
 
 
 def lesion_pairs(folder: Path, number: int) -> Pairs:
-    """Lesion masks, and predictions whose outline strays from theirs by some pixels."""
+    """Draw lesion masks, and predictions whose outline strays from theirs by some pixels."""
     manifest = busbra() or make_phantom(folder / "phantom", patients=number, images=number, seed=0, size=SIDE)
     rng = np.random.default_rng(0)
     pairs = []
@@ -71,7 +71,7 @@ def eus_ray(pairs: Pairs) -> list[Values]:
 
 
 def scipy_transform(pairs: Pairs) -> list[Values]:
-    """The exact Euclidean distance transform of each contour, on the box around both masks."""
+    """Return the exact Euclidean distance transform of each contour, on the box around both masks."""
 
     def distances(truth: Mask, pred: Mask) -> Values:
         union = truth | pred
@@ -84,7 +84,7 @@ def scipy_transform(pairs: Pairs) -> list[Values]:
 
 
 def scipy_tree(pairs: Pairs) -> list[Values]:
-    """The k-d tree of each contour's points."""
+    """Return the k-d tree of each contour's points."""
 
     def distances(truth: Mask, pred: Mask) -> Values:
         here, there = (np.argwhere(mask & ~binary_erosion(mask)) for mask in (truth, pred))
@@ -174,7 +174,7 @@ def compare(pairs: Pairs, rounds: int) -> None:
 
 
 def agrees(ours: list[Values], theirs: list[Values]) -> dict[str, str]:
-    """For each metric "=", or their mean over ours."""
+    """Return "=" for each metric that agrees, else their mean over ours."""
     found = {}
     for name in theirs[0]:
         mine, other = (np.array([row[name] for row in rows]) for rows in (ours, theirs))
@@ -183,7 +183,7 @@ def agrees(ours: list[Values], theirs: list[Values]) -> dict[str, str]:
 
 
 def many_files(folder: Path, pairs: Pairs, number: int) -> None:
-    """The command on PNG files, which are links to a few, but read and decoded each time."""
+    """Run the command on PNG files, which are links to a few, but are read and decoded each time."""
     places = folder / "predictions", folder / "truths"
     for side, place in enumerate(places):
         place.mkdir()
@@ -215,7 +215,7 @@ def many_files(folder: Path, pairs: Pairs, number: int) -> None:
 
 
 def memory(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children."""
+    """Return the resident bytes of a process and its children."""
     total = 0
     for one in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):

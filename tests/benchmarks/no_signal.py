@@ -1,4 +1,4 @@
-"""Fifty settings that are all equally good: what a search says of its best, beside the truth.
+"""Fifty settings that are all equally good: a search's estimate of its best, beside the truth.
 
 python -m tests.benchmarks.no_signal [--repeats 200] [--rule racing:0.05 --rule none]
 """
@@ -23,7 +23,7 @@ DRAWS = 1000
 
 
 def run(repeats: int = 200, rules: Sequence[str] = ("none", "racing")) -> pd.DataFrame:
-    """Print, and return, how far each estimate is above the truth: mean and standard error over the repeats."""
+    """Print and return how far each estimate is above the truth: mean and standard error over the repeats."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for seed in range(repeats):
         search = EQUAL.draw_nested(np.random.default_rng(seed))
@@ -44,7 +44,7 @@ def run(repeats: int = 200, rules: Sequence[str] = ("none", "racing")) -> pd.Dat
 
 
 def errors(search: Nested, rule: str) -> dict[str, float]:
-    """What a search under a rule says of its winner, minus the truth of those models; and what it has spent."""
+    """Return the estimates of a search's winner under a rule, minus the truth of its models; and its cost."""
     curves = search.validation
     settings, folds, epochs, _ = curves.scores.shape
     outcome = replay(curves, parse_rule(rule, folds, epochs))

@@ -33,7 +33,7 @@ from eus_ray.training.losses import segmentation_loss
 
 class Images(Dataset):
     reading_s = 0.0
-    """What reading took in this process, of a processor's time: the process may be frozen for a while."""
+    """CPU seconds that reading took in this process, because the process may be frozen for a while."""
 
     def __init__(self, study: Study, frame: pd.DataFrame, transform: albumentations.Compose | None) -> None:
         self.data, self.transform = study.data, transform
@@ -58,7 +58,7 @@ LOADING = {"num_workers": 8, "pin_memory": True, "persistent_workers": True} if 
 
 
 def train_one_fold(study: Study, frame: pd.DataFrame, folds: np.ndarray, fold: int, seconds: list[float]) -> float:
-    """The fold's mean test DSC; the seconds of its epochs but the first are added to the list."""
+    """Return the fold's mean test DSC, and append the seconds of its epochs but the first to the list."""
     torch.manual_seed(fold)
     half = torch.autocast(DEVICE.type, torch.bfloat16, enabled=study.train.precision == "bfloat16")
     augment = albumentations.Compose(

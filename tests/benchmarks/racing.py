@@ -1,4 +1,4 @@
-"""What stopping rules spend and lose: simulated searches, replayed with several trials at once.
+"""The cost and the loss of stopping rules: simulated searches, replayed with several trials at once.
 
 python -m tests.benchmarks.racing [--searches 600] [--processes 2]
 """
@@ -30,7 +30,7 @@ SLOTS = (1, 2, 8)
 
 
 class HalvingOnFolds:
-    """Asynchronous successive halving, Ray Tune's own, with folds for epochs: after each, the best third goes on."""
+    """Asynchronous successive halving as in Ray Tune, by fold instead of epoch: the best third goes on."""
 
     order = Order.BY_FOLD
 
@@ -103,7 +103,7 @@ RULES: dict[str, Callable[[int, int], Pruner]] = {
 
 
 def one_search(seed: int, patients: int) -> dict[tuple[str, int], tuple[float, float]]:
-    """By rule and trials at once: the share of fold-epochs spent, and the regret in true score."""
+    """Return the share of fold-epochs spent, and the regret in true score, by rule and trials at once."""
     curves, truth = Generator(patients=patients).draw(np.random.default_rng([seed, patients]))
     settings, folds, epochs, _ = curves.scores.shape
     found = {}
@@ -117,7 +117,7 @@ def one_search(seed: int, patients: int) -> dict[tuple[str, int], tuple[float, f
 
 
 def run(searches: int = 600, processes: int | None = None) -> pd.DataFrame:
-    """Print, and return, one row a number of patients, rule and trials at once; ± is one standard error."""
+    """Print and return one row per number of patients, rule and trials at once; ± is one standard error."""
     rows = []
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         for patients in PATIENTS:

@@ -45,7 +45,7 @@ def eus_ray(*words: str) -> None:
 
 
 def rows_digest(study: Path, table: str) -> str:
-    """Digest of a table of parts: every column but `seconds`, sorted by its key."""
+    """Return the digest of a table of parts: every column but `seconds`, sorted by its key."""
     frame = pyarrow.dataset.dataset(study / table, format="parquet").to_table().to_pandas()
     frame = frame.drop(columns="seconds", errors="ignore")
     if "probability" in frame:
@@ -55,12 +55,12 @@ def rows_digest(study: Path, table: str) -> str:
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """Digest of a frame's names and values; floats with all their digits."""
+    """Return the digest of a frame's names and values; floats with all their digits."""
     return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def digests(study: Path) -> list[tuple[str, str]]:
-    """What of a study and its report must not change, and its digest."""
+    """Return the digests of all files of a study and its report that must not change."""
     found = [(table, rows_digest(study, table)) for table in TABLES]
     trials = pq.read_table(study / "trials.parquet").to_pandas().drop(columns="reason")
     found.append(("trials", frame_digest(trials[sorted(trials)].sort_values(["model", "trial"]))))

@@ -54,7 +54,7 @@ class Generator:
     """Settings begin to learn only after so many epochs, from none up to this."""
 
     def draw(self, rng: np.random.Generator) -> tuple[Curves, npt.NDArray[np.float64]]:
-        """A search's scores, and what each setting would score on countless patients, `(settings,)`."""
+        """Draw a search's scores, and what each setting would score on countless patients, `(settings,)`."""
         learnt = self.draw_learning(rng)
         fold_of = np.arange(self.patients) % self.folds
         judged = fold_of == np.arange(self.folds)[:, None]
@@ -62,7 +62,7 @@ class Generator:
         return drawn.judged_by(judged), learnt[:, -3:].mean(axis=1)
 
     def draw_nested(self, rng: np.random.Generator, inner_folds: int = 5) -> Nested:
-        """A search whose folds are judged by one part in `inner_folds` of their training patients."""
+        """Draw a search whose folds are judged by one part in `inner_folds` of their training patients."""
         drawn = _Drawn(self, rng, self.draw_learning(rng))
         fold_of = np.arange(self.patients) % self.folds
         validation = np.zeros((self.folds, self.patients), dtype=bool)
@@ -74,7 +74,7 @@ class Generator:
         return Nested(drawn.judged_by(validation), test.astype(np.float64), fold_of, drawn.fold_models())
 
     def draw_learning(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """The expected score of each setting after each epoch, `(settings, epochs)`."""
+        """Return the expected score of each setting after each epoch, `(settings, epochs)`."""
         quality, slowness = rng.normal(size=(2, self.settings))
         slowness = self.slow_is_good * quality + np.sqrt(1 - self.slow_is_good**2) * slowness
         quality = np.minimum(self.quality + self.quality_sd * quality, self.best_quality)
@@ -95,7 +95,7 @@ class _Drawn:
         self._models = learnt[:, None] + rng.normal(0, generator.fold_epoch_sd, (settings, generator.folds, epochs))
 
     def judged_by(self, judged: npt.NDArray[np.bool_]) -> Curves:
-        """Scores of the patients who are judged in each fold `(K, P)`; the last epoch is the last three's mean."""
+        """Return the scores of each fold's judged patients `(K, P)`; the last epoch is the mean of three."""
         settings, folds, epochs = self._models.shape
         scores = np.full((settings, folds, epochs, judged.shape[1]), np.nan, dtype=np.float32)
         for fold, mine in enumerate(judged):

@@ -18,7 +18,7 @@ TURN_S = 60.0
 
 
 class Command:
-    """A command that is frozen but in its turns, with all processes that it starts."""
+    """A command that runs in its turns only; between them it is frozen with all its processes."""
 
     def __init__(self, arguments: list[str]) -> None:
         self._arguments = arguments
@@ -27,7 +27,7 @@ class Command:
         """The length of its turns together, and what it printed."""
 
     def turn(self, seconds: float | None) -> bool:
-        """Run so long, or to the end; whether it goes on."""
+        """Run for so long, or to the end; return whether it still runs."""
         started = time.perf_counter()
         if self._process is None:
             self._process = subprocess.Popen(self._arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -55,7 +55,7 @@ class Command:
 
 
 def in_turns(*commands: Command) -> None:
-    """Run commands to their ends, a turn of one after a turn of another; a single one at once."""
+    """Run commands to their ends in turns; a single one without interruption."""
     going = list(commands)
     try:
         while going:

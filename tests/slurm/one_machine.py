@@ -22,7 +22,7 @@ NODES = ("eus1", "eus2")
 
 
 def missing() -> str:
-    """Why this machine cannot run it; empty where it can."""
+    """Return why this machine cannot run it, or an empty text if it can."""
     if os.geteuid() != 0:
         return "Slurm's daemons are started as root only"
     absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
@@ -35,7 +35,7 @@ def _path() -> str:
 
 @contextmanager
 def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start the daemons; gives the environment in which Slurm's commands reach them."""
+    """Start the daemons, and yield the environment in which Slurm's commands reach them."""
     for name in ("state", "cgroup", *(f"spool/{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(bool(CANNOT), reason=CANNOT or "-"),
 ]
 EPOCHS = 120
-"""Of the run that hits its time limit: a minute or so."""
+"""Make the run that hits its time limit last about a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def submit(folder: Path, phantom: Path, environment: dict[str, str], *options: str) -> str:
-    """Launch a small cross-validation; the job's number."""
+    """Launch a small cross-validation, and return the job's number."""
     sets = [word for setting in LIGHT for word in ("--set", setting)]
     (folder / "study.toml").write_text(f'models = ["unet"]\n[data]\nmanifest = "{phantom}"\n')
     command = [sys.executable, "-m", "eus_ray.cli", "launch", "slurm", "study.toml", "--out", "STUDY", "--submit"]
@@ -41,7 +41,7 @@ def submit(folder: Path, phantom: Path, environment: dict[str, str], *options: s
 
 
 def state(job: str, environment: dict[str, str]) -> dict[str, str]:
-    """What Slurm says of a job, by field."""
+    """Return what Slurm says of a job, by field."""
     command = ["scontrol", "--oneliner", "show", "job", job]
     said = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
     return dict(word.split("=", 1) for word in said.split() if "=" in word)

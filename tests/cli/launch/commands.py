@@ -1,4 +1,4 @@
-"""What the tests of launching share: targets with their options, and how recipes are read."""
+"""Shared by the tests of launching: targets with their options, and functions that read recipes."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ ELSEWHERE = {
 
 
 def launch(capsys: pytest.CaptureFixture[str], target: list[str], *more: str, out: str = "STUDY") -> str:
-    """What `eus-ray launch` prints."""
+    """Return what `eus-ray launch` prints."""
     assert main(["launch", target[0], "study.toml", "--out", out, *target[1:], *more]) == 0
     return capsys.readouterr().out
 
 
 def options_of(script: str, program: str) -> list[str]:
-    """The words of the bash array or command in a script, as bash would see them."""
+    """Return the words of the bash array or command in a script, as bash would see them."""
     (line,) = re.findall(rf"^{program}(.*)$", script, re.MULTILINE)
     return shlex.split(line.removesuffix(")"))
 

@@ -1,4 +1,4 @@
-"""What the recipes do when they run, and how they are submitted: with stand-ins for the programs, and for real."""
+"""Recipes when they run and when they are submitted: with stand-ins for the programs, and for real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recipe is what its scheduler reads, and runs the very command."""
+"""Every recipe is what its scheduler reads, and runs the same command as a person."""
 
 from __future__ import annotations
 
