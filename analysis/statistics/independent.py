@@ -17,7 +17,7 @@ from eus_ray.analysis.statistics.multiple import holm
 from eus_ray.analysis.statistics.test_result import Test
 from eus_ray.analysis.statistics.validation import Floats
 
-EXACT_UP_TO = 8
+MAX_SIZE_FOR_EXACT = 8
 """Mann-Whitney is exact where one of the samples has at most so many values, and nothing ties."""
 
 
@@ -94,7 +94,7 @@ def mann_whitney(
     ties = len(np.unique(np.concatenate(ranks))) < sum(sizes)
     if ties and method == "exact":
         raise ValueError("method: exact needs values without ties")
-    exact = method == "exact" or (method == "auto" and not ties and min(sizes) <= EXACT_UP_TO)
+    exact = method == "exact" or (method == "auto" and not ties and min(sizes) <= MAX_SIZE_FOR_EXACT)
     p_value = 1.0
     if not _all_tie(ranks):
         way = "exact" if exact else "asymptotic"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,13 @@ from eus_ray.analysis.statistics.validation import Floats
 
 DECIMALS = 10
 """Differences are equal when so many decimals are: 0.81 - 0.79 and 0.70 - 0.68 tie, whatever their last bits say."""
-EXACT_UP_TO = 50
+MAX_PAIRS_FOR_EXACT = 50
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Tost:
-    """Two one-sided t-tests of whether the mean difference lies between two margins."""
+    """What two one-sided t-tests find: whether the mean difference lies between two margins."""
 
     t_low: float
     t_upp: float
@@ -42,71 +41,61 @@ class Tost:
     """The mean of x - y."""
 
 
-def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike, zeros: Literal["wilcox", "pratt"] = "wilcox") -> Test:
-    """Wilcoxon signed rank test of pairs `(n,)`, `(n,)`; the statistic is min(W+, W-) of x - y.
+def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike) -> Test:
+    """Test whether pairs `(n,)`, `(n,)` differ, by the Wilcoxon signed rank test.
 
-    zeros: pairs without difference are dropped (`wilcox`), or ranked and then dropped (`pratt`).
+    Differences are rounded to 10 decimals, and pairs without difference are dropped. The null distribution is exact
+    for up to 50 pairs without ties and zeros, else normal with variance corrected for ties, without continuity
+    correction.
 
-    Differences are rounded to 10 decimals. The null distribution is exact for up to 50 pairs without ties and zeros,
-    else normal with variance corrected for ties, without continuity correction. Effect: the rank-biserial correlation
-    (W+ - W-)/(W+ + W-), from -1 to 1 (Kerby, Compr. Psychol. 3, 2014). `n` is the number of pairs that differ.
+    Returns:
+        The statistic min(W+, W-) of x - y; as effect the rank-biserial correlation (W+ - W-)/(W+ + W-), from -1 to 1
+        (Kerby, Compr. Psychol. 3, 2014); as `n` the number of pairs that differ. Without any pair all is NaN. If there
+        are pairs and none differs, nothing speaks against the null hypothesis: statistic 0, p = 1, effect 0.
 
-    Without any pair all is NaN. Where pairs are and none differs, nothing speaks against the null: statistic 0, p = 1,
-    effect 0. Raises `ValueError` for different lengths, NaN and infinite values.
+    Raises:
+        ValueError: If lengths differ, or values are NaN or infinite.
     """
-    if zeros not in ("wilcox", "pratt"):
-        raise ValueError(f"zeros: must be wilcox or pratt, not {zeros!r}")
-    differences = _rounded_differences(x, y)
-    differ = differences != 0
-    number = int(np.count_nonzero(differ))
-    if not number:
-        none, p_value = (0.0, 1.0) if len(differences) else (math.nan, math.nan)
+    num_pairs, ranks = _signed_ranks(x, y)
+    if not ranks.size:
+        none, p_value = (0.0, 1.0) if num_pairs else (math.nan, math.nan)
         return Test("Wilcoxon signed rank", 0, none, p_value, none, "rank-biserial")
-    signed = differences[differ]
-    if zeros == "wilcox":
-        ranks = scipy.stats.rankdata(np.abs(signed), method="average")
-    else:
-        ranks = scipy.stats.rankdata(np.abs(differences), method="average")[differ]
-    up, down = float(ranks[signed > 0].sum()), float(ranks[signed < 0].sum())
-    exact = number == len(differences) <= EXACT_UP_TO and len(np.unique(np.abs(signed))) == number
-    # Left to itself, scipy permutes signs up to 13 pairs where there are ties or zeros.
-    p_value = scipy.stats.wilcoxon(
-        differences,
-        zero_method=zeros,
-        correction=False,
-        alternative="two-sided",
-        method="exact" if exact else "asymptotic",
-    ).pvalue
-    return Test(
-        "Wilcoxon signed rank", number, min(up, down), float(p_value), (up - down) / (up + down), "rank-biserial"
-    )
+    up, down = float(ranks[ranks > 0].sum()), abs(float(ranks[ranks < 0].sum()))
+    is_exact = len(ranks) == num_pairs <= MAX_PAIRS_FOR_EXACT and len(np.unique(np.abs(ranks))) == num_pairs
+    # By default scipy permutes signs up to 13 pairs if there are ties.
+    method = "exact" if is_exact else "asymptotic"
+    p_value = float(scipy.stats.wilcoxon(ranks, correction=False, alternative="two-sided", method=method).pvalue)
+    effect = (up - down) / (up + down)
+    return Test("Wilcoxon signed rank", len(ranks), min(up, down), p_value, effect, "rank-biserial")
 
 
 def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """The signed rank test's p of pairs `(n,)`, `(n,)` over all 2^n signs of the differences that are there.
+    """Return the signed rank test's p of pairs `(n,)`, `(n,)` over all 2^n signs.
 
     Exact with ties too: the ranks stay as they are, zeros are dropped, and each sign falls either way. The normal
-    distribution promises less where many differences are equal: of four equal ones p = 0.046, not 0.125. With more than
-    50 pairs that differ, which it describes well, and without ties it is the p of `wilcoxon_signed_rank`; NaN
+    distribution gives too small a p if many differences are equal: for four equal ones 0.046, not 0.125. With more than
+    50 pairs that differ, which it describes well, and without ties, this is the p of `wilcoxon_signed_rank`; NaN
     without any pair. Errors as there.
     """
-    differences = _rounded_differences(x, y)
-    signed = differences[differences != 0]
-    if not 0 < len(signed) <= EXACT_UP_TO:
+    _, ranks = _signed_ranks(x, y)
+    if not 0 < len(ranks) <= MAX_PAIRS_FOR_EXACT:
         return wilcoxon_signed_rank(x, y).p_value
-    doubled = np.rint(2 * scipy.stats.rankdata(np.abs(signed), method="average")).astype(np.int64)  # ties have halves
+    doubled = np.rint(2 * np.abs(ranks)).astype(np.int64)  # ties have halves
     ways = np.zeros(doubled.sum() + 1)  # how many signs give each sum of positive ranks; 2^50 is exact
     ways[0] = 1
     for rank in doubled:
         ways[rank:] += ways[:-rank].copy()
-    up, down = doubled[signed > 0].sum(), doubled[signed < 0].sum()
-    tail = ways[: min(up, down) + 1].sum() / 2.0 ** len(signed)
+    up, down = doubled[ranks > 0].sum(), doubled[ranks < 0].sum()
+    tail = ways[: min(up, down) + 1].sum() / 2.0 ** len(ranks)
     return float(min(1.0, 2 * tail))
 
 
-def _rounded_differences(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+def _signed_ranks(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[int, Floats]:
+    """Return the number of pairs, and the ranks `(m,)` of those that differ: negative if x < y."""
     first, second = validation.pairs(x, y)
-    return np.round(first - second, DECIMALS)
+    differences = np.round(first - second, DECIMALS)
+    differ = differences[differences != 0]
+    return len(differences), np.copysign(scipy.stats.rankdata(np.abs(differ), method="average"), differ)
 
 
 def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Tost:
