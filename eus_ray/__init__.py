@@ -1,1 +1,89 @@
-"""Cross-validates and compares segmentation architectures on ultrasound images."""
+"""Cross-validate and compare segmentation architectures on ultrasound images.
+
+The names below are the Python interface; `eus_ray.api` explains them. Importing the package loads neither PyTorch nor
+Ray: a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eus_ray.api import (
+        StudyResults,
+        analyze,
+        compare,
+        cross_validate,
+        evaluate,
+        load_study,
+        open_study,
+        predict,
+        tune,
+    )
+    from eus_ray.config import Study
+    from eus_ray.errors import UserError
+    from eus_ray.inference.predictor import Prediction, Predictor
+    from eus_ray.store import TrialKey, TrialKind, TrialRecord, TrialState
+    from eus_ray.store.event_log import FoldReport
+    from eus_ray.study.callbacks import Callback, SearchUpdate
+    from eus_ray.study.cross_validate import Outcome
+
+__all__ = [
+    "Callback",
+    "FoldReport",
+    "Outcome",
+    "Prediction",
+    "Predictor",
+    "SearchUpdate",
+    "Study",
+    "StudyResults",
+    "TrialKey",
+    "TrialKind",
+    "TrialRecord",
+    "TrialState",
+    "UserError",
+    "analyze",
+    "compare",
+    "cross_validate",
+    "evaluate",
+    "load_study",
+    "open_study",
+    "predict",
+    "tune",
+]
+
+_HOMES = {
+    "config": ("Study",),
+    "errors": ("UserError",),
+    "inference.predictor": ("Prediction", "Predictor"),
+    "store": ("TrialKey", "TrialKind", "TrialRecord", "TrialState"),
+    "store.event_log": ("FoldReport",),
+    "study.callbacks": ("Callback", "SearchUpdate"),
+    "study.cross_validate": ("Outcome",),
+}
+"""Where the names are that `api` does not define."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the interface when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'eus_ray' has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), "api")
+    return getattr(import_module(f"eus_ray.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the interface."""
+    return __all__
+
+
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+if level := os.environ.get("EUS_RAY_LOG"):  # Ray's workers inherit it
+    _handler = logging.StreamHandler()
+    _handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    _log.addHandler(_handler)
+    _log.setLevel(level.upper())

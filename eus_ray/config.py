@@ -8,6 +8,7 @@ search space, in error messages and in the tables. `study_file.load_study` is th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -25,6 +26,15 @@ else:
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Order(StrEnum):
+    """The order of a cross-validation's folds and epochs."""
+
+    ABREAST = "abreast"
+    """All folds advance in step, epoch by epoch."""
+    BY_FOLD = "by_fold"
+    """Each worker finishes a fold before it starts the next."""
 
 
 class Settings(BaseModel):
@@ -176,9 +186,9 @@ class RunSettings(Settings):
     dashboard: bool = False
     """Whether a run that starts Ray starts its dashboard too, on 127.0.0.1: ten processes more."""
 
-    def order_of(self, otherwise: Literal["abreast", "by_fold"]) -> Literal["abreast", "by_fold"]:
-        """The order that is asked for, or the one that suits the run."""
-        return otherwise if self.order == "auto" else self.order
+    def order_of(self, otherwise: Order) -> Order:
+        """Return the order that is asked for, or the one that suits the run."""
+        return otherwise if self.order == "auto" else Order(self.order)
 
     @model_validator(mode="after")
     def _elastic(self) -> RunSettings:

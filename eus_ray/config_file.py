@@ -26,17 +26,28 @@ def load_study(
     preset: str | None = None,
     models: Iterable[str] | None = None,
     overrides: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Study:
-    """Read a study file and check it whole: preset, then file, then `--models`, then `--set`.
+    """Read a study file and check it whole; later sources win, in the order of the arguments.
 
-    `data.manifest` comes back absolute: in the file it is relative to the file, in an override to the
-    current folder. Raises `UserError` with one line for each mistake.
+    Paths come back absolute. In the file they are relative to the file; a manifest among overrides or settings is
+    relative to the working folder.
+
+    Args:
+        path: A TOML file; None if the rest says everything.
+        preset: One of `PRESETS`, which the file then changes.
+        models: The architectures to train.
+        overrides: Fields as `a.b=c`.
+        settings: Fields by dotted name.
+
+    Raises:
+        UserError: With one line for each mistake.
     """
     tree: dict[str, Any] = {}
-    source = "the command line"
+    source = "the settings"
     if preset is not None:
         if preset not in PRESETS:
-            raise UserError(f"--preset {preset}: no such preset{did_you_mean(preset, PRESETS)}")
+            raise UserError(f"preset {preset}: no such preset{did_you_mean(preset, PRESETS)}")
         _merge(tree, read_toml(PRESETS[preset]))
     if path is not None:
         source = str(path)
@@ -47,11 +58,11 @@ def load_study(
             tree["data"]["manifest"] = _resolved(Path(path).parent, manifest, source)
     if models is not None:
         tree["models"] = list(models)
-    for override in overrides:
-        name, value = parse_override(override)
-        if name == "data.manifest" and isinstance(value, str) and value:
-            value = _resolved(Path(), value, "--set")
-        set_dotted(tree, name, value)
+    for name, value in [*map(parse_override, overrides), *(settings or {}).items()]:
+        given = str(value) if isinstance(value, Path) else value
+        if name == "data.manifest" and isinstance(given, str) and given:
+            given = _resolved(Path(), given, "the settings")
+        set_dotted(tree, name, given)
     flatten_only(tree)
     study = build_study(tree, source)
     base = (Path(path).parent if path is not None else Path()).resolve()
@@ -70,7 +81,7 @@ def _resolved(base: Path, manifest: str, source: str) -> str:
 
 
 def flatten_only(tree: Mapping[str, Any]) -> None:
-    """Bring what `[only.ARCH]` holds to dotted names: `optim.lr` without quotes is a table in a table to TOML."""
+    """Bring the names of `[only.ARCH]` to dotted form: `optim.lr` without quotes is a table in a table to TOML."""
     only = tree.get("only")
     if not isinstance(only, dict):
         return
@@ -93,7 +104,15 @@ def _below(base: Path, path: str) -> str:
 
 
 def build_study(tree: Mapping[str, Any], source: str) -> Study:
-    """Check a tree of settings; `source` names the file in messages. Raises `UserError`."""
+    """Check a tree of settings.
+
+    Args:
+        tree: Sections as mappings.
+        source: The name of the file, for messages.
+
+    Raises:
+        UserError: With one line for each mistake.
+    """
     try:
         study = Study.model_validate(tree)
     except ValidationError as error:
@@ -130,9 +149,15 @@ def _may_differ(name: str) -> bool:
 
 
 def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Study:
-    """One architecture's study with some fields, by dotted name, set to other values; checked.
+    """Return one architecture's study with some fields set to other values, and check it.
 
-    Raises `UserError`, in which `source` says where the values come from.
+    Args:
+        study: Of one architecture.
+        settings: By dotted name.
+        source: Where they come from, for messages.
+
+    Raises:
+        UserError: With one line for each mistake.
     """
     tree = study.model_dump()
     for name, value in settings.items():
@@ -141,7 +166,7 @@ def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Stu
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`a.b=c` as the dotted name and its value: TOML where it is TOML, else the text itself.
+    """Split `a.b=c` into the dotted name and its value: TOML if it is TOML, else the text itself.
 
     >>> parse_override("optim.lr=1e-4"), parse_override("model.encoder=resnet18")
     (('optim.lr', 0.0001), ('model.encoder', 'resnet18'))
@@ -149,7 +174,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, written = text.partition("=")
     name, written = name.strip(), written.strip()
     if not equals or not name or "" in name.split("."):
-        raise UserError(f"--set {text}: write it as name=value, such as optim.lr=1e-4")
+        raise UserError(f"{text}: write a setting as name=value, such as optim.lr=1e-4")
     try:
         return name, tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
@@ -157,7 +182,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises `UserError` where it is missing, or is not TOML."""
+    """Read the tables of a TOML file. Raise `UserError` if it is missing, or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -167,7 +192,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def study_toml(study: Study) -> str:
-    """The study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
+    """Return the study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
     return tomli_w.dumps(study.model_dump(mode="json"))
 
 

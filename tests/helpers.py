@@ -13,8 +13,46 @@ from eus_ray.cli import main
 from eus_ray.config import Study
 from eus_ray.config_file import load_study
 from eus_ray.data.dataset import check_data
-from eus_ray.store import PARTS, Store
-from eus_ray.training.fold import FoldData, Record, train_fold
+from eus_ray.store import PARTS, Store, TrialKey, TrialRecord
+from eus_ray.store.event_log import FoldReport
+from eus_ray.study.callbacks import Callback, SearchUpdate
+from eus_ray.training.fold import FoldData, train_fold
+from eus_ray.training.records import Record
+
+
+class Recorder(Callback):
+    """A callback that remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.plans: list[str] = []
+        self.warnings: list[str] = []
+        self.begun: list[TrialRecord] = []
+        self.reports: list[tuple[TrialKey, FoldReport]] = []
+        self.notes: list[tuple[TrialKey, str]] = []
+        self.ended: list[TrialRecord] = []
+        self.updates: list[SearchUpdate] = []
+
+    def on_plan(self, text: str) -> None:
+        self.plans.append(text)
+
+    def on_warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def on_trial_begin(self, trial: TrialRecord) -> None:
+        self.begun.append(trial)
+
+    def on_fold_report(self, key: TrialKey, report: FoldReport) -> None:
+        self.reports.append((key, report))
+
+    def on_trial_note(self, key: TrialKey, text: str) -> None:
+        self.notes.append((key, text))
+
+    def on_trial_end(self, trial: TrialRecord) -> None:
+        self.ended.append(trial)
+
+    def on_search_update(self, update: SearchUpdate) -> None:
+        self.updates.append(update)
+
 
 LIGHT = (
     "data.image_size=32",

@@ -160,7 +160,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", ["optim.lr", "=3", "optim..lr=1", ".lr=1"])
 def test_an_override_that_is_none(override: str) -> None:
-    assert "write it as name=value" in refusal(overrides=[override])[0]
+    assert "write a setting as name=value" in refusal(overrides=[override])[0]
 
 
 @pytest.mark.parametrize("override", ["optim.lr.x=1", "models.x=1"])

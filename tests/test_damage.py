@@ -93,13 +93,13 @@ def train(manifest: Path, folder: Path, stop_at: int | None = None, *overrides: 
             patient_ids=dataset.frame["patient_id"].tolist(),
             arrays=lambda: (arrays.images, arrays.masks),
         )
-        Trials(store).begin("unet", "fixed", 0, run.study)
+        Trials(store).begin(TrialKey("unet", 0), TrialKind.FIXED, run.study)
         for number, reports in enumerate(steps(run, 0, 1, 0), start=1):
             notes += [report.note for report in reports if report.note]
             if number == stop_at:
                 return notes
         finish(run)
-        Trials(store).update(("unet", 0), state="complete")
+        Trials(store).update(TrialKey("unet", 0), state=TrialState.COMPLETE)
     return notes
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from eus_ray.cli.commands import run_cv
+from eus_ray.api import cross_validate
 from eus_ray.distributed.profiling import measure
-from eus_ray.training.fold import Fold, Record, train_fold
+from eus_ray.training.fold import Fold, train_fold
+from eus_ray.training.records import Record
 from tests.helpers import assert_same, light_study, tables
 from tests.training.test_fold import fold_data, study, without_seconds
 
@@ -26,10 +27,10 @@ def test_a_fold_on_a_gpu_repeats_and_goes_on_bit_for_bit(arch: str, precision: s
     whole = train_fold(settings, fold_data(), GPU)
     record, state = Record(), None
     fold = Fold(settings, fold_data(), GPU)
-    while not fold.finished:
+    while not fold.is_finished:
         fold = Fold(settings, fold_data(), GPU, state)
         record.epochs.append(fold.train_epoch())
-        if fold.finished:
+        if fold.is_finished:
             record.epochs.append(fold.evaluate(record))
         state = fold.state()
     assert without_seconds(record) == without_seconds(whole)
@@ -68,7 +69,7 @@ def test_folds_that_share_a_gpu_give_the_tables_of_one_after_another(phantom: Pa
         "shared": ("run.workers=2", "run.gpus_per_fold=0.5"),
         "planned": (),
     }.items():
-        outcome = run_cv(light_study(phantom, *options, *how, models=("daf_net",)), tmp_path / name)
+        outcome = cross_validate(light_study(phantom, *options, *how, models=("daf_net",)), tmp_path / name)
         assert outcome.states == {"daf_net": "complete"}
     assert_same(tables(tmp_path / "shared"), tables(tmp_path / "alone"))
     assert_same(tables(tmp_path / "planned"), tables(tmp_path / "alone"))

@@ -77,13 +77,18 @@ def add(commands: Any) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from eus_ray.cli.progress.prediction import PredictProgress
+    from eus_ray.cli.progress.bars import Bars
     from eus_ray.inference.predict import predict
 
     out = location(args.out)
-    with PredictProgress(Console(soft_wrap=True)) as progress:
+    with Bars("images", Console(soft_wrap=True)) as bars:
         found = predict(
-            location(args.study), [absolute_path(source) for source in args.sources], out, progress, args.model
+            location(args.study),
+            [absolute_path(source) for source in args.sources],
+            out,
+            model=args.model,
+            progress=lambda done, total: bars.update("predicting", done, total, ""),
+            say=bars.say,
         )
     frames = f" and {found.frames} video frames" if found.frames else ""
     print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(out)}")

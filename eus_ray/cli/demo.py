@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from eus_ray.analysis.analyze import analyze
-from eus_ray.cli.commands import run_cv, run_tune
+from eus_ray.api import cross_validate, tune
+from eus_ray.cli.progress.study import StudyProgress
 from eus_ray.config_file import load_study
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.distributed.session import session
 from eus_ray.errors import UserError
+from eus_ray.store import TrialState
 from eus_ray.study.cross_validate import Outcome
 
 PATIENTS, IMAGES, SIZE = 40, 80, 80
@@ -62,38 +65,46 @@ SEARCHED = "unet"
 
 
 def run_demo(out: Path) -> str:
-    """Make everything below `out`, a new folder, and return the report's location.
+    """Make everything below a new folder, and return the report's location.
 
-    Raises `UserError` where `out` holds something, and `RuntimeError` where folds did not run at the
-    same time, which is what the demo is there to show.
+    Args:
+        out: The folder, which must hold nothing.
+
+    Raises:
+        UserError: If it holds something.
+        RuntimeError: If folds did not run at the same time, which is what the demo is there to show.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is not an empty folder; choose another --out")
-    say = Console(soft_wrap=True).print
+        raise UserError(f"{out}: is not an empty folder; choose another output folder")
+    console = Console(soft_wrap=True)
+    say = partial(console.print, highlight=False, markup=False)
     started = time.perf_counter()
     manifest = make_phantom(out / "data", patients=PATIENTS, images=IMAGES, seed=0, size=SIZE)
-    say(f"1/4 made {IMAGES} synthetic EUS images of {PATIENTS} patients: {manifest}", highlight=False)
+    say(f"1/4 made {IMAGES} synthetic EUS images of {PATIENTS} patients: {manifest}")
     study_path = out / "study.toml"
     study_path.write_text(STUDY, encoding="utf-8")
     (out / "space.toml").write_text(SPACE, encoding="utf-8")
     study = load_study(study_path, overrides=["run.workers=2"])
+    searched = load_study(study_path, models=[SEARCHED])
     with session():
-        say(f"2/4 cross-validating {', '.join(study.models)} as {study_path} says", highlight=False)
-        outcome = run_cv(study, out / "study")
+        say(f"2/4 cross-validating {', '.join(study.models)} as {study_path} says")
+        with StudyProgress(study, console) as progress:
+            outcome = cross_validate(study, out / "study", callbacks=[progress])
         _insist(outcome)
-        say(f"folds trained at the same moment: {max(outcome.folds_at_once.values())}", highlight=False)
-        say(f"3/4 searching settings of {SEARCHED}; so far {time.perf_counter() - started:.0f} s", highlight=False)
-        outcome, headline = run_tune(load_study(study_path, models=[SEARCHED]), out / "study", resume=True)
+        say(f"folds trained at the same moment: {max(outcome.folds_at_once.values())}")
+        say(f"3/4 searching settings of {SEARCHED}; so far {time.perf_counter() - started:.0f} s")
+        with StudyProgress(searched, console) as progress:
+            outcome = tune(searched, out / "study", resume=True, callbacks=[progress])
         _insist(outcome)
-    for line in headline:
-        say(line, highlight=False, markup=False)
-    say(f"4/4 analysing; so far {time.perf_counter() - started:.0f} s", highlight=False)
+    for line in outcome.headline:
+        say(line)
+    say(f"4/4 analysing; so far {time.perf_counter() - started:.0f} s")
     return analyze(out / "study")
 
 
 def _insist(outcome: Outcome) -> None:
-    """Raise `RuntimeError` where something was not finished, or nothing ran side by side."""
-    if set(outcome.states.values()) != {"complete"}:
+    """Raise `RuntimeError` if something was not finished, or nothing ran side by side."""
+    if set(outcome.states.values()) != {TrialState.COMPLETE}:
         raise RuntimeError(f"the runs ended as {outcome.states}")
     if min(outcome.folds_at_once.values()) < 2:
         raise RuntimeError(f"folds did not run at the same time: {outcome.folds_at_once}")

@@ -1,9 +1,11 @@
-"""`demo`, `cv`, `tune`, `plan`, `launch`, `status` and `replay`."""
+"""The commands `demo`, `cv`, `tune`, `plan`, `launch`, `status` and `replay`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eus_ray.cli.launch.launch import add_launch_parser
@@ -24,18 +26,18 @@ if TYPE_CHECKING:
     from eus_ray.study.cross_validate import Outcome
 
 
-_SHOWN = 12
-"""Trials in the table of `status`; the others are counted."""
+_MAX_TRIALS_SHOWN = 12
+"""In the table of `status`; the others are counted."""
 
 
 def add_demo(commands: Any) -> None:
-    """The first thing to try."""
+    """Add the first thing to try."""
     demo = add_command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
     demo.add_argument("--out", default="eus-ray-demo", help="a new folder (default: %(default)s)")
 
 
 def add(commands: Any) -> None:
-    """The commands that train."""
+    """Add the commands that train."""
     cv = add_command(
         commands,
         "cv",
@@ -110,48 +112,46 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _cv(args: argparse.Namespace) -> int:
-    from eus_ray.cli.commands import run_cv
+    from eus_ray.api import cross_validate
 
-    study = read_study(args)
-    out = location(args.out)
-    outcome = run_cv(study, out, resume=args.resume, address=args.address)
-    if outcome.interrupted:
-        print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
-        return INTERRUPTED
-    print(f"results in {shown(out)}; next: eus-ray analyze {shown(out)}")
-    return _unfinished(outcome)
+    return _train(args, cross_validate)
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from eus_ray.cli.commands import run_tune
+    from eus_ray.api import tune
 
-    study = read_study(args)
-    out, start_from = location(args.out), None if args.start_from is None else location(args.start_from)
-    outcome, lines = run_tune(study, out, resume=args.resume, address=args.address, start_from=start_from)
-    if outcome.interrupted:
+    start_from = None if args.start_from is None else location(args.start_from)
+    return _train(args, partial(tune, start_from=start_from))
+
+
+def _train(args: argparse.Namespace, run: Callable[..., Outcome]) -> int:
+    """Run a study with live progress, and print how it ended and where its results are."""
+    from rich.console import Console
+
+    from eus_ray.cli.progress.study import StudyProgress
+
+    study, out = read_study(args), location(args.out)
+    with StudyProgress(study, Console(soft_wrap=True)) as progress:
+        outcome = run(study, out, resume=args.resume, address=args.address, callbacks=[progress])
+    if outcome.is_interrupted:
         print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
         return INTERRUPTED
-    for line in lines:
+    for line in outcome.headline:
         print(line)
     print(f"results in {shown(out)}; next: eus-ray analyze {shown(out)}")
-    return _unfinished(outcome)
-
-
-def _unfinished(outcome: Outcome) -> int:
-    """1, and a line, where some architecture did not come to its end."""
-    unfinished = [model for model, state in outcome.states.items() if state != "complete"]
+    unfinished = outcome.unfinished
     if unfinished:
         print(f"eus-ray: not complete: {', '.join(unfinished)}; the reasons stand above", file=sys.stderr)
     return int(bool(unfinished))
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from eus_ray.cli.commands import plans
+    from eus_ray.study.planning import plan_study
 
     study = read_study(args)
     if args.address is not None and not (args.gpus is args.cpus is None and args.nodes == 1):
         raise UserError("--address takes the cluster's machines; leave --nodes, --gpus and --cpus out")
-    for title, plan in plans(study, args.nodes, args.cpus, args.gpus, args.address):
+    for title, plan in plan_study(study, args.nodes, args.cpus, args.gpus, args.address).items():
         print(f"{title}: {plan.text}")
         if plan.seconds is not None:
             print(f"  about {duration(plan.seconds)}{', less what racing saves' if title == 'tune' else ''}")
@@ -170,8 +170,8 @@ def _status(args: argparse.Namespace) -> int:
     print(f"{status.location}: {f'run by {status.owner}' if status.owner else 'no run writes here now'}")
     for line in in_words(status):
         print(line)
-    shown = status.worth_showing(_SHOWN)
-    if shown:
+    trials = status.worth_showing(_MAX_TRIALS_SHOWN)
+    if trials:
         rows = [
             {
                 "model": trial.model,
@@ -179,14 +179,14 @@ def _status(args: argparse.Namespace) -> int:
                 "kind": trial.kind,
                 "state": trial.state,
                 "folds": trial.folds_done,
-                "fold-epochs": f"{trial.fold_epochs}/{trial.of}",
-                "DSC": "" if trial.judged_dsc is None else f"{trial.judged_dsc:.3f} ({trial.judged})",
+                "fold-epochs": f"{trial.num_fold_epochs}/{trial.max_fold_epochs}",
+                "DSC": "" if trial.monitor_dsc is None else f"{trial.monitor_dsc:.3f} ({trial.monitor_split})",
                 "left": "" if trial.left_s is None else f"about {duration(trial.left_s)}",
                 "why": trial.reason,
             }
-            for trial in shown
+            for trial in trials
         ]
-        print_table(pd.DataFrame(rows), f"Trials ({len(shown)} of {len(status.trials)})")
+        print_table(pd.DataFrame(rows), f"Trials ({len(trials)} of {len(status.trials)})")
     return 0
 
 

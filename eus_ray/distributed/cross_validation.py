@@ -1,6 +1,6 @@
-"""What a cross-validation is, as it travels to its workers.
+"""A cross-validation as it travels to its workers.
 
-Nothing here loads PyTorch before something is trained: the processes that only wait for workers do without it.
+Nothing here loads PyTorch: the processes that only wait for workers do without it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,54 +16,60 @@ import pyarrow as pa
 import pyarrow.compute
 
 from eus_ray import store as names
-from eus_ray.config import Study
+from eus_ray.config import Order, Study
 from eus_ray.config_file import with_settings
 from eus_ray.data.io.images import decode_mask
-from eus_ray.store import Store, TrialKey
+from eus_ray.store import Store, TrialKey, TrialKind
 
 if TYPE_CHECKING:
+    from eus_ray.distributed.shared_arrays import SharedArrays
     from eus_ray.training.fold import FoldData
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """One cross-validation, as it travels to its workers: settings, folds and where things are.
-
-    `study` is one architecture's (`Study.for_model`). `folds` `(N,)` is each image's; `validation`
-    `(K, N)` bool says which images fold k sets aside of those that it would train on. `arrays` is a
-    reference to `(images, masks)` in Ray's object store, or a folder with memory-mapped files of them
-    and how to make them.
-    """
+    """One cross-validation of one model: settings, folds, and where things are."""
 
     study: Study
+    """One architecture's (`Study.for_model`)."""
     model: str
     trial: int
     store: Store
     token: str
+    """Of the lock of the study folder."""
     folds: npt.NDArray[np.int64]
+    """The fold in which each image is tested, `(N,)`."""
     image_ids: list[str]
     patient_ids: list[str]
-    arrays: Any
-    order: Literal["abreast", "by_fold"] = "abreast"
-    kind: str = "fixed"
+    arrays: SharedArrays
+    """What each worker opens the images and masks by."""
+    order: Order = Order.ABREAST
+    kind: TrialKind = TrialKind.FIXED
     validation: npt.NDArray[np.bool_] | None = None
+    """Images that each fold sets aside of those that it would train on, `(K, N)`."""
+
+    @property
+    def key(self) -> TrialKey:
+        """Which trial it is."""
+        return TrialKey(self.model, self.trial)
 
     def as_trial(self, trial: int, settings: Mapping[str, Any]) -> CrossValidation:
-        """The same cross-validation under another number, with other settings."""
+        """Return the same cross-validation under another number, with some settings changed."""
         study = with_settings(self.study, settings, f"{self.model}, trial {trial}")
         return replace(self, trial=trial, study=study)
 
     @cached_property
     def patient_number(self) -> dict[str, int]:
-        """Each patient's place in arrays of patients' scores: sorted by patient_id."""
+        """The place of each patient in arrays of patients' scores: sorted by id."""
         return {patient: number for number, patient in enumerate(sorted(set(self.patient_ids)))}
 
     @property
     def num_folds(self) -> int:
+        """How many folds there are."""
         return int(self.folds.max()) + 1
 
     def data(self, fold: int, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]) -> FoldData:
-        """What fold `fold` sees: it is tested on its own images and trained on all others but its validation's."""
+        """Return what a fold sees: its own images to test, all others but its validation images to train on."""
         from eus_ray.training.fold import FoldData
 
         test = self.folds == fold
@@ -85,7 +91,7 @@ class CrossValidation:
 
 
 class CaseTruths:
-    """The truths of a fold's judged images on the evaluation grid, from the study folder's `cases`."""
+    """The truths of a fold's scored images on the evaluation grid, from the study folder's `cases`."""
 
     def __init__(self, store: Store, image_ids: list[str], rows: npt.NDArray[np.int64]) -> None:
         self._store, self._image_ids, self._rows = store, image_ids, rows
@@ -100,7 +106,7 @@ class CaseTruths:
         return decode_mask(self._png[self._image_ids[row]])
 
 
-def folds_done(store: Store, model: str, trial: int) -> int:
-    """How many folds of a trial have their test rows in the study folder."""
-    rows = store.read_trial("epochs", TrialKey(model, trial), ["fold", "split"]).to_pandas()
+def num_folds_done(store: Store, key: TrialKey) -> int:
+    """Count the folds of a trial that have their test rows in the study folder."""
+    rows = store.read_trial("epochs", key, ["fold", "split"]).to_pandas()
     return int(rows.loc[rows["split"] == "test", "fold"].nunique())

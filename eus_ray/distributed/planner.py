@@ -1,4 +1,4 @@
-"""How a study's cross-validations lie on the machines: pure, from a table of nodes and a probe's figures."""
+"""How a study's cross-validations lie on the machines: pure functions of a table of nodes and a probe's figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eus_ray.config import Study
+from eus_ray.config import Order, Study
+from eus_ray.data.dataset import Dataset
 from eus_ray.distributed.resources import Machines, Probe
 from eus_ray.distributed.trainable import Workers
 from eus_ray.errors import UserError
@@ -29,12 +30,26 @@ class Load:
     """Images that each epoch scores: validation images of a nested search; 0 where none are."""
 
 
+def load_of(dataset: Dataset, *, searching: bool = False) -> Load:
+    """Return how much a cross-validation of a data set trains.
+
+    Args:
+        dataset: The study's data.
+        searching: Whether it is a trial of a search; a nested one judges a fold's epochs by a share of its training
+            images.
+    """
+    images, folds, search = len(dataset.frame), dataset.study.folds.count, dataset.study.search
+    validated = 1 / search.inner_folds if searching and search.protocol == "nested" else 0.0
+    training = images * (folds - 1) / folds
+    return Load(round(training * (1 - validated)), round(training * validated))
+
+
 @dataclass(frozen=True)
 class Plan:
     """Workers of each cross-validation, how many of these run side by side, and that in words."""
 
     workers: Workers
-    at_once: int
+    num_at_once: int
     text: str
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
@@ -51,7 +66,7 @@ def plan_fixed(
     workers, room, warnings = _workers(study, machines, study.folds.count, 1, probe)
     at_once = max(1, min(room, count))
     side = "" if count == 1 else f", {at_once} of {count} architectures at a time"
-    text = f"{_describe(study, workers)}, {study.run.order_of('abreast')}{side}"
+    text = f"{_describe(study, workers)}, {study.run.order_of(Order.ABREAST)}{side}"
     return Plan(
         workers, at_once, text, tuple(warnings), _seconds(study, machines, workers, at_once, count, probe, load)
     )

@@ -1,4 +1,4 @@
-"""A few real steps of a fold, timed: what a plan is made from where the machines have GPUs."""
+"""A few real steps of a fold, timed and profiled: what a plan is made from if the machines have GPUs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,34 @@ import time
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 
 from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
-from eus_ray.distributed.resources import Probe
-from eus_ray.training.fold import Fold, FoldData, Record, prepare_process
+from eus_ray.distributed.resources import Probe, worst
+from eus_ray.distributed.session import Session
+from eus_ray.training.determinism import prepare_process
+from eus_ray.training.fold import Fold, FoldData
+from eus_ray.training.records import Record
 
 _STEPS = 4
 
 
+def probe_cluster(study: Study, session: Session) -> Probe | None:
+    """Measure each architecture on the cluster's GPUs, if a plan depends on them.
+
+    Returns:
+        The worst of them; None if the folds use no GPU.
+    """
+    if not session.machines.gpus or study.run.gpus_per_fold == 0:
+        return None
+    remote = ray.remote(num_gpus=1, max_calls=1)(measure)
+    return worst(ray.get([remote.remote(study.for_model(model)) for model in study.models]))
+
+
 def measure(study: Study, device: torch.device | None = None) -> Probe:
-    """Train and score a few batches of noise with one architecture's settings, on a GPU where there is one."""
+    """Train and score a few batches of noise with one architecture's settings, on a GPU if there is one."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = torch.get_num_threads()
     prepare_process(study, device)

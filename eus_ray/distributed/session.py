@@ -1,7 +1,9 @@
-"""Ray, started or joined: quiet, on this machine's loopback, and gone without a trace.
+"""Ray, started or joined: quiet, reached by its token alone, and gone without a trace.
 
-With an address (`--address` or RAY_ADDRESS) the running cluster is joined; otherwise a local one is
-started for the time of the run and everything it wrote outside the study folder is deleted after it.
+With an address (or RAY_ADDRESS) the running cluster is joined; otherwise a local one is started for the time of the
+session, and everything that it wrote outside the study folder is deleted after it. Several sessions of one process, one
+inside the other or in several threads, share the cluster; the last to end shuts it down. The environment and the
+loggers are restored then.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,15 +37,22 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: folds finish their epoch and are saved
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else every trial's scores go to CSV, JSON and TensorBoard too
 }
-
+_LOCAL_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process that waits for notices of a cloud
+    "RAY_worker_niceness": "0",  # Ray's is 15: beside any busy program a fold hardly advances
+    "RAY_num_workers_soft_limit": "0",  # else an idle process for each CPU, which takes a hundredth of one to wait
+}
+"""Of a cluster that is started here; its processes inherit the environment of this one."""
+_LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 
 _SCRATCH = "eus-ray-"
 _OWNER = ".owner"
-"""A file in it that says whose it is: nothing else is ever deleted."""
-_LONGEST = 36
+"""A file in a scratch folder that says whose it is: nothing else is ever deleted."""
+_MAX_FOLDER_LENGTH = 36
 """Characters of a folder for Ray: it puts sockets up to 71 characters deeper, and their paths must stay within 107."""
-
 _PATIENCE_S = 15.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,64 +65,129 @@ class Session:
     object_store_bytes: int
     """Of the machine that has least."""
     dashboard: str = ""
-    """Host and port of the dashboard that was started; empty where none was."""
+    """Host and port of the dashboard that was started; empty if none was."""
+    logs_folder: Path | None = None
+    """Where a cluster that was started here writes its own logs; None of one that was joined."""
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    dashboard: str = ""
+    logs_folder: Path | None = None
+
+
+_guard = threading.Lock()
+_num_sessions = 0
+_cluster = _Cluster()
+_teardown = ExitStack()
+"""What the last session of this process undoes."""
 
 
 @contextmanager
 def session(address: str | None = None, num_cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Session]:
-    """Join the cluster at `address` (or RAY_ADDRESS), or start a local one; one that is joined already is used.
+    """Join a cluster, or start a local one; one that this process has joined already is used.
 
-    dashboard: whether a cluster that is started has one. Raises `UserError` where the address does not answer.
+    Args:
+        address: Of a running cluster; RAY_ADDRESS if None.
+        num_cpus: Of a local cluster; all of the machine's if None.
+        dashboard: Whether a cluster that is started has one.
+
+    Raises:
+        UserError: If the address does not answer.
     """
+    global _num_sessions, _cluster
+    with _guard:
+        if _num_sessions == 0:
+            with ExitStack() as begun:
+                _cluster = _connect(begun, address or os.environ.get("RAY_ADDRESS") or None, num_cpus, dashboard)
+                _teardown.push(begun.pop_all())
+        _num_sessions += 1
+    try:
+        import ray
+
+        nodes = ray.nodes()
+        # each machine holds a copy of what is shared, so that the smallest store counts
+        stores = [int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["Alive"]]
+        with _scratch_folder(tempfile.gettempdir()) as scratch:
+            yield Session(scratch, of_cluster(nodes), min(stores, default=0), _cluster.dashboard, _cluster.logs_folder)
+    finally:
+        with _guard:
+            _num_sessions -= 1
+            if _num_sessions == 0:
+                _teardown.close()
+
+
+def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashboard: bool) -> _Cluster:
+    """Connect this process to a cluster, and push onto the stack what undoes it."""
+    stack.callback(_restore_environment, dict(os.environ))
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
-    for logger in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    before = os.environ.get("TMPDIR")
-    joined = ray.is_initialized()
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    for logger in map(logging.getLogger, _LOGGERS):
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        return _Cluster()
     _sweep()
-    scratch = _make_folder(tempfile.gettempdir())
-    rays_own = scratch if len(str(scratch)) <= _LONGEST else _make_folder("/tmp")
-    shown = ""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address is not None:
+        _join(ray, address, quiet)
+        stack.callback(ray.shutdown)
+        return _Cluster()
+    parent = tempfile.gettempdir()
+    is_short = len(f"{parent}/{_SCRATCH}{os.getpid()}-12345678") <= _MAX_FOLDER_LENGTH
+    folder = stack.enter_context(_scratch_folder(parent if is_short else "/tmp"))
+    os.environ["TMPDIR"] = str(folder)  # for what Ray's processes forget, sockets among it
+    guard_own_token()
+    for name, value in _LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    started = ray.init(
+        num_cpus=num_cpus,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        _temp_dir=str(folder),
+        **quiet,
+    )
+    stack.callback(ray.shutdown)
+    _log.debug("started Ray %s in %s", ray.__version__, folder)
+    return _Cluster(str(started.dashboard_url) if dashboard else "", folder / "session_latest/logs")
+
+
+def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
+    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     try:
-        if not joined:
-            os.environ["TMPDIR"] = str(rays_own)  # for what its processes forget, sockets among it
-            shown = _start(ray, address, num_cpus, rays_own, dashboard)
-        nodes = ray.nodes()
-        # each machine holds a copy of what is shared, so that the smallest store counts
-        stores = [int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["Alive"]]
-        yield Session(
-            scratch=scratch,
-            machines=of_cluster(nodes),
-            object_store_bytes=min(stores, default=0),
-            dashboard=shown,
-        )
-    finally:
-        if not joined:
-            ray.shutdown()
-            os.environ.pop("TMPDIR")
-            if before is not None:
-                os.environ["TMPDIR"] = before
-        for folder in {scratch, rays_own}:
-            _delete(folder)
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no Ray cluster at {address}: {first}; check the address or RAY_ADDRESS, or unset it to start a local one"
+        ) from None
+    _log.debug("joined the Ray cluster at %s", address)
 
 
-def _make_folder(parent: str) -> Path:
+def _restore_environment(before: dict[str, str]) -> None:
+    """Give back what a session has set, and leave what others have set since."""
+    for name in ("TMPDIR", *_ENVIRONMENT, *_LOCAL_ENVIRONMENT):
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _scratch_folder(parent: str) -> Iterator[Path]:
+    """A folder of this process, in which Ray's processes may still write on their way out."""
     folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
     (folder / _OWNER).write_text(json.dumps(this_process()), encoding="utf-8")
-    return folder
-
-
-def _delete(folder: Path) -> None:
-    """Delete a folder in which Ray's processes, on their way out, may still write."""
-    end = time.monotonic() + _PATIENCE_S
-    shutil.rmtree(folder, ignore_errors=True)
-    while folder.exists() and time.monotonic() < end:
-        time.sleep(0.2)
+    try:
+        yield folder
+    finally:
+        end = time.monotonic() + _PATIENCE_S
         shutil.rmtree(folder, ignore_errors=True)
+        while folder.exists() and time.monotonic() < end:
+            time.sleep(0.2)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep() -> None:
@@ -125,31 +200,3 @@ def _sweep() -> None:
             continue
         if owner["host"] == socket.gethostname() and birth_of(owner["pid"]) != owner["born"]:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(ray: Any, address: str | None, num_cpus: int | None, folder: Path, dashboard: bool) -> str:
-    """Start or join; host and port of the dashboard that was started, if any."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:
-        guard_own_token()
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that waits for notices of a cloud
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's is 15: beside any busy program a fold hardly advances
-        # else it keeps an idle process for each CPU, which takes a hundredth of one to wait
-        os.environ.setdefault("RAY_num_workers_soft_limit", "0")
-        started = ray.init(  # its processes inherit this one's environment
-            num_cpus=num_cpus,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            _temp_dir=str(folder),
-            **quiet,
-        )
-        return str(started.dashboard_url) if dashboard else ""
-    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
-    try:
-        ray.init(address=address, runtime_env=environment, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"no Ray cluster at {address}: {first}; check --address or RAY_ADDRESS, or unset it to start a local one"
-        ) from None
-    return ""

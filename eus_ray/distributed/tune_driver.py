@@ -1,15 +1,16 @@
-"""One Ray Tune run: cross-validations, each one Tune trial, chosen and stopped by a `Campaign`.
+"""One Ray Tune run: cross-validations, each one Tune trial, chosen and stopped by a `TrialController`.
 
-A campaign is what differs between a fixed list of architectures and a search. Tune copies and pickles
-its searcher, scheduler and callbacks, so these hold nothing: they ask the campaign of this process.
-Ray remembers nothing that is needed later; Tune's own folder lies in scratch and goes with the session.
+The controller is what differs between a fixed list of architectures and a search. Tune copies and pickles its searcher,
+scheduler and callbacks, so these hold nothing but a name, by which they find the controller in this process. Ray
+remembers nothing that is needed later; Tune's own folder lies in scratch and goes with the session.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,142 +21,184 @@ from ray.tune.search import Searcher
 
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.session import Session
-from eus_ray.distributed.trainable import Workers, free, group_name, trainable
+from eus_ray.distributed.trainable import Workers, group_name, remove_group, trainable
+from eus_ray.store import TrialKey
+from eus_ray.store.event_log import FoldReport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Task:
-    """A cross-validation to run: which model, under which number, with which settings changed."""
+class TrialSpec:
+    """A cross-validation to run: which trial, and the settings in which it differs from its model's own."""
 
-    model: str
-    trial: int
+    key: TrialKey
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Campaign(Protocol):
-    """Decides which cross-validations run and which are stopped, and hears how they go."""
+class TrialController(Protocol):
+    """Decide which cross-validations run and which are stopped, and hear how they go."""
 
-    def next(self) -> Task | None:
-        """The next cross-validation; None where no more will come."""
+    def next(self) -> TrialSpec | None:
+        """Return the next cross-validation; None if no more will come."""
         ...
 
-    def heard(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> bool:
-        """What the folds report; whether the trial is to be stopped."""
+    def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
+        """Hear what the folds of a trial report; return whether to stop the trial."""
         ...
 
-    def ended(self, model: str, trial: int, broke: str) -> None:
-        """The trial's process is done with it; `broke` is the text of an error that it ended by."""
+    def on_process_end(self, key: TrialKey, error: str) -> None:
+        """Hear that the trial's process is done with it; `error` is the text of what ended it, empty if nothing did."""
         ...
 
 
-def run_campaign(
-    campaign: Campaign, runs: dict[str, CrossValidation], workers: Workers, at_once: int, most: int, session: Session
+def run_trials(
+    controller: TrialController,
+    cross_validations: Mapping[str, CrossValidation],
+    workers: Workers,
+    num_at_once: int,
+    max_trials: int,
+    session: Session,
 ) -> None:
-    """Run a campaign of at most `most` trials to its end, `at_once` of them side by side."""
-    _CURRENT.campaign, _CURRENT.fault = campaign, None
-    _CURRENT.token = next(iter(runs.values())).token
-    most_failures = max(run.study.run.max_failures for run in runs.values())
+    """Run the controller's cross-validations to their end.
+
+    Args:
+        controller: Chooses and stops them.
+        cross_validations: What a trial is made of, by model.
+        workers: How each lies on the machines.
+        num_at_once: How many run side by side.
+        max_trials: How many there are at most.
+        session: The Ray cluster.
+
+    Raises:
+        Exception: What the controller raised; Tune itself must not see it.
+    """
+    first = next(iter(cross_validations.values()))
+    driver = _Driver(controller, first.token)
+    name = f"tune-{uuid.uuid4().hex[:12]}"
+    _DRIVERS[name] = driver
     tuner = tune.Tuner(
-        trainable(runs, workers, session.scratch),
+        trainable(cross_validations, workers, session.scratch),
         tune_config=tune.TuneConfig(
-            search_alg=_Next(),
-            scheduler=_Decide(),
-            num_samples=most,
-            max_concurrent_trials=at_once,
+            search_alg=_NextTrial(name),
+            scheduler=_StopTrials(name),
+            num_samples=max_trials,
+            max_concurrent_trials=num_at_once,
             reuse_actors=True,
             trial_dirname_creator=_folder_name,
         ),
         run_config=tune.RunConfig(
-            name=f"tune-{time.monotonic_ns()}",
+            name=name,
             storage_path=str(session.scratch),
             verbose=0,
-            callbacks=[_Ends()],
-            failure_config=tune.FailureConfig(max_failures=most_failures),
+            callbacks=[_TrialEnds(name)],
+            failure_config=tune.FailureConfig(
+                max_failures=max(each.study.run.max_failures for each in cross_validations.values())
+            ),
         ),
     )
     try:
         tuner.fit()
     finally:
-        _CURRENT.campaign = None
-    if _CURRENT.fault is not None:
-        raise _CURRENT.fault
+        del _DRIVERS[name]
+    if driver.error is not None:
+        raise driver.error
 
 
-class _Current:
-    """The campaign of this process, and what went wrong in it: Tune must not see it raise."""
+@dataclass
+class _Driver:
+    """A controller, and what went wrong in it."""
 
-    campaign: Campaign | None = None
-    fault: Exception | None = None
-    token: str = ""
+    controller: TrialController
+    token: str
+    """Of the lock, which tells the runs of a cluster apart."""
+    error: Exception | None = None
 
 
-_CURRENT = _Current()
+_DRIVERS: dict[str, _Driver] = {}
+"""The drivers of this process by name: Tune's hooks are pickled, and a controller cannot be."""
 
 
-class _Next(Searcher):
+def _ask(name: str, question: Callable[[TrialController], Any], otherwise: Any) -> Any:
+    """Ask a driver's controller; the other answer if it is gone, has raised before, or raises now."""
+    driver = _DRIVERS.get(name)
+    if driver is None or driver.error is not None:
+        return otherwise
+    try:
+        return question(driver.controller)
+    except Exception as error:
+        driver.error = error
+        return otherwise
+
+
+class _NextTrial(Searcher):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        if _CURRENT.campaign is None or _CURRENT.fault is not None:
+        spec: TrialSpec | None = _ask(self._name, lambda controller: controller.next(), None)
+        if spec is None:
             return Searcher.FINISHED
-        try:
-            task = _CURRENT.campaign.next()
-        except Exception as error:
-            _CURRENT.fault = error
-            return Searcher.FINISHED
-        if task is None:
-            return Searcher.FINISHED
-        return {"model": task.model, "trial": task.trial, "settings": json.dumps(dict(task.settings))}
+        return {**spec.key._asdict(), "settings": json.dumps(dict(spec.settings))}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        return None
+        """Ray demands it; the controller hears of the end from `_TrialEnds`."""
 
     def save(self, checkpoint_path: str) -> None:
-        return None  # a search goes on from the study folder
+        """Save nothing: a search goes on from the study folder."""
 
     def restore(self, checkpoint_path: str) -> None:
-        return None
+        """Read nothing back."""
 
 
-class _Decide(FIFOScheduler):
+class _StopTrials(FIFOScheduler):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return TrialScheduler.STOP if _tell(trial, result) else TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if _report(self._name, trial, result) else TrialScheduler.CONTINUE
 
 
-def _tell(trial: Any, result: dict[str, Any]) -> bool:
-    """Tell the campaign what a trial reports; whether it is to be stopped."""
-    if _CURRENT.campaign is None or _CURRENT.fault is not None:
-        return True
-    try:
-        model, number = trial.config["model"], trial.config["trial"]
-        return "cells" in result and _CURRENT.campaign.heard(model, number, result["cells"], result["note"])
-    except Exception as error:
-        _CURRENT.fault = error
-        return True
+def _report(name: str, trial: Any, result: Mapping[str, Any]) -> bool:
+    """Tell the controller what a trial reports; return whether to stop it."""
+    if "reports" not in result:
+        return name not in _DRIVERS
+    key, reports, note = _key(trial), result["reports"], result["note"]
+    return bool(_ask(name, lambda controller: controller.on_reports(key, reports, note), True))
 
 
-class _Ends(tune.Callback):
+class _TrialEnds(tune.Callback):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Before it is tried again: shares of a node that died would be first in line for room, and nobody's."""
-        free(group_name(trial.config["model"], trial.config["trial"], _CURRENT.token))
-        _tell(trial, {"cells": [], "note": "lost the trial's own process; it starts again"})
+        """Before Tune tries it again: the placement group of a node that died would wait first in line for room."""
+        self._remove_group(trial)
+        _log.debug("%s lost its process", trial)
+        _report(self._name, trial, {"reports": [], "note": "lost the trial's own process; it starts again"})
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        self._ended(trial, trial.last_result.get("broke", ""))
+        self._end(trial, trial.last_result.get("failure", ""))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         path = Path(trial.error_file) if trial.error_file else None
         text = path.read_text(encoding="utf-8") if path is not None and path.exists() else ""
-        self._ended(trial, text.strip() or "the trial's process ended")
+        self._end(trial, text.strip() or "the trial's process ended")
 
-    @staticmethod
-    def _ended(trial: Any, broke: str) -> None:
-        free(group_name(trial.config["model"], trial.config["trial"], _CURRENT.token))
-        if _CURRENT.campaign is None or _CURRENT.fault is not None:
-            return
-        try:
-            _CURRENT.campaign.ended(trial.config["model"], trial.config["trial"], broke)
-        except Exception as error:
-            _CURRENT.fault = error
+    def _end(self, trial: Any, error: str) -> None:
+        self._remove_group(trial)
+        _ask(self._name, lambda controller: controller.on_process_end(_key(trial), error), None)
+
+    def _remove_group(self, trial: Any) -> None:
+        if (driver := _DRIVERS.get(self._name)) is not None:
+            remove_group(group_name(_key(trial), driver.token))
+
+
+def _key(trial: Any) -> TrialKey:
+    return TrialKey(trial.config["model"], trial.config["trial"])
 
 
 def _folder_name(trial: Any) -> str:
-    return f"{trial.config['model']}-{trial.config['trial']}-{trial.trial_id}"
+    return "-".join(map(str, (*_key(trial), trial.trial_id)))

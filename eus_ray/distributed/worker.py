@@ -1,7 +1,7 @@
-"""What the workers of one cross-validation do: one Ray Train run is one whole cross-validation.
+"""The workers of one cross-validation: one Ray Train run is one whole cross-validation.
 
-Worker `rank` trains the folds f with f % world_size == rank. A fold is a file and not a rank: each keeps
-its own checkpoint and its own rows in the study folder, so a run goes on with any number of workers.
+Worker `rank` trains the folds f with f % world_size == rank. A fold is a file and not a rank: each keeps its own
+checkpoint and its own rows in the study folder, so a run goes on with any number of workers.
 """
 
 from __future__ import annotations
@@ -9,36 +9,47 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import ray
 import ray.train.torch
 import torch
 import torch.distributed
 
+from eus_ray.config import Order
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.fold_runner import FoldOnDisk
+from eus_ray.distributed.shared_arrays import open_arrays
+from eus_ray.store.event_log import FoldReport
+from eus_ray.store.lock import is_held_by, is_stop_wanted
 from eus_ray.training.ddp import Team
-from eus_ray.training.fold import FoldData, prepare_process
+from eus_ray.training.determinism import prepare_process
+from eus_ray.training.fold import FoldData
 
 
 def steps(
     run: CrossValidation, rank: int, world_size: int, gpus: float, team_size: int = 1
-) -> Iterator[list[dict[str, Any]]]:
-    """Train the folds of worker `rank`, an epoch of those that go together a step; their cells.
+) -> Iterator[list[FoldReport]]:
+    """Train the folds of one worker; a step is an epoch of those that go together.
 
-    A worker that was given no GPU leaves those of its machine alone. With `team_size` above 1 so many workers of
-    consecutive ranks train a fold together, and the first of them reports it.
+    All workers take equally many steps, with no reports if a worker has no fold left, and leave together when a fold
+    fails or the run is asked to stop.
 
-    All workers take equally many steps, with no cells where a worker has no fold left, and leave
-    together when a fold fails or the run is asked to stop.
+    Args:
+        run: The cross-validation.
+        rank: The worker's, from 0.
+        world_size: How many workers there are.
+        gpus: How many each was given; without any, a worker leaves those of its machine alone.
+        team_size: How many workers of consecutive ranks train a fold together; the first of them reports it.
+
+    Yields:
+        The folds' reports after each step.
     """
     device = ray.train.torch.get_device() if gpus else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     prepare_process(run.study, device)
-    images, masks = ray.get(run.arrays) if isinstance(run.arrays, ray.ObjectRef) else run.arrays()
+    images, masks = open_arrays(run.arrays)
     team, place, places = _team(rank, world_size, team_size)
     mine = [fold for fold in range(run.num_folds) if fold % places == place]
-    if run.order == "abreast":
+    if run.order is Order.ABREAST:
         together = [mine]
     else:
         together = [mine[number : number + 1] for number in range(-(-run.num_folds // places))]
@@ -62,18 +73,18 @@ def _team(rank: int, world_size: int, team_size: int) -> tuple[Team | None, int,
 
 def _advance(
     run: CrossValidation, data: list[FoldData], device: torch.device, team: Team | None = None
-) -> Generator[list[dict[str, Any]], None, bool]:
-    """Train some folds abreast to their end; False where all workers are to leave before it."""
+) -> Generator[list[FoldReport], None, bool]:
+    """Train some folds abreast to their end; False if all workers are to leave before it."""
     folds = [FoldOnDisk(run, each, device, team) for each in data]
     epochs = run.study.train.epochs_to_train
     begin = _least(min((fold.epoch for fold in folds), default=epochs))
     for epoch in range(min(begin, epochs - 1), epochs):
-        cells = [fold.advance(epoch) for fold in folds]
-        yield [cell for fold, cell in zip(folds, cells, strict=True) if fold.leads]
-        failed = any(cell["failed"] for cell in cells)
-        if _least(-int(failed or run.store.stop_is_wanted(run.token))) < 0:
-            for fold, cell in zip(folds, cells, strict=True):
-                if fold.leads and not cell["failed"] and run.store.is_held_by(run.token):
+        reports = [fold.advance(epoch) for fold in folds]
+        yield [report for fold, report in zip(folds, reports, strict=True) if fold.leads]
+        failed = any(report.error for report in reports)
+        if _least(-int(failed or is_stop_wanted(run.store, run.token))) < 0:
+            for fold, report in zip(folds, reports, strict=True):
+                if fold.leads and not report.error and is_held_by(run.store, run.token):
                     fold.save()
             return False
     return True

@@ -1,68 +1,53 @@
-"""Which trial of a search is stopped before its end: the rules, told how every trial stands and nothing else.
+"""Pruners: which trial of a search is stopped before its end.
 
-A rule hears each trial's `Standing` after every step and is asked whether to stop that trial. It knows no
-Ray, no files and no clock, so that a search that runs, one that is resumed and one that is replayed from
-its tables take the same decisions.
+A pruner hears each trial's `Standing` after every step and is asked whether to stop that trial. It knows no files and
+no clock, so that a search that runs, one that is resumed and one that is replayed from its tables decide alike.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from eus_ray.config import SearchSettings
+from eus_ray.config import Order, SearchSettings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.metrics import criterion
-
-Scores = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a trial is, over K folds and P patients: all that a rule may look at."""
-
-    epochs: npt.NDArray[np.int64]
-    """Epochs done in each fold, `(K,)`."""
-    finished: npt.NDArray[np.bool_]
-    """Folds whose scores are final, `(K,)`."""
-    scores: Scores
-    """Each judged patient's score in each fold, `(K, P)`: of the best epoch so far, final where the fold is
-    finished; NaN where a patient is not judged in a fold, or not yet."""
+from eus_ray.search.standings import Scores, Standing, patient_means
+from eus_ray.store import TrialState
 
 
-class Rule(Protocol):
-    """Decides which trials of one search are stopped. A trial that must not be stopped is not asked about."""
+class Pruner(Protocol):
+    """Decide which trials of one search are stopped. A trial that must not be stopped is not asked about."""
 
-    order: Literal["by_fold", "abreast"]
-    """How trials train under this rule."""
+    order: Order
+    """How trials train under this pruner."""
 
     def hear(self, trial: int, standing: Standing) -> None:
         """Take in how a trial stands, after each of its steps."""
         ...
 
     def stops(self, trial: int) -> str | None:
-        """The reason to stop a running trial now; None to let it go on. Never raises."""
+        """Return the reason to stop a running trial now; None to let it go on. Never raises."""
         ...
 
-    def ended(self, trial: int, state: str) -> None:
-        """Take in that a trial is over: `complete`, `pruned` or `failed`."""
+    def end(self, trial: int, state: TrialState) -> None:
+        """Take in that a trial is over."""
         ...
 
 
-def make_rule(settings: SearchSettings, folds: int, epochs: int) -> Rule:
-    """The rule of a search over so many folds of so many epochs."""
+def make_pruner(settings: SearchSettings, num_folds: int, num_epochs: int) -> Pruner:
+    """Return the pruner of a search over so many folds of so many epochs."""
     if settings.scheduler == "racing":
         return Racing(settings.racing_alpha)
     if settings.scheduler == "asha":
-        return Asha(settings.asha_reduction, min(settings.asha_grace, epochs), epochs)
+        return Asha(settings.asha_reduction, min(settings.asha_grace, num_epochs), num_epochs)
     return Never()
 
 
@@ -70,68 +55,60 @@ ARGUMENTS = {"racing": ("racing_alpha",), "asha": ("asha_reduction", "asha_grace
 """What may follow a rule's name, separated by colons, as fields of `[search]`."""
 
 
-def parse_rule(text: str, folds: int, epochs: int) -> Rule:
-    """A rule as it is written on the command line: `racing:0.05`, `asha:3`, `asha:3:5`, `none`.
+def parse_rule(text: str, num_folds: int, num_epochs: int) -> Pruner:
+    """Return the pruner of a rule as a person writes it: `racing:0.05`, `asha:3`, `asha:3:5`, `none`.
 
-    What is left out has the default of `[search]`. Raises `UserError`.
+    Arguments that are left out have the defaults of `[search]`.
+
+    Raises:
+        UserError: If there is no such rule, or it takes no such arguments.
     """
     name, *given = text.split(":")
     if name not in ARGUMENTS:
-        raise UserError(f"--rule {text}: no such rule{did_you_mean(name, ARGUMENTS)}")
+        raise UserError(f"rule {text}: no such rule{did_you_mean(name, ARGUMENTS)}")
     fields = ARGUMENTS[name]
     if len(given) > len(fields):
         takes = "nothing" if not fields else " and ".join(f"search.{field}" for field in fields)
-        raise UserError(f"--rule {text}: {name} takes {takes} after its name")
+        raise UserError(f"rule {text}: {name} takes {takes} after its name")
     try:
         settings = SearchSettings(scheduler=name, **dict(zip(fields, given, strict=False)))
     except ValidationError as error:
         said = [f"{problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}" for problem in error.errors()]
-        raise UserError(*(f"--rule {text}: search.{line}" for line in said)) from None
-    return make_rule(settings, folds, epochs)
-
-
-def fair_value(standing: Standing, best: Standing | None) -> float:
-    """What a trial's criterion would be if its other folds were as they are for the best complete trial.
-
-    The criterion of its finished folds, plus what the best trial's criterion over all folds is above the
-    one over these folds, and within [0, 1] as all criteria are. Where no fold is finished, those count that
-    have a score. Without a best trial: its own criterion; without any score: NaN.
-    """
-    folds = standing.finished if standing.finished.any() else ~np.isnan(standing.scores).all(axis=1)
-    value = criterion(standing.scores[folds])
-    if best is None:
-        return value
-    return float(np.clip(value + criterion(best.scores) - criterion(best.scores[folds]), 0.0, 1.0))
+        raise UserError(*(f"rule {text}: search.{line}" for line in said)) from None
+    return make_pruner(settings, num_folds, num_epochs)
 
 
 class Never:
-    """Stops nothing."""
+    """Stop nothing."""
 
-    order: Literal["by_fold", "abreast"] = "by_fold"
+    order = Order.BY_FOLD
 
     def hear(self, trial: int, standing: Standing) -> None:
-        return None
+        """Take in nothing."""
 
     def stops(self, trial: int) -> str | None:
+        """Let it go on."""
         return None
 
-    def ended(self, trial: int, state: str) -> None:
-        return None
+    def end(self, trial: int, state: TrialState) -> None:
+        """Take in nothing."""
 
 
 class Racing:
-    """Stops a trial that is plainly worse than the leader on the patients of the folds that both have finished.
+    """Stop a trial that is plainly worse than the leader on the patients of the folds that both have finished.
 
-    The leader is the running or complete trial that is furthest ahead over the folds in common, of those
-    with the most of them. Plainly worse: behind in the criterion, and a one-sided Wilcoxon signed rank
-    test of the patients' differences is below `alpha`. A patient who is judged in several folds counts
-    once, by his mean.
+    The leader is the running or complete trial that is furthest ahead over the folds in common, of those with the most
+    of them. Plainly worse: behind in the criterion, and a one-sided Wilcoxon signed rank test of the patients'
+    differences is below `alpha`. A patient who is judged in several folds counts once, by their mean.
 
-    A finished fold shows the final score, and the patients pair up; an unfinished one says little, since
-    settings that learn slowly may end best.
+    A finished fold shows the final score, and the patients pair up; an unfinished one says little, since settings that
+    learn slowly may end best.
+
+    Args:
+        alpha: The level of the test.
     """
 
-    order: Literal["by_fold", "abreast"] = "by_fold"
+    order = Order.BY_FOLD
 
     def __init__(self, alpha: float) -> None:
         self._alpha = alpha
@@ -142,17 +119,20 @@ class Racing:
         """How many changes there had been when a trial was last asked about."""
 
     def hear(self, trial: int, standing: Standing) -> None:
+        """Take in how a trial stands."""
         before = self._standings.get(trial)
         self._standings[trial] = standing
         if before is None or (before.finished != standing.finished).any():
             self._changes += 1
 
-    def ended(self, trial: int, state: str) -> None:
-        if state != "complete":
+    def end(self, trial: int, state: TrialState) -> None:
+        """Take in that a trial is over."""
+        if state is not TrialState.COMPLETE:
             self._out.add(trial)
             self._changes += 1
 
     def stops(self, trial: int) -> str | None:
+        """Return the reason to stop a trial now, if there is one."""
         if self._answered[trial] == self._changes or trial not in self._standings:
             return None
         self._answered[trial] = self._changes
@@ -160,7 +140,7 @@ class Racing:
         leader, common, lead = self._leader(trial, mine)
         if leader is None or lead <= 0:
             return None
-        differences = _patient_means(mine.scores[common]) - _patient_means(self._standings[leader].scores[common])
+        differences = patient_means(mine.scores[common]) - patient_means(self._standings[leader].scores[common])
         differences = differences[~np.isnan(differences)]
         p_value = wilcoxon_less(differences)
         if not p_value < self._alpha:
@@ -187,16 +167,22 @@ class Racing:
 
 
 class Asha:
-    """Asynchronous successive halving on epochs, all folds abreast: Ray Tune's own, fed with the criterion.
+    """Asynchronous successive halving (ASHA) on epochs, all folds abreast: Ray Tune's own, fed with the criterion.
 
-    At each rung, `grace * reduction ** n` epochs, a trial goes on only among the best 1 / `reduction` of
-    those that have come there so far.
+    At each rung, `grace * reduction ** n` epochs, a trial goes on only among the best 1 / `reduction` of those that
+    have come there so far.
+
+    Args:
+        reduction: Of so many trials that reach a rung, one goes on.
+        grace: Epochs of the first rung.
+        epochs: Epochs of a whole trial.
     """
 
-    order: Literal["by_fold", "abreast"] = "abreast"
+    order = Order.ABREAST
 
     def __init__(self, reduction: int, grace: int, epochs: int) -> None:
-        from ray.tune.schedulers import AsyncHyperBandScheduler  # takes a second, and only this rule needs it
+        # Ray outside of `distributed`, since the algorithm is Ray's; it takes a second, and only this pruner needs it
+        from ray.tune.schedulers import AsyncHyperBandScheduler
 
         self._epochs = epochs
         self._scheduler = AsyncHyperBandScheduler(
@@ -207,6 +193,7 @@ class Asha:
         self._stopped: dict[int, str] = {}
 
     def hear(self, trial: int, standing: Standing) -> None:
+        """Take in how a trial stands."""
         epoch = int(standing.epochs.min())
         if epoch == 0 or epoch <= self._heard.get(trial, {"epoch": 0})["epoch"]:
             return
@@ -220,20 +207,25 @@ class Asha:
             self._stopped[trial] = f"behind the best at epoch {epoch} (score {result['score']:.4f})"
 
     def stops(self, trial: int) -> str | None:
+        """Return the reason to stop a trial now, if there is one."""
         return self._stopped.get(trial)
 
-    def ended(self, trial: int, state: str) -> None:
-        if state == "complete" and trial in self._trials:
+    def end(self, trial: int, state: TrialState) -> None:
+        """Take in that a trial is over."""
+        if state is TrialState.COMPLETE and trial in self._trials:
             self._scheduler.on_trial_complete(None, self._trials[trial], self._heard[trial])  # type: ignore[arg-type]
 
 
 def wilcoxon_less(differences: Scores) -> float:
-    """The p-value of a one-sided Wilcoxon signed rank test that differences `(N,)` lie below 0; NaN for none.
+    """Return the p-value of a one-sided Wilcoxon signed rank test that differences `(N,)` lie below 0.
 
-    Exact up to 50 differences without ties and zeros, else the normal approximation without continuity
-    correction. Differences are rounded to 10 decimals, so that float noise does not break ties. The same
-    as `scipy.stats.wilcoxon(differences, alternative="less")`, which is called where there are ties or
-    zeros: without them this takes a twentieth of its time.
+    It is exact up to 50 differences without ties and zeros, else the normal approximation without continuity
+    correction. Differences are rounded to 10 decimals, so that float noise does not break ties. The same as
+    `scipy.stats.wilcoxon(differences, alternative="less")`, which is called if there are ties or zeros: without them
+    this takes a twentieth of its time.
+
+    Returns:
+        NaN for no differences, 1 if all are 0.
     """
     rounded = np.round(differences, 10)
     number = len(rounded)
@@ -254,19 +246,11 @@ def wilcoxon_less(differences: Scores) -> float:
 
 @cache
 def _signed_rank_cdf(number: int) -> Scores:
-    """P(W+ <= w) of the signed rank statistic under the null, for w from 0 to N (N + 1) / 2."""
+    """P(W+ <= w) of the signed rank statistic under the null hypothesis, for w from 0 to N (N + 1) / 2."""
     ways = np.ones(1)
     for rank in range(1, number + 1):
         ways = (np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))) / 2
     return np.cumsum(ways)
-
-
-def _patient_means(scores: Scores) -> Scores:
-    """Each patient's mean `(P,)` over the folds `(F, P)` that judge him; NaN where none does."""
-    judged = ~np.isnan(scores)
-    number = judged.sum(axis=0)
-    sums = np.where(judged, scores, 0.0).sum(axis=0)
-    return np.divide(sums, number, out=np.full(scores.shape[1], np.nan), where=number > 0)
 
 
 def _short(p_value: float) -> str:

@@ -17,10 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray import store as names
+from eus_ray.config import Order
 from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, from_counts
-from eus_ray.search.pruners import Rule, Standing, parse_rule
-from eus_ray.store import REPEAT, Store
+from eus_ray.search.pruners import Pruner, parse_rule
+from eus_ray.search.standings import Standing
+from eus_ray.store import REPEAT, Store, TrialKind, TrialState
 
 KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
 COUNTS = ["tp", "fp", "fn", "tn"]
@@ -64,8 +66,8 @@ class Curves:
 class Replayed:
     """How a rule would have run a search of T trials."""
 
-    states: tuple[str, ...]
-    """`complete` or `pruned`, `(T,)`."""
+    states: tuple[TrialState, ...]
+    """Complete or pruned, `(T,)`."""
     fold_epochs: npt.NDArray[np.int64]
     """Epochs trained, summed over folds, `(T,)`."""
     folds_done: npt.NDArray[np.int64]
@@ -86,10 +88,10 @@ class _Run:
         self._done = np.zeros(folds, dtype=np.int64)
         self._scores = np.full((folds, patients), np.nan)
 
-    def advance(self, order: str) -> Standing:
+    def advance(self, order: Order) -> Standing:
         """Take the next step: of the first unfinished fold, or of all folds where they train abreast."""
         unfinished = np.flatnonzero(self._done < self._steps)
-        for fold in unfinished if order == "abreast" else unfinished[:1]:
+        for fold in unfinished if order is Order.ABREAST else unfinished[:1]:
             self._scores[fold] = self._known[fold, self._chosen[fold, self._done[fold]]]
             self._done[fold] += 1
         return self.standing()
@@ -98,12 +100,12 @@ class _Run:
         return Standing(self._done * self._epochs_a_step, self._done == self._steps, self._scores.copy())
 
 
-def replay(curves: Curves, rule: Rule, slots: int = 1, protected: Collection[int] = ()) -> Replayed:
+def replay(curves: Curves, rule: Pruner, slots: int = 1, protected: Collection[int] = ()) -> Replayed:
     """Run a rule over stored scores, `slots` trials at once. Trials whose number is `protected` are never stopped."""
     num_trials, folds, _, _ = curves.scores.shape
     runs = [_Run(curves, place, chosen) for place, chosen in enumerate(curves.chosen_steps())]
-    states = ["running"] * num_trials
-    step_length = folds if rule.order == "abreast" else 1
+    states = [TrialState.RUNNING] * num_trials
+    step_length = folds if rule.order is Order.ABREAST else 1
     waiting = list(range(num_trials))[::-1]
     # (time of the next step, place): of two steps at the same moment, the earlier trial's comes first
     due = [(step_length, waiting.pop()) for _ in range(min(slots, num_trials))]
@@ -112,20 +114,23 @@ def replay(curves: Curves, rule: Rule, slots: int = 1, protected: Collection[int
         number, standing = curves.trials[place], runs[place].advance(rule.order)
         rule.hear(number, standing)
         if standing.finished.all():
-            states[place] = "complete"
+            states[place] = TrialState.COMPLETE
         elif number not in protected and rule.stops(number) is not None:
-            states[place] = "pruned"
+            states[place] = TrialState.PRUNED
         else:
             heapq.heappush(due, (time + step_length, place))
             continue
-        rule.ended(number, states[place])
+        rule.end(number, states[place])
         if waiting:
             heapq.heappush(due, (time + step_length, waiting.pop()))
     ends = [run.standing() for run in runs]
     values = np.array(
-        [criterion(end.scores) if state == "complete" else -np.inf for end, state in zip(ends, states, strict=True)]
+        [
+            criterion(end.scores) if state is TrialState.COMPLETE else -np.inf
+            for end, state in zip(ends, states, strict=True)
+        ]
     )
-    chosen = int(values.argmax()) if "complete" in states else None
+    chosen = int(values.argmax()) if TrialState.COMPLETE in states else None
     return Replayed(
         states=tuple(states),
         fold_epochs=np.array([end.epochs.sum() for end in ends]),
@@ -221,9 +226,9 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
     was left out of the replay is in `attrs["notes"]`, a line each. Raises `UserError`.
     """
     if slots < 1:
-        raise UserError(f"--slots {slots}: one trial at a time is the least")
+        raise UserError(f"{slots} trials at once: one is the least")
     if not rules:
-        raise UserError("--rule is missing; name one rule at least, such as --rule racing:0.05")
+        raise UserError("no rule is given; name one at least, such as racing:0.05")
     try:
         found = list(_read_source(source))
     except UserError as error:
@@ -236,9 +241,9 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
             lines += error.lines
             continue
         by_last = [curves.model for curves, _ in found if curves.by_last]
-        if order == "abreast" and by_last:
+        if order is Order.ABREAST and by_last:
             lines.append(
-                f"--rule {text}: judges by epoch, and {source} has only the last epoch's scores of "
+                f"rule {text}: judges by epoch, and {source} has only the last epoch's scores of "
                 f"{', '.join(by_last)}; take racing or none"
             )
     if lines:
@@ -254,7 +259,7 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
                     "model": curves.model,
                     "rule": text,
                     "fold_epochs": float(outcome.fold_epochs.sum() / (num_trials * folds * curves.epochs)),
-                    "complete": outcome.states.count("complete"),
+                    "complete": outcome.states.count(TrialState.COMPLETE),
                     "chosen": None if outcome.chosen is None else curves.trials[outcome.chosen],
                     "value": outcome.value,
                     "lost": best - outcome.value,
@@ -278,7 +283,7 @@ def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]
     for model in sorted(kinds["model"].unique()):
         of_model = kinds[kinds["model"] == model]
         # a search's winner is trained again as one more trial: it was not among those to choose from
-        kind = "trial" if (of_model["kind"] == "trial").any() else "fixed"
+        kind = TrialKind.TRIAL if (of_model["kind"] == TrialKind.TRIAL).any() else TrialKind.FIXED
         about = store.read_json(names.search_name(model)) if store.exists(names.search_name(model)) else {}
         rows = store.read_parts("scores", model=model).to_pandas()
         rows = rows[rows["trial"].isin(of_model.loc[of_model["kind"] == kind, "trial"])]

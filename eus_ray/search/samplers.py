@@ -1,8 +1,7 @@
-"""Which setting a search tries next, and Optuna's record of what it tried.
+"""Samplers: which setting a search tries next, by Optuna or from a grid.
 
-`propose` is a function of the search's own history and nothing else: the same trials give the same next setting,
-in this process or in the next one after a crash. `Mirror` keeps Optuna's journal file in agreement with that
-history, for `optuna-dashboard` and for whoever knows Optuna; nothing here is read back from it.
+`propose` is a function of the search's own history and nothing else: the same trials give the same next setting, in
+this process or in the next one after a crash.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import random
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as OptunaState
 
 from eus_ray.config import SearchSettings
 from eus_ray.search.space import Dimension, Space
+from eus_ray.store import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -39,11 +36,14 @@ _SAMPLER_ATTEMPTS, _ATTEMPTS = 5, 100
 _WALK = 100_000
 """Cells of a grid that a walk visits at most."""
 _STATES = {
-    "running": TrialState.RUNNING,
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
 }
+
+
+_WITH_VALUE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Tried:
     number: int
     params: dict[str, Any]
     """Values of the active dimensions by dotted name, lists for tuples."""
-    state: str
-    """One of `store.TRIAL_STATES`."""
+    state: TrialState
     value: float | None
     """The criterion of a complete trial, the fair value of a pruned one; more is better."""
     steps: tuple[tuple[int, float], ...] = ()
@@ -68,15 +67,22 @@ def propose(
     number: int,
     history: Sequence[Tried],
 ) -> dict[str, Any] | None:
-    """The setting of trial `number`, which no trial of the history has; None where there is nothing new left.
+    """Return the setting of the next trial, which no trial of the history has.
 
-    `first` come before all others, in order. `history` holds every earlier trial in order of number, running
-    and failed ones too. The sampler is seeded by (`search.seed`, `number`).
+    `tpe` knows a pruned trial as pruned, so that it ranks below every complete one, and keeps away from running ones.
+    `gp` would know complete trials alone, and a race prunes most: it is told a pruned trial's fair value as if it were
+    complete; a dimension that is not active has its lowest or first value there. Neither hears of failed trials. `grid`
+    takes the points of a grid in a random order.
 
-    `tpe` knows a pruned trial as pruned, so that it ranks below every complete one, and keeps away from running
-    ones. `gp` would know complete trials alone, and a race prunes most: it is told a pruned trial's fair value
-    as if it were complete; a dimension that is not active has its lowest or first value there. Neither hears of
-    failed trials. `grid` takes the points of a grid in a random order.
+    Args:
+        space: What is searched.
+        settings: Of the search; the sampler is seeded by (`search.seed`, `number`).
+        first: Settings that come before all others, in order.
+        number: Of the trial, from 0.
+        history: Every earlier trial in order of number, running and failed ones too.
+
+    Returns:
+        Values of the active dimensions by dotted name; None if there is nothing new left.
     """
     tried = {_key(trial.params) for trial in history}
     for point in first:
@@ -149,19 +155,20 @@ def _study(space: Space, sampler: str, history: Sequence[Tried]) -> optuna.Study
     known = [trial for trial in history if space.contains(trial.params)]
     if sampler == "gp":
         known = [_all_active(space, trial) for trial in known]
-    study.add_trials(_frozen(space, known))
+    study.add_trials(frozen_trials(space, known))
     return study
 
 
 def _all_active(space: Space, trial: Tried) -> Tried:
     """A trial with a value for every dimension, complete if it has a value of its own."""
     lowest = {one.name: one.choices[0] if one.kind == "choice" else one.low for one in space.dimensions}
-    state = "complete" if trial.state == "pruned" and _finite(trial.value) else trial.state
+    is_told = trial.state is TrialState.PRUNED and _finite(trial.value)
+    state = TrialState.COMPLETE if is_told else trial.state
     return Tried(trial.number, lowest | trial.params, state, trial.value)
 
 
-def _frozen(space: Space, history: Iterable[Tried]) -> list[FrozenTrial]:
-    """Trials as Optuna has them. Values outside their range, which it would refuse, become attributes."""
+def frozen_trials(space: Space, history: Iterable[Tried]) -> list[FrozenTrial]:
+    """Return trials as Optuna has them. Values outside their range, which it would refuse, become attributes."""
     distributions = _distributions(space)
     frozen = []
     for trial in history:
@@ -173,7 +180,7 @@ def _frozen(space: Space, history: Iterable[Tried]) -> list[FrozenTrial]:
         frozen.append(
             create_trial(
                 state=_STATES[trial.state],
-                value=trial.value if trial.state in ("complete", "pruned") and _finite(trial.value) else None,
+                value=trial.value if trial.state in _WITH_VALUE and _finite(trial.value) else None,
                 params={name: _encoded(one, trial.params[name], distributions) for name, one in inside.items()},
                 distributions={name: distributions[name] for name in inside},
                 user_attrs={name: value for name, value in trial.params.items() if name not in inside},
@@ -213,91 +220,3 @@ def _decoded(dimension: Dimension, kept: Any, distributions: Mapping[str, BaseDi
     if isinstance(distribution, CategoricalDistribution):
         return dimension.choices[distribution.choices.index(kept)]
     return dimension.snap(kept)
-
-
-class Mirror:
-    """Optuna's journal of one search, written by this process alone and read by whoever wants to.
-
-    Opening it mends what a killed run left: a torn last line, a lock that nobody holds. A journal that Optuna
-    cannot read, or that contradicts the history, is written anew aside and renamed; a dashboard that has the old
-    one open must then be started again. A trial's number there is its place in the history.
-    """
-
-    def __init__(self, path: Path, study_name: str, space: Space) -> None:
-        self._path, self._name, self._space = path, study_name, space
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{path.name}.*"):
-            if left.name.endswith((".lock", ".rename", ".new")):  # Optuna renames a lock to free it
-                left.unlink(missing_ok=True)
-        _cut_torn_line(path)
-        self._storage = self._open()
-
-    def update(self, history: Sequence[Tried]) -> None:
-        """Bring the journal up to the history, all trials in order of number; nothing new writes nothing."""
-        wanted = _frozen(self._space, history)
-        if self._storage is None:
-            self._storage = self._write_anew(wanted)
-            return
-        study_id = self._storage.get_study_id_from_name(self._name)
-        there = self._storage.get_all_trials(study_id, deepcopy=False)
-        if len(there) > len(wanted) or any(map(_contradicts, there, wanted)):
-            self._storage = self._write_anew(wanted)
-            return
-        for old, new in zip(there, wanted, strict=False):
-            if not old.state.is_finished():
-                _bring_up(self._storage, old, new)
-        for new in wanted[len(there) :]:
-            self._storage.create_new_trial(study_id, new)
-
-    def _open(self) -> JournalStorage | None:
-        """The journal that is there; None where there is none with this study that Optuna can read."""
-        if not self._path.exists():
-            return None
-        try:
-            storage = JournalStorage(JournalFileBackend(str(self._path)))
-            study_id = storage.get_study_id_from_name(self._name)
-            maximizes = storage.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
-        except Exception:  # a broken record raises whatever Optuna stumbles over
-            return None
-        return storage if maximizes else None
-
-    def _write_anew(self, wanted: Iterable[FrozenTrial]) -> JournalStorage | None:
-        aside = self._path.with_name(f"{self._path.name}.new")
-        aside.unlink(missing_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(aside)))
-        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], self._name)
-        for trial in wanted:
-            storage.create_new_trial(study_id, trial)
-        aside.replace(self._path)
-        return self._open()
-
-
-def _bring_up(storage: JournalStorage, old: FrozenTrial, new: FrozenTrial) -> None:
-    """Tell a running trial of the journal what has become of it."""
-    for step, value in new.intermediate_values.items():
-        if old.intermediate_values.get(step) != value:
-            storage.set_trial_intermediate_value(old._trial_id, step, value)
-    if new.state.is_finished():
-        storage.set_trial_state_values(old._trial_id, new.state, new.values)
-
-
-def _contradicts(old: FrozenTrial, new: FrozenTrial) -> bool:
-    """Whether a trial of the journal neither is that of the history nor can become it.
-
-    Fair values depend on who led: those of a finished trial stay as they were told.
-    """
-    if (old.params, old.distributions) != (new.params, new.distributions):
-        return True
-    if any(old.user_attrs.get(name) != value for name, value in new.user_attrs.items()):
-        return True
-    if not old.state.is_finished():
-        return not old.intermediate_values.keys() <= new.intermediate_values.keys()
-    same_value = old.state != TrialState.COMPLETE or old.values == new.values
-    return old.state != new.state or not same_value or old.intermediate_values.keys() != new.intermediate_values.keys()
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Shorten a journal to its last whole line: a killed writer may have left half of one."""
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)

@@ -27,6 +27,7 @@ from eus_ray.store.layout import (
     TrialKey,
     checkpoint_before_name,
     checkpoint_name,
+    events_name,
     log_name,
     optuna_name,
     part_name,
@@ -35,7 +36,15 @@ from eus_ray.store.layout import (
 )
 from eus_ray.store.location import without_credentials
 from eus_ray.store.study_folder import DamagedFile, Store
-from eus_ray.store.trials import TrialKind, TrialState, read_manifest, read_trials, write_trials
+from eus_ray.store.trials import (
+    TrialKind,
+    TrialRecord,
+    TrialState,
+    read_manifest,
+    read_records,
+    read_trials,
+    write_trials,
+)
 
 __all__ = [
     "CASES",
@@ -59,13 +68,16 @@ __all__ = [
     "Store",
     "TrialKey",
     "TrialKind",
+    "TrialRecord",
     "TrialState",
     "checkpoint_before_name",
     "checkpoint_name",
+    "events_name",
     "log_name",
     "optuna_name",
     "part_name",
     "read_manifest",
+    "read_records",
     "read_trials",
     "search_name",
     "whole_name",

@@ -149,6 +149,11 @@ def log_name(model: str, trial: int) -> str:
     return f"logs/{model}_trial-{trial}.log"
 
 
+def events_name(model: str, trial: int) -> str:
+    """The same events as JSON lines."""
+    return f"logs/{model}_trial-{trial}.jsonl"
+
+
 def optuna_name(model: str) -> str:
     """Optuna's journal of a search; `optuna-dashboard` opens it."""
     return f"search/{model}.log"

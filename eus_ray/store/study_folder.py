@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from eus_ray.errors import UserError
 from eus_ray.store.layout import (
     PARTS,
-    RUN,
     SCHEMA_VERSION,
     PartKey,
     TrialKey,
@@ -200,24 +199,6 @@ class Store:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-    # ---- who writes -----------------------------------------------------------------------------
-
-    def is_held_by(self, token: str) -> bool:
-        """Whether the run with this token may still write here."""
-        return self.owner().get("token") == token
-
-    def stop_is_wanted(self, token: str) -> bool:
-        """Whether the run with this token was asked to stop, or has lost the folder to another."""
-        owner = self.owner()
-        return owner.get("token") != token or bool(owner.get("stop"))
-
-    def owner(self) -> dict[str, Any]:
-        """Who writes here, from `run.json`; empty where nobody does."""
-        try:
-            return self.read_json(RUN)
-        except FileNotFoundError:
-            return {}
 
     # ---- tables ---------------------------------------------------------------------------------
 

@@ -1,15 +1,16 @@
-"""`trials.parquet`: kinds and states of trials, read and written."""
+"""`trials.parquet`: kinds, states and settings of trials, read and written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from eus_ray.store.layout import MANIFEST, TRIALS, TRIALS_FILE
+from eus_ray.store.layout import MANIFEST, TRIALS, TRIALS_FILE, TrialKey
 from eus_ray.store.study_folder import Store
 
 
@@ -40,8 +41,54 @@ class TrialState(StrEnum):
         return self is not TrialState.RUNNING
 
 
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: a row of `trials.parquet`."""
+
+    model: str
+    trial: int
+    kind: TrialKind
+    state: TrialState = TrialState.RUNNING
+    reason: str = ""
+    """Why it failed or was stopped; empty otherwise."""
+    folds_done: int = 0
+    value: float | None = None
+    """Its score: of a search by the search's metric, else the mean test DSC; None before there is one."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By dotted name; lists as JSON."""
+
+    @property
+    def key(self) -> TrialKey:
+        """Which trial it is."""
+        return TrialKey(self.model, self.trial)
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the table."""
+        about = {"kind": self.kind.value, "state": self.state.value, "reason": self.reason}
+        return {**self.key._asdict(), **about, "folds_done": self.folds_done, "value": self.value, **self.settings}
+
+
+def read_records(store: Store) -> list[TrialRecord]:
+    """Read all trials; none before the first."""
+    return [_record(row) for row in read_trials(store).to_dict("records")]
+
+
+def _record(row: Mapping[Any, Any]) -> TrialRecord:
+    value = row["value"]
+    return TrialRecord(
+        model=row["model"],
+        trial=int(row["trial"]),
+        kind=TrialKind(row["kind"]),
+        state=TrialState(row["state"]),
+        reason=row["reason"] or "",
+        folds_done=int(row["folds_done"]),
+        value=None if value is None or value != value else float(value),
+        settings={str(name): value for name, value in row.items() if name not in TRIALS.names},
+    )
+
+
 def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace `trials.parquet`. Settings become columns by dotted name."""
+    """Replace `trials.parquet`; settings become columns by their dotted names."""
     frame = pd.DataFrame(list(rows))
     settings = [column for column in frame.columns if column not in TRIALS.names]
     columns = {field.name: pa.array(frame[field.name], field.type, from_pandas=True) for field in TRIALS}
@@ -55,12 +102,12 @@ def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_trials(store: Store) -> pd.DataFrame:
-    """`trials.parquet`; no rows before the first trial."""
+    """Read `trials.parquet` as a frame; no rows before the first trial."""
     if not store.exists(TRIALS_FILE):
         return TRIALS.empty_table().to_pandas()
     return store.read_table(TRIALS_FILE).to_pandas()
 
 
 def read_manifest(store: Store) -> pd.DataFrame:
-    """`manifest.parquet`: image_id, patient_id, fold, clinical columns."""
+    """Read `manifest.parquet`: image_id, patient_id, fold, clinical columns."""
     return store.read_table(MANIFEST).to_pandas()

@@ -1,284 +1,173 @@
-"""A study's runs: a fixed list of architectures (`cross_validate`), and what any run needs; `search.py` has the search.
-
-What is done is read from the study folder, never from Ray.
-"""
+"""Cross-validate a fixed list of architectures. What is done is read from the study folder, never from Ray."""
 
 from __future__ import annotations
 
 import itertools
-import shutil
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from eus_ray.config import Study
-from eus_ray.data.arrays import Arrays
-from eus_ray.data.dataset import Dataset
-from eus_ray.distributed.cross_validation import CrossValidation, folds_done
-from eus_ray.distributed.planner import Load, Plan, plan_fixed
-from eus_ray.distributed.resources import Probe, worst
-from eus_ray.distributed.session import Session
-from eus_ray.distributed.tune_driver import Task, run_campaign
+from eus_ray.config import Order, Study
+from eus_ray.distributed.cross_validation import CrossValidation, num_folds_done
+from eus_ray.distributed.planner import Plan, load_of, plan_fixed
+from eus_ray.distributed.profiling import probe_cluster
+from eus_ray.distributed.session import Session, session
+from eus_ray.distributed.tune_driver import TrialSpec, run_trials
 from eus_ray.errors import UserError
-from eus_ray.store import Store, TrialKey
-from eus_ray.store.lock import Claim
-from eus_ray.study.loggers import Key, open_loggers
-from eus_ray.study.prepare import check_identity, write_manifest, write_study
+from eus_ray.store import Store, TrialKey, TrialKind, TrialState
+from eus_ray.store.event_log import FoldReport
+from eus_ray.study.callbacks import Callback
+from eus_ray.study.prepare import prepare_dataset, refuse_models_there
+from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, settings_row
-
-_STORE_SHARE = 0.6
-"""Arrays that would fill more of Ray's object store than this go to memory-mapped files."""
-_MAPPED = "arrays"
-"""The folder of these in a session's scratch, on each machine."""
-_PATIENCE_S = 10.0
-
-
-class Listener(Protocol):
-    """What wants to know how a run goes on: the progress display, a test."""
-
-    def plan(self, text: str) -> None: ...
-    def cells(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> None: ...
-    def ended(self, model: str, trial: int, state: str, reason: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, by model."""
 
-    states: dict[str, str]
+    states: dict[str, TrialState]
     folds_at_once: dict[str, int]
-    """How many folds were being trained at the same moment, at most; 0 where none was."""
-    interrupted: bool
+    """How many folds were being trained at the same moment, at most; 0 if none was."""
+    is_interrupted: bool
+    headline: tuple[str, ...] = ()
+    """The results of a search in plain lines."""
 
-
-@dataclass(frozen=True)
-class Opened:
-    """A study folder that this run holds, with its data shared among the workers."""
-
-    store: Store
-    dataset: Dataset
-    claim: Claim
-    trials: Trials
-    arrays: Any
-    interrupted: threading.Event
-    mended: tuple[tuple[Key, str], ...]
-    """What was damaged, and is made again."""
-    scratch: Path
-    """A folder of this machine, deleted with the session."""
-
-    def run(self, model: str, trial: int, **how: Any) -> CrossValidation:
-        """A cross-validation of one of the study's architectures."""
-        frame = self.dataset.frame
-        return CrossValidation(
-            study=self.dataset.study.for_model(model),
-            model=model,
-            trial=trial,
-            store=self.store,
-            token=self.claim.token,
-            folds=self.dataset.folds,
-            image_ids=frame["image_id"].tolist(),
-            patient_ids=frame["patient_id"].tolist(),
-            arrays=self.arrays,
-            **how,
-        )
-
-
-@contextmanager
-def opened(store: Store, dataset: Dataset, session: Session) -> Iterator[Opened]:
-    """Hold the study folder, write what a new study needs, and share the decoded images.
-
-    Raises `UserError` where the folder holds another study, or a living run.
-    """
-    loggers = open_loggers(dataset.study, store)
-    with Claim(store) as claim:
-        known = check_identity(store, dataset)
-        arrays, handle = _share(dataset, session)
-        if known:
-            write_manifest(store, dataset)
-        else:
-            write_study(store, dataset, arrays)
-        del arrays  # the object store has the only copy from here on
-        trials = Trials(store, loggers, claim.token)
-        mended = tuple(trials.mend()) if known else ()
-        with ExitStack() as stack:
-            if not isinstance(handle, ray.ObjectRef):
-                stack.callback(_delete_mapped, session.scratch / _MAPPED)
-            for logger in loggers:
-                stack.callback(logger.close)
-            interrupted = stack.enter_context(_stopping_on_sigint(claim))
-            yield Opened(store, dataset, claim, trials, handle, interrupted, mended, session.scratch)
-
-
-def refuse_unwanted(store: Store, study: Study, resume: bool) -> None:
-    """Raise `UserError` where the folder holds these models already and `resume` is not asked for."""
-    trials = Trials(store)
-    for model in study.models:
-        rows = trials.of(model)
-        if rows and not resume:
-            raise UserError(
-                f"{store.location}: holds {model} already ({rows[0]['kind']}, {rows[0]['state']}); --resume goes on "
-                "with it, --models names others, or choose another --out"
-            )
-
-
-def refuse_other_settings(store: Store, study: Study) -> None:
-    """Raise `UserError` where a cross-validation in the folder was begun with other settings."""
-    trials = Trials(store)
-    for model in study.models:
-        for row in trials.of(model, "fixed"):
-            now = settings_row(study.for_model(model))
-            changed = [name for name in now if name in row and str(row[name]) != str(now[name])]
-            lines = [f"{name} was {row[name]} and is {now[name]}" for name in changed]
-            if lines:
-                raise UserError(*(f"{store.location}: {model} was begun with other settings: {line}" for line in lines))
+    @property
+    def unfinished(self) -> list[str]:
+        """The models that did not come to their end."""
+        return [model for model, state in self.states.items() if state is not TrialState.COMPLETE]
 
 
 def cross_validate(
-    store: Store, dataset: Dataset, session: Session, listener: Listener, *, resume: bool = False
+    study: Study,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Outcome:
-    """Cross-validate every architecture of the study, side by side where there is room, and wait for all.
+    """Cross-validate every architecture of a study, side by side if there is room, and wait for all.
 
-    Raises `UserError` where the folder holds another study, a living run, or these models already.
+    Args:
+        study: What to train; `load_study` reads one.
+        out: The study folder, a path or a URI; new, or of the same study.
+        resume: Whether to go on with models that the folder holds already.
+        address: Of a running Ray cluster; a local one is started if there is none.
+        callbacks: Who hears how it goes on.
+
+    Returns:
+        How each model ended. If the run is interrupted by Ctrl-C, what is done is saved, and `resume` goes on.
+
+    Raises:
+        UserError: If the study, its data or the folder are not as they must be; then nothing is written.
     """
-    study = dataset.study
-    plan = plan_fixed(study, session.machines, len(study.models), probe_of(study, session), load_of(dataset))
-    tell(listener, plan, session)
-    with opened(store, dataset, session) as run:
-        refuse_unwanted(store, study, resume)
-        refuse_other_settings(store, study)
-        for (model, trial), line in run.mended:
-            listener.cells(model, trial, [], line)
-        numbers = {model: _fixed_number(run.trials, model) for model in study.models}
-        order = study.run.order_of("abreast")
+    store = Store(out)
+    dataset = prepare_dataset(study, store, callbacks, resume=resume)
+    with session(address, dashboard=study.run.dashboard) as cluster:
+        probe = probe_cluster(study, cluster)
+        plan = plan_fixed(study, cluster.machines, len(study.models), probe, load_of(dataset))
+        tell_plan(callbacks, plan, cluster)
+        with run_context(store, dataset, cluster, callbacks) as context:
+            trials = context.trials
+            refuse_models_there(trials, store, study, resume=resume)
+            _refuse_other_settings(trials, store, study)
+            keys = {model: _fixed_key(trials, model) for model in study.models}
+            train_fixed(context, [TrialSpec(key) for key in keys.values()], TrialKind.FIXED, plan)
+            return Outcome(
+                states={model: trials[key].state for model, key in keys.items()},
+                folds_at_once={model: most_at_once(trials.spans.get(key, [])) for model, key in keys.items()},
+                is_interrupted=context.interrupted.is_set(),
+            )
+
+
+def train_fixed(context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind, plan: Plan) -> None:
+    """Train cross-validations that are all known before, and say of each how it ended."""
+    controller = FixedTrials(context, specs, kind)
+    if controller.todo:
+        order = context.dataset.study.run.order_of(Order.ABREAST)
         runs: dict[str, CrossValidation] = {
-            model: run.run(model, numbers[model], order=order, kind="fixed") for model in study.models
+            spec.key.model: context.cross_validation(spec.key, order=order, kind=kind) for spec in controller.todo
         }
-        campaign = FixedList(run, [Task(model, numbers[model]) for model in study.models], "fixed", listener)
-        if campaign.todo:
-            run_campaign(campaign, runs, plan.workers, plan.at_once, len(campaign.todo), session)
-        campaign.close()
-        spans = run.trials.spans
-        at_once: dict[str, int] = {
-            model: most_at_once(spans.get((model, numbers[model]), [])) for model in study.models
-        }
-        states: dict[str, str] = {model: str(run.trials[model, numbers[model]]["state"]) for model in study.models}
-        return Outcome(states, at_once, run.interrupted.is_set())
+        num_trials = len(controller.todo)
+        run_trials(controller, runs, plan.workers, plan.num_at_once, num_trials, context.session)
+    controller.close()
 
 
-def tell(listener: Listener, plan: Plan, session: Session) -> None:
-    """The plan, why, what could be better, and where to watch Ray."""
+def _refuse_other_settings(trials: Trials, store: Store, study: Study) -> None:
+    """Raise `UserError` if a cross-validation in the folder was begun with other settings."""
+    for model in study.models:
+        for record in trials.of(model, TrialKind.FIXED):
+            before, now = record.settings, settings_row(study.for_model(model))
+            changed = [name for name in now if name in before and str(before[name]) != str(now[name])]
+            if changed:
+                begun = f"{store.location}: {model} was begun with other settings"
+                raise UserError(*(f"{begun}: {name} was {before[name]} and is {now[name]}" for name in changed))
+
+
+def tell_plan(callbacks: Sequence[Callback], plan: Plan, cluster: Session) -> None:
+    """Tell the plan, why, what could be better, and where to watch Ray."""
     time_left = "" if plan.seconds is None else f"; about {plan.seconds / 60:.0f} min"
-    listener.plan(plan.text + time_left)
-    for warning in plan.warnings:
-        listener.plan(f"note: {warning}")
-    if session.dashboard:
-        listener.plan(f"Ray's dashboard: http://{session.dashboard}; `ray get-auth-token` prints the token it asks for")
+    texts = [plan.text + time_left, *(f"note: {warning}" for warning in plan.warnings)]
+    if cluster.dashboard:
+        texts.append(f"Ray's dashboard: http://{cluster.dashboard}; `ray get-auth-token` prints the token it asks for")
+    for text in texts:
+        for callback in callbacks:
+            callback.on_plan(text)
 
 
-def probe_of(study: Study, session: Session) -> Probe | None:
-    """A few steps of each architecture on the cluster's GPUs, where a plan depends on them: the worst of them."""
-    if not session.machines.gpus or study.run.gpus_per_fold == 0:
-        return None
-    from eus_ray.distributed.profiling import measure
-
-    remote = ray.remote(num_gpus=1, max_calls=1)(measure)
-    probes = ray.get([remote.remote(study.for_model(model)) for model in study.models])
-    return worst(probes)
+def _fixed_key(trials: Trials, model: str) -> TrialKey:
+    fixed = trials.of(model, TrialKind.FIXED)
+    return fixed[0].key if fixed else TrialKey(model, trials.next_number(model))
 
 
-def load_of(dataset: Dataset, searching: bool = False) -> Load:
-    """Mean numbers of images; a nested search judges a fold's epochs by a share of its training images."""
-    images, folds, search = len(dataset.frame), dataset.study.folds.count, dataset.study.search
-    validated = 1 / search.inner_folds if searching and search.protocol == "nested" else 0.0
-    training = images * (folds - 1) / folds
-    return Load(round(training * (1 - validated)), round(training * validated))
+class FixedTrials:
+    """A `TrialController` of cross-validations that are all known before; none is stopped."""
 
-
-def _fixed_number(trials: Trials, model: str) -> int:
-    rows = trials.of(model, "fixed")
-    return int(rows[0]["trial"]) if rows else trials.next_number(model)
-
-
-class FixedList:
-    """A campaign of cross-validations that are all known before; none is stopped."""
-
-    def __init__(self, run: Opened, tasks: Sequence[Task], kind: str, listener: Listener) -> None:
-        self._run, self._listener, self._tasks = run, listener, tasks
-        self._failed: dict[tuple[str, int], str] = {}
-        self.todo: list[Task] = []
-        for task in tasks:
-            before = [row for row in run.trials.of(task.model, kind) if row["trial"] == task.trial]
-            if not before or before[0]["state"] != "complete":
-                changed = run.run(task.model, task.trial).as_trial(task.trial, task.settings)
-                run.trials.begin(task.model, kind, task.trial, changed.study)
-                self.todo.append(task)
+    def __init__(self, context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind) -> None:
+        self._context, self._specs = context, specs
+        self._failed: dict[TrialKey, str] = {}
+        self.todo: list[TrialSpec] = []
+        trials = context.trials
+        for spec in specs:
+            if spec.key in trials and trials[spec.key].state is TrialState.COMPLETE:
+                continue
+            run = context.cross_validation(spec.key).as_trial(spec.key.trial, spec.settings)
+            trials.begin(spec.key, kind, run.study)
+            self.todo.append(spec)
         self._waiting = iter(self.todo)
 
-    def next(self) -> Task | None:
-        return None if self._run.interrupted.is_set() else next(self._waiting, None)
+    def next(self) -> TrialSpec | None:
+        return None if self._context.interrupted.is_set() else next(self._waiting, None)
 
-    def heard(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> bool:
-        self._listener.cells(model, trial, cells, note)
-        self._run.trials.heard((model, trial), cells, note)
-        for cell in cells:
-            if cell["failed"]:
-                self._failed.setdefault((model, trial), cell["failed"])
+    def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
+        self._context.trials.report(key, reports, note)
+        for report in reports:
+            if report.error:
+                self._failed.setdefault(key, report.error)
         return False
 
-    def ended(self, model: str, trial: int, broke: str) -> None:
-        if broke:
-            self._run.trials.log((model, trial), broke)
-            self._failed[model, trial] = broke.splitlines()[-1].strip()
+    def on_process_end(self, key: TrialKey, error: str) -> None:
+        if error:
+            self._failed[key] = self._context.keep_process_error(key, error)
 
     def close(self) -> None:
         """Say of each trial how it ended, by what lies in the study folder."""
-        store, trials = self._run.store, self._run.trials
-        for task in self._tasks:
-            key = task.model, task.trial
-            done = folds_done(store, *key)
-            if key in self._failed:  # also where all rows are there: the weights may have found no room
-                trials.update(key, folds_done=done, state="failed", reason=self._failed[key])
-            elif done == self._run.dataset.study.folds.count:
-                value = _mean_test_dsc(store, *key)
-                trials.update(key, folds_done=done, state="complete", reason="", value=value)
+        store, trials = self._context.store, self._context.trials
+        for key in [spec.key for spec in self._specs]:
+            done = num_folds_done(store, key)
+            if key in self._failed:  # also if all rows are there: the weights may have found no room
+                trials.update(key, folds_done=done, state=TrialState.FAILED, reason=self._failed[key])
+            elif done == self._context.dataset.study.folds.count:
+                value = _mean_test_dsc(store, key)
+                trials.update(key, folds_done=done, state=TrialState.COMPLETE, reason="", value=value)
             else:
                 trials.update(key, folds_done=done)
-            self._listener.ended(*key, trials[key]["state"], trials[key]["reason"])
-
-
-def _share(dataset: Dataset, session: Session) -> tuple[Arrays, Any]:
-    """The decoded arrays, and what workers open them by: one copy a node either way."""
-    if dataset.num_bytes <= _STORE_SHARE * session.object_store_bytes:
-        arrays = dataset.arrays()
-        return arrays, ray.put((arrays.images, arrays.masks))
-    folder = session.scratch / _MAPPED
-    return dataset.arrays(into=folder), partial(open_mapped, dataset, folder)
-
-
-def open_mapped(dataset: Dataset, folder: Path) -> tuple[Any, Any]:
-    """The memory-mapped arrays of this machine, made first where it has none yet."""
-    arrays = dataset.arrays(into=folder)
-    return arrays.images, arrays.masks
-
-
-def _delete_mapped(folder: Path) -> None:
-    """Delete the mapped arrays of every machine: they are patients' images. What does not answer in 10 s keeps them."""
-    delete: Any = ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
-    nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
-    tasks = [delete.options(scheduling_strategy=node).remote(folder, ignore_errors=True) for node in nodes]
-    ray.wait(tasks, num_returns=len(tasks), timeout=_PATIENCE_S)
+            trials.end(key)
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
-    """The largest number of spans, (start, end) in seconds, that share a moment.
+    """Return the largest number of spans, (start, end) in seconds, that share a moment.
 
     >>> most_at_once([(0, 2), (1, 3), (3, 4)]), most_at_once([])
     (2, 0)
@@ -288,28 +177,7 @@ def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
     return max(itertools.accumulate(change for _, change in ends_first), default=0)
 
 
-def _mean_test_dsc(store: Store, model: str, trial: int) -> float:
+def _mean_test_dsc(store: Store, key: TrialKey) -> float:
     """Mean over folds of the mean over their test images."""
-    epochs = store.read_trial("epochs", TrialKey(model, trial), ["split", "dsc"]).to_pandas()
+    epochs = store.read_trial("epochs", key, ["split", "dsc"]).to_pandas()
     return float(epochs.loc[epochs["split"] == "test", "dsc"].mean())
-
-
-@contextmanager
-def _stopping_on_sigint(claim: Claim) -> Iterator[threading.Event]:
-    """Ctrl-C once: the folds finish and save their epoch. Twice: stop now."""
-    interrupted = threading.Event()
-
-    def on_sigint(*_: Any) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-        claim.ask_to_stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, on_sigint)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,40 +1,41 @@
-"""Other programs that follow a run: TensorBoard and MLflow, one group a trial and in it one entry a fold.
+"""Callbacks for other programs: TensorBoard and MLflow, one group a trial and in it one entry a fold.
 
-They hear what the logs hear. What they do with it is no result: a server that does not answer costs a warning.
+They are told what the logs are told. It is no result: a server that does not answer costs a warning.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from eus_ray.config import Study
 from eus_ray.errors import UserError
-from eus_ray.store import PROVENANCE, Store
+from eus_ray.store import PROVENANCE, Store, TrialKey, TrialRecord, TrialState
+from eus_ray.store.event_log import FoldReport
+from eus_ray.study.callbacks import Callback
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from tensorboardX import SummaryWriter
 
-Key = tuple[str, int]
-"""Model and trial."""
+_MLFLOW_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
 
 
-class Logger(Protocol):
-    def heard(self, key: Key, cells: Sequence[Mapping[str, Any]]) -> None:
-        """Some folds of a trial have ended an epoch."""
+class Logger(Callback):
+    """A callback that holds something open."""
 
-    def state(self, key: Key, row: Mapping[str, Any]) -> None:
-        """A trial has begun, or ended: its row of `trials.parquet`."""
-
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let it go."""
 
 
 def open_loggers(study: Study, store: Store) -> list[Logger]:
-    """The loggers that `[log]` asks for. Raises `UserError` for one that cannot be had."""
+    """Return the loggers that `[log]` asks for.
+
+    Raises:
+        UserError: If one of them cannot be had.
+    """
     loggers: list[Logger] = []
     if study.log.tensorboard:
         if not store.is_local:
@@ -45,29 +46,33 @@ def open_loggers(study: Study, store: Store) -> list[Logger]:
     return loggers
 
 
-def values_of(cell: Mapping[str, Any]) -> dict[str, float]:
+def _values_of(report: FoldReport) -> dict[str, float]:
     """The figures of an epoch of a fold by name."""
-    values = {"train/loss": cell["loss"], "train/dsc": cell["dsc"]}
-    if cell["judged_dsc"] is not None:
-        values[f"{cell['judged']}/dsc"] = cell["judged_dsc"]
+    values = {"train/loss": report.loss, "train/dsc": report.train_dsc}
+    if report.monitor_dsc is not None:
+        values[f"{report.monitor_split}/dsc"] = report.monitor_dsc
     return values
 
 
-class TensorBoard:
-    """`logs/tensorboard/MODEL/trial-N/fold-F`; `tensorboard --logdir STUDY/logs/tensorboard` shows them."""
+class TensorBoard(Logger):
+    """Write `MODEL/trial-N/fold-F` below a folder; `tensorboard --logdir STUDY/logs/tensorboard` shows them.
+
+    Args:
+        folder: Where to write.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[tuple[Key, int], SummaryWriter] = {}
+        self._writers: dict[tuple[TrialKey, int], SummaryWriter] = {}
 
-    def heard(self, key: Key, cells: Sequence[Mapping[str, Any]]) -> None:
-        for cell in cells:
-            writer = self._writer(key, cell["fold"], cell["epoch"])
-            for name, value in values_of(cell).items():
-                writer.add_scalar(name, value, cell["epoch"], walltime=cell["ended"])
-            writer.flush()
+    def on_fold_report(self, key: TrialKey, report: FoldReport) -> None:
+        """Add a fold's epoch to its curves."""
+        writer = self._writer(key, report.fold, report.epoch)
+        for name, value in _values_of(report).items():
+            writer.add_scalar(name, value, report.epoch, walltime=report.ended)
+        writer.flush()
 
-    def _writer(self, key: Key, fold: int, epoch: int) -> SummaryWriter:
+    def _writer(self, key: TrialKey, fold: int, epoch: int) -> SummaryWriter:
         from tensorboardX import SummaryWriter
 
         if (key, fold) not in self._writers:
@@ -78,21 +83,30 @@ class TensorBoard:
             self._writers[key, fold] = SummaryWriter(str(folder), purge_step=epoch, filename_suffix=suffix)
         return self._writers[key, fold]
 
-    def state(self, key: Key, row: Mapping[str, Any]) -> None:
-        if row["state"] != "running":
-            for place in [place for place in self._writers if place[0] == key]:
-                self._writers.pop(place).close()
+    def on_trial_end(self, trial: TrialRecord) -> None:
+        """Close the files of a trial."""
+        for place in [place for place in self._writers if place[0] == trial.key]:
+            self._writers.pop(place).close()
 
     def close(self) -> None:
+        """Close all files."""
         for writer in self._writers.values():
             writer.close()
 
 
-class MLflow:
-    """One run a trial with its settings, and below it one a fold with its curves; a resumed study goes on in them."""
+class MLflow(Logger):
+    """Keep one run a trial with its settings, and below it one a fold with its curves; a resumed study goes on in them.
+
+    Args:
+        uri: Of the tracking server.
+        experiment: Its name there.
+        store: The study folder.
+
+    Raises:
+        UserError: If the package is missing, or the server does not answer.
+    """
 
     def __init__(self, uri: str, experiment: str, store: Store) -> None:
-        """Raises `UserError` where the package is missing or the server does not answer."""
         try:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
@@ -102,7 +116,7 @@ class MLflow:
             ) from None
         self._errors = (MlflowException, OSError)
         self._store = store
-        self._runs: dict[tuple[Key, int | None], str] = {}
+        self._runs: dict[tuple[TrialKey, int | None], str] = {}
         self._silent = False
         try:
             self._client: MlflowClient = MlflowClient(uri)
@@ -111,32 +125,33 @@ class MLflow:
         except self._errors as error:
             raise UserError(f"log.mlflow: {uri} does not answer ({str(error).splitlines()[0]})") from None
 
-    def heard(self, key: Key, cells: Sequence[Mapping[str, Any]]) -> None:
-        from mlflow.entities import Metric
-
-        for cell in cells:
-            moment = round(1000 * cell["ended"])
-            metrics = [Metric(name, value, moment, cell["epoch"]) for name, value in values_of(cell).items()]
-            self._say(lambda cell=cell, metrics=metrics: self._client.log_batch(self._run(key, cell["fold"]), metrics))
-
-    def state(self, key: Key, row: Mapping[str, Any]) -> None:
+    def on_trial_begin(self, trial: TrialRecord) -> None:
+        """Begin a trial's run with its settings."""
         from mlflow.entities import Param
 
-        settings = [Param(name, str(value)) for name, value in row.items() if "." in name]
-        self._say(lambda: self._client.log_batch(self._run(key, None), params=settings))
-        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}.get(row["state"])
+        settings = [Param(name, str(value)) for name, value in trial.settings.items()]
+        self._say(lambda: self._client.log_batch(self._run(trial.key, None), params=settings))
+
+    def on_fold_report(self, key: TrialKey, report: FoldReport) -> None:
+        """Add a fold's epoch to its curves."""
+        from mlflow.entities import Metric
+
+        moment = round(1000 * report.ended)
+        metrics = [Metric(name, value, moment, report.epoch) for name, value in _values_of(report).items()]
+        self._say(lambda: self._client.log_batch(self._run(key, report.fold), metrics))
+
+    def on_trial_end(self, trial: TrialRecord) -> None:
+        """End a trial's run and its folds'; one that was interrupted stays open."""
+        status = _MLFLOW_STATUS.get(trial.state)
         if status is None:
             return
-        if row["value"] is not None and row["value"] == row["value"]:
-            self._say(lambda: self._client.log_metric(self._run(key, None), "value", row["value"]))
-        self._say(lambda: self._client.set_tag(self._run(key, None), "reason", row["reason"] or ""))
-        for run in [run for (owner, _), run in self._runs.items() if owner == key]:
+        if trial.value is not None:
+            self._say(lambda: self._client.log_metric(self._run(trial.key, None), "value", trial.value))
+        self._say(lambda: self._client.set_tag(self._run(trial.key, None), "reason", trial.reason))
+        for run in [run for (owner, _), run in self._runs.items() if owner == trial.key]:
             self._say(lambda run=run: self._client.set_terminated(run, status))
 
-    def close(self) -> None:
-        return None
-
-    def _run(self, key: Key, fold: int | None) -> str:
+    def _run(self, key: TrialKey, fold: int | None) -> str:
         if (key, fold) not in self._runs:
             model, trial = key
             name = f"{model} trial {trial}" + ("" if fold is None else f" fold {fold}")

@@ -1,7 +1,7 @@
-"""Open a study folder for a run: what the study is, who writes in it, and its data as arrays.
+"""Check a study and its folder before a run, and write what is fixed for the study.
 
-A study is its data, folds, image size and evaluation grid. They are written when the folder is new and
-compared when it is not: a run that would mix two studies is refused before anything is written.
+A study is its data, folds, seed, image size and evaluation grid. They are written when the folder is new and compared
+when it is not: a run that would mix two studies is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -11,25 +11,84 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from eus_ray import store as names
+from eus_ray.config import Study
 from eus_ray.config_file import study_toml
 from eus_ray.data.arrays import Arrays, cases_table
-from eus_ray.data.dataset import Dataset
+from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError
+from eus_ray.models import check_model
 from eus_ray.store import Store
+from eus_ray.study.callbacks import Callback
+from eus_ray.study.trials import Trials
+
+Checked = TypeVar("Checked")
 
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
 
 
+def prepare_dataset(study: Study, store: Store, callbacks: Sequence[Callback], *, resume: bool) -> Dataset:
+    """Read and check the data of a study, and everything else that can be checked before Ray starts.
+
+    Args:
+        study: What to train.
+        store: Where its results will lie.
+        callbacks: Who hears warnings.
+        resume: Whether models may be in the folder already.
+
+    Raises:
+        UserError: With one line for each mistake; nothing is written.
+    """
+    num_bytes = sum(collect_errors(lambda model: check_model(study.for_model(model).model), study.models))
+    dataset = check_data(study)
+    check_identity(store, dataset)
+    check_room(store, dataset, num_bytes)
+    refuse_models_there(Trials(store), store, study, resume=resume)
+    for warning in dataset.manifest.warnings:
+        for callback in callbacks:
+            callback.on_warning(warning)
+    return dataset
+
+
+def collect_errors(check: Callable[[str], Checked], models: Sequence[str]) -> list[Checked]:
+    """Return what a check says of each model.
+
+    Raises:
+        UserError: With what is wrong with any of them, each line once.
+    """
+    found: list[Checked] = []
+    lines: list[str] = []
+    for model in models:
+        try:
+            found.append(check(model))
+        except UserError as error:
+            lines += error.lines
+    if lines:
+        raise UserError(*dict.fromkeys(lines))
+    return found
+
+
+def refuse_models_there(trials: Trials, store: Store, study: Study, *, resume: bool) -> None:
+    """Raise `UserError` if the folder holds these models already and `resume` is not asked for."""
+    for model in study.models:
+        records = trials.of(model)
+        if records and not resume:
+            raise UserError(
+                f"{store.location}: holds {model} already ({records[0].kind}, {records[0].state}); resume to go on "
+                "with it, name other models, or choose another output folder"
+            )
+
+
 def identity(dataset: Dataset) -> dict[str, Any]:
-    """What a study folder is about; two runs may share a folder only where all of this is equal."""
+    """Return what a study folder is about: two runs may share a folder only if all of this is equal."""
     study = dataset.study
     order = dataset.frame.assign(fold=dataset.folds).sort_values("image_id")
     folds = ",".join(f"{row.image_id}={row.fold}" for row in order[["image_id", "fold"]].itertuples())
@@ -46,27 +105,30 @@ def identity(dataset: Dataset) -> dict[str, Any]:
 
 
 def check_identity(store: Store, dataset: Dataset) -> bool:
-    """Whether the folder holds this very study already; False where it is new or empty.
+    """Tell whether the folder holds this very study already; not if it is new or empty.
 
-    Raises `UserError` where it holds another study, or files that are no study's.
+    Raises:
+        UserError: If it holds another study, or files that are no study's.
     """
     if not store.exists(names.PROVENANCE):
         # a run that ended before its study was whole left its settings beside what it had written
         early = (names.MANIFEST, names.CASES_FILE) if store.exists(names.STUDY) else ()
         foreign = [name for name in store.names() if name not in (names.RUN, names.STUDY, *early)]
         if foreign:
-            raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty folder as --out")
+            raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty output folder")
         return False
     there, here = store.read_json(names.PROVENANCE)["identity"], identity(dataset)
     different = [name for name in here if there.get(name) != here[name]]
     if different:
         lines = (f"{name} was {_short(there.get(name))} and is {_short(here[name])}" for name in different)
-        raise UserError(*(f"{store.location}: holds another study: {line}; choose another --out" for line in lines))
+        raise UserError(
+            *(f"{store.location}: holds another study: {line}; choose another output folder" for line in lines)
+        )
     return True
 
 
 def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
-    """Refuse to start where the results plainly cannot fit. Raises `UserError`."""
+    """Raise `UserError` if the results plainly cannot fit on the disk."""
     if not store.is_local:
         return
     folder = Path(store.location)
@@ -81,13 +143,16 @@ def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
     if free < needed:
         raise UserError(
             f"{store.location}: no space left: about {needed >> 20} MiB are needed and {free >> 20} MiB are free; "
-            "make room or choose another --out"
+            "make room or choose another output folder"
         )
 
 
 def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
-    """Write what is fixed for a study: settings (first: by them an unfinished one is known), manifest, cases,
-    provenance (last: it makes the study)."""
+    """Write what is fixed for a study.
+
+    Settings come first: by them a study is known whose writing was interrupted. Provenance comes last: it makes the
+    study.
+    """
     store.write_text(names.STUDY, study_toml(dataset.study))
     write_manifest(store, dataset)
     cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
@@ -104,7 +169,7 @@ def write_manifest(store: Store, dataset: Dataset) -> None:
 
 
 def provenance(dataset: Dataset) -> dict[str, Any]:
-    """Where the numbers of this study come from."""
+    """Return where the numbers of this study come from."""
     manifest, study = dataset.manifest, dataset.study
     return {
         "eus_ray": metadata.version("eus-ray"),

@@ -1,6 +1,7 @@
-"""How a study is getting on, read from its folder while it runs or afterwards; nothing is asked of Ray.
+"""How a study is getting on, read from its folder while it runs or afterwards; Ray is not asked.
 
-Epochs come from the logs, which are written as they end; the tables follow at each checkpoint.
+Epochs come from the event logs, which are written as they end; the tables follow at each checkpoint. A study that was
+made before there were event logs tells only what its tables hold.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from eus_ray import store as names
 from eus_ray.errors import UserError
-from eus_ray.store import Store, read_trials
-from eus_ray.store.lock import is_alive
-from eus_ray.study.trials import LoggedEpoch, read_log
+from eus_ray.store import Store, TrialKind, TrialRecord, TrialState, read_records
+from eus_ray.store.event_log import FoldReport, read_reports
+from eus_ray.store.lock import is_alive, owner_of
 
-_RECENT = 20
+STOPPED = "stopped"
+"""The state of a trial that is not done while no run is alive."""
+_NUM_RECENT = 20
 """Epochs from whose length the time left is told."""
 
 
@@ -29,42 +31,48 @@ class TrialStatus:
 
     model: str
     trial: int
-    kind: str
-    state: str
-    """running, complete, pruned or failed; `stopped` where it is not done and no run is alive."""
+    kind: TrialKind
+    state: TrialState | str
+    """`STOPPED` if it is not done and no run is alive."""
     folds_done: int
-    fold_epochs: int
+    num_fold_epochs: int
     """Epochs done, over all folds."""
-    of: int
-    """Fold-epochs in all."""
-    training_dsc: float | None
+    max_fold_epochs: int
+    """Of a whole trial."""
+    train_dsc: float | None
     """Mean over folds at their latest epochs."""
-    judged: str
-    judged_dsc: float | None
-    """Mean over folds of the latest validation or test DSC, as `judged` says."""
+    monitor_split: str
+    monitor_dsc: float | None
+    """Mean over folds of the latest DSC of that split, validation or test."""
     left_s: float | None
-    """About how long it will still take; only of a running trial that has ended an epoch."""
+    """Seconds that it will still take, about; only of a running trial that has ended an epoch."""
     reason: str
 
 
 @dataclass(frozen=True)
 class Status:
+    """A study folder, as far as its trials are known to be."""
+
     location: str
     owner: str
-    """Who runs it now; empty where nobody does."""
+    """Who runs it now; empty if nobody does."""
     trials: tuple[TrialStatus, ...]
     waiting: tuple[str, ...]
     """What the study asks for and has not begun."""
 
     def worth_showing(self, most: int) -> list[TrialStatus]:
-        """Trials that run first, then what failed, then the rest by number from the last; `most` of them."""
-        rank = {"running": 0, "stopped": 0, "failed": 1}
+        """Return `most` trials: those that run, then those that failed, then the rest by number from the last."""
+        rank = {TrialState.RUNNING: 0, STOPPED: 0, TrialState.FAILED: 1}
         ordered = sorted(self.trials, key=lambda trial: (rank.get(trial.state, 2), -trial.trial))
         return ordered[:most]
 
 
 def read_status(store: Store) -> Status:
-    """The state of a study folder. Raises `UserError` where it is none."""
+    """Read the state of a study folder.
+
+    Raises:
+        UserError: If it is none.
+    """
     if not store.exists(names.STUDY):
         found = "is not a study folder" if store.exists() else "no such folder"
         raise UserError(f"{store.location}: {found} (no {names.STUDY}); give the folder that `eus-ray cv` wrote")
@@ -75,23 +83,22 @@ def read_status(store: Store) -> Status:
         raise UserError(
             f"{store.location}: {names.STUDY} is damaged ({type(error).__name__}: {error}); bring it back from a backup"
         ) from None
-    owner = store.owner()
-    alive = bool(owner) and is_alive(owner)
-    rows = read_trials(store).to_dict("records")
-    trials = tuple(_trial(store, {str(name): row[name] for name in row}, folds, alive) for row in rows)
-    host = f"process {owner['pid']} on {owner['host']}" if alive else ""
+    owner = owner_of(store)
+    has_owner = bool(owner) and is_alive(owner)
+    trials = tuple(_trial(store, record, folds, has_owner) for record in read_records(store))
+    host = f"process {owner['pid']} on {owner['host']}" if has_owner else ""
     begun = {trial.model for trial in trials}
     waiting = tuple(model for model in models if model not in begun)
     return Status(store.location, host, trials, waiting)
 
 
 def in_words(status: Status) -> list[str]:
-    """A line a model with the numbers of its trials by state, and what waits."""
+    """Return a line a model with the numbers of its trials by state, and a line of what waits."""
     lines = []
     for model in dict.fromkeys(trial.model for trial in status.trials):
         mine = [trial for trial in status.trials if trial.model == model]
         states = Counter(trial.state for trial in mine)
-        done, of = (sum(getattr(trial, name) for trial in mine) for name in ("fold_epochs", "of"))
+        done, of = (sum(getattr(trial, name) for trial in mine) for name in ("num_fold_epochs", "max_fold_epochs"))
         counted = ", ".join(f"{number} {state}" for state, number in states.items())
         lines.append(f"{model}: {counted}; {done} of {of} fold-epochs of these trained")
     if status.waiting:
@@ -99,36 +106,49 @@ def in_words(status: Status) -> list[str]:
     return lines
 
 
-def _trial(store: Store, row: dict[str, Any], folds: int, alive: bool) -> TrialStatus:
-    epochs = read_log(store, row["model"], row["trial"])
-    each = int(row.get("train.stop_after") or 0) or int(row["train.epochs"])
-    latest = {epoch.fold: epoch for epoch in epochs}
-    judged = {epoch.fold: epoch for epoch in epochs if epoch.judged_dsc is not None}
-    done = len({(epoch.fold, epoch.epoch) for epoch in epochs if not epoch.failed})
-    state = row["state"] if alive or row["state"] != "running" else "stopped"
+def _trial(store: Store, record: TrialRecord, num_folds: int, has_owner: bool) -> TrialStatus:
+    reports = read_reports(store, record.key) or _reports_of_tables(store, record)
+    epochs = int(record.settings.get("train.stop_after") or 0) or int(record.settings["train.epochs"])
+    latest = {report.fold: report for report in reports}
+    monitored = {report.fold: report for report in reports if report.monitor_dsc is not None}
+    done = len({(report.fold, report.epoch) for report in reports if not report.error})
+    is_running = has_owner and not record.state.is_finished
     return TrialStatus(
-        model=row["model"],
-        trial=int(row["trial"]),
-        kind=row["kind"],
-        state=state,
-        folds_done=int(row["folds_done"]),
-        fold_epochs=done,
-        of=folds * each,
-        training_dsc=_mean([epoch.training_dsc for epoch in latest.values()]),
-        judged=next(iter(judged.values())).judged if judged else "",
-        judged_dsc=_mean([epoch.judged_dsc for epoch in judged.values() if epoch.judged_dsc is not None]),
-        left_s=_left_s(epochs[-_RECENT:], folds * each - done) if state == "running" else None,
-        reason=row["reason"] or "",
+        model=record.model,
+        trial=record.trial,
+        kind=record.kind,
+        state=record.state if has_owner or record.state.is_finished else STOPPED,
+        folds_done=record.folds_done,
+        num_fold_epochs=done,
+        max_fold_epochs=num_folds * epochs,
+        train_dsc=_mean([report.train_dsc for report in latest.values()]),
+        monitor_split=next(iter(monitored.values())).monitor_split if monitored else "",
+        monitor_dsc=_mean([report.monitor_dsc for report in monitored.values() if report.monitor_dsc is not None]),
+        left_s=_left_s(reports[-_NUM_RECENT:], num_folds * epochs - done) if is_running else None,
+        reason=record.reason,
     )
 
 
-def _left_s(recent: Sequence[LoggedEpoch], fold_epochs: int) -> float | None:
+def _reports_of_tables(store: Store, record: TrialRecord) -> list[FoldReport]:
+    """Epochs as the tables have them, without the times at which they began and ended."""
+    columns = ["fold", "epoch", "split", "loss", "dsc"]
+    rows = store.read_trial("epochs", record.key, columns).to_pandas().sort_values(["epoch", "fold"])
+    dsc = rows.pivot(index=["epoch", "fold"], columns="split", values="dsc")
+    split = "validation" if "validation" in dsc else "test"
+    monitored = dsc[split].dropna().to_dict() if split in dsc else {}
+    return [
+        FoldReport(row.fold, row.epoch, row.loss, row.dsc, split, monitored.get((row.epoch, row.fold)), finished=False)
+        for row in rows[rows["split"] == "train"].itertuples(index=False)
+    ]
+
+
+def _left_s(recent: Sequence[FoldReport], num_fold_epochs: int) -> float | None:
     """Seconds for so many more fold-epochs, as fast as the recent ones and as many side by side."""
-    spans = [(epoch.started, epoch.ended) for epoch in recent if epoch.ended > epoch.started]
+    spans = [(report.started, report.ended) for report in recent if report.ended > report.started]
     if not spans:
         return None
     together = sum(end - start for start, end in spans) / _covered(spans)
-    return fold_epochs * statistics.mean(end - start for start, end in spans) / together
+    return num_fold_epochs * statistics.mean(end - start for start, end in spans) / together
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:

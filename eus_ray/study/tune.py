@@ -1,48 +1,38 @@
-"""The search: several architectures side by side, each with its own Optuna study, then the winners."""
+"""Search settings: several architectures side by side, each with its own sampler and pruner, then the winners."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.config import Study
+from eus_ray.config import Order, Study
 from eus_ray.data.dataset import Dataset
 from eus_ray.data.splits import validation_split
-from eus_ray.distributed.planner import plan_fixed, plan_search
-from eus_ray.distributed.session import Session
-from eus_ray.distributed.tune_driver import Task, run_campaign
+from eus_ray.distributed.planner import load_of, plan_fixed, plan_search
+from eus_ray.distributed.profiling import probe_cluster
+from eus_ray.distributed.session import session
+from eus_ray.distributed.tune_driver import TrialSpec, run_trials
 from eus_ray.errors import UserError
-from eus_ray.search.pruners import make_rule
+from eus_ray.models import check_model
+from eus_ray.search.pruners import make_pruner
 from eus_ray.search.space import Space
-from eus_ray.store import PROVENANCE, Store, search_name
-from eus_ray.study.cross_validate import (
-    FixedList,
-    Listener,
-    Opened,
-    Outcome,
-    load_of,
-    most_at_once,
-    opened,
-    probe_of,
-    refuse_unwanted,
-    tell,
-)
+from eus_ray.search.space_loader import load_space
+from eus_ray.store import PROVENANCE, TRIALS_FILE, Store, TrialKey, TrialKind, TrialState, search_name
+from eus_ray.store.event_log import FoldReport
+from eus_ray.study.callbacks import Callback
+from eus_ray.study.cross_validate import Outcome, most_at_once, tell_plan, train_fixed
 from eus_ray.study.model_search import ModelSearch
+from eus_ray.study.prepare import collect_errors, prepare_dataset, refuse_models_there
+from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, study_of
 
-_FROM_EACH = 3
-"""Settings that a search takes over from another study, of each architecture."""
-
-
-class SearchListener(Listener, Protocol):
-    """What wants to know how a search goes on."""
-
-    def searched(self, search: ModelSearch) -> None: ...
-    def winners_begin(self, epochs: Mapping[str, int]) -> None: ...
+_NUM_FROM_EACH_MODEL = 3
+"""Settings that a search takes over from another study."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +42,75 @@ class Start:
     space: Space
     first: list[dict[str, Any]]
     """Settings that are tried first."""
-    order: Literal["abreast", "by_fold"]
+    order: Order
     validation: npt.NDArray[np.bool_] | None
-    """Images that each fold sets aside, `(K, N)`; None where the test folds judge."""
+    """Images that each fold sets aside, `(K, N)`; None if the test folds judge."""
+
+
+def tune(
+    study: Study,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    start_from: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
+    """Search the settings of every architecture, then train each winner on all training patients.
+
+    Args:
+        study: What to train and, in `search`, how to search; `load_study` reads one.
+        out: The study folder, a path or a URI; new, or of the same study.
+        resume: Whether to go on with models that the folder holds already.
+        address: Of a running Ray cluster; a local one is started if there is none.
+        start_from: Another study folder, whose best settings are tried first.
+        callbacks: Who hears how it goes on.
+
+    Returns:
+        How each model ended: as its winner did; failed if no trial was completed.
+
+    Raises:
+        UserError: If the study, its data, its space or the folder are not as they must be; then nothing is written.
+    """
+    models = study.models
+    loaded = collect_errors(lambda model: load_space(study.for_model(model), check_model), models)
+    spaces: dict[str, Space] = dict(zip(models, loaded, strict=True))
+    store, old = Store(out), None if start_from is None else Store(start_from)
+    if old is not None and not old.exists(TRIALS_FILE):
+        raise UserError(f"{old.location}: is no study with trials from which a search could start")
+    dataset = prepare_dataset(study, store, callbacks, resume=resume)
+    begin = starts(dataset, spaces, old)
+    with (
+        session(address, dashboard=study.run.dashboard) as cluster,
+        run_context(store, dataset, cluster, callbacks) as context,
+    ):
+        refuse_models_there(context.trials, store, study, resume=resume)
+        searches = [_model_search(context, model, start) for model, start in begin.items()]
+        _search_all(context, searches)
+        winners = [spec for search in searches if (spec := search.winner()) is not None]
+        if winners and not context.interrupted.is_set():
+            _train_winners(context, winners)
+        spans = context.trials.spans.items()
+        return Outcome(
+            states={search.model: _state(context.trials, search) for search in searches},
+            folds_at_once={
+                model: most_at_once([span for key, mine in spans if key.model == model for span in mine])
+                for model in models
+            },
+            is_interrupted=context.interrupted.is_set(),
+        )
 
 
 def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | None = None) -> dict[str, Start]:
-    """What each architecture's search starts from; nothing is written.
+    """Return what each architecture's search starts from; nothing is written.
 
-    Raises `UserError` where the study contradicts itself, has too few patients to validate on, or
-    `start_from` holds no trial of a model.
+    Raises:
+        UserError: If the study contradicts itself, has too few patients to validate on, or `start_from` holds no trial
+            of a model.
     """
     study = dataset.study
     search = study.search
-    order = make_rule(search, study.folds.count, study.train.epochs).order
+    order = make_pruner(search, study.folds.count, study.train.epochs).order
     if study.run.order_of(order) != order:
         raise UserError(
             f"run.order is {study.run.order}, and search.scheduler {search.scheduler} trains {order}; "
@@ -74,7 +119,7 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
     validation = None
     if search.protocol == "nested":
         if start_from is not None:
-            refuse_seen(dataset, start_from)
+            _refuse_seen(dataset, start_from)
         seed, stratify = study.folds.seed, study.folds.stratify
         validation = validation_split(dataset.frame, dataset.folds, search.inner_folds, seed, stratify)
     return {
@@ -83,15 +128,15 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
     }
 
 
-def refuse_seen(dataset: Dataset, start_from: Store) -> None:
-    """Raise `UserError` where another study's search was judged by its test folds, and they are of these images."""
+def _refuse_seen(dataset: Dataset, start_from: Store) -> None:
+    """Raise `UserError` if another study's search was judged by its test folds, and they are of these images."""
     if not start_from.exists(PROVENANCE):
         return
     if start_from.read_json(PROVENANCE)["identity"].get("data.fingerprint") != dataset.manifest.fingerprint:
         return
     lines = [
-        f"{start_from.location}: --from: {model}'s trials were judged by test patients, who are this study's too, and "
-        'a nested search must not have seen them; name a nested search, or set search.protocol = "paper"'
+        f"{start_from.location}: {model}'s trials were judged by test patients, who are this study's too, and a nested "
+        'search must not start from them; name a nested search, or set search.protocol = "paper"'
         for model in dataset.study.models
         if start_from.exists(search_name(model)) and start_from.read_json(search_name(model))["protocol"] == "paper"
     ]
@@ -99,57 +144,28 @@ def refuse_seen(dataset: Dataset, start_from: Store) -> None:
         raise UserError(*lines)
 
 
-def tune(
-    store: Store,
-    dataset: Dataset,
-    begin: Mapping[str, Start],
-    session: Session,
-    listener: SearchListener,
-    *,
-    resume: bool = False,
-) -> Outcome:
-    """Search the settings of every architecture of the study, then train each winner on all training patients.
-
-    Raises `UserError` where the folder holds another study, a living run, these models already, or
-    another search of them.
-    """
-    study = dataset.study
-    with opened(store, dataset, session) as run:
-        refuse_unwanted(store, study, resume)
-        for (model, trial), line in run.mended:
-            listener.cells(model, trial, [], line)
-        campaign = _Searches(run, [_search(run, model, start) for model, start in begin.items()], listener)
-        if most := campaign.most():
-            load = load_of(dataset, searching=True)
-            plan = plan_search(study, session.machines, most, probe_of(study, session), load)
-            tell(listener, plan, session)
-            run_campaign(campaign, campaign.runs, plan.workers, plan.at_once, most, session)
-        winners = [task for search in campaign.searches if (task := search.winner()) is not None]
-        if winners and not run.interrupted.is_set():
-            _train_winners(run, winners, session, listener)
-        states = {search.model: _state(run.trials, search) for search in campaign.searches}
-        spans = run.trials.spans.items()
-        at_once: dict[str, int] = {
-            model: most_at_once([span for (owner, _), mine in spans if owner == model for span in mine])
-            for model in study.models
-        }
-        return Outcome(states, at_once, run.interrupted.is_set())
-
-
 def first_points(study: Study, space: Space, start_from: Store | None) -> list[dict[str, Any]]:
-    """What a search tries first: the paper's values, the study's own, and the best of another study.
+    """Return what a search tries first: the paper's values, the study's own, and the best of another study.
 
-    Of a study without a search its newest settings are taken: what they scored, they scored on test patients.
+    If that study has no search of the model, its newest settings are taken: their scores are those of test patients.
     """
     points = [space.paper_point(study), space.default_of(study)]
     if start_from is not None:
         model = study.model.arch
-        complete = [row for row in Trials(start_from).of(model) if row["state"] == "complete"]
-        searched, fixed = ([row for row in complete if row["kind"] == kind] for kind in ("trial", "fixed"))
+        complete = [record for record in Trials(start_from).of(model) if record.state is TrialState.COMPLETE]
+        searched, fixed = (
+            [record for record in complete if record.kind is kind] for kind in (TrialKind.TRIAL, TrialKind.FIXED)
+        )
         if not searched and not fixed:
-            raise UserError(f"{start_from.location}: --from has no complete trial of {model}; name another study")
-        best = (sorted(searched, key=lambda row: -row["value"]) or fixed[::-1])[:_FROM_EACH]
-        points += [space.default_of(study_of(row, study)) for row in best]
+            raise UserError(
+                f"{start_from.location}: has no complete trial of {model} from which its search could start; "
+                "name another study"
+            )
+        best = (sorted(searched, key=lambda record: -(record.value or 0.0)) or fixed[::-1])[:_NUM_FROM_EACH_MODEL]
+        points += [
+            space.default_of(study_of(record.settings, study, f"{start_from.location}, trial {record.trial}"))
+            for record in best
+        ]
     distinct: list[dict[str, Any]] = []
     for point in points:
         if point is not None and point not in distinct:
@@ -157,63 +173,67 @@ def first_points(study: Study, space: Space, start_from: Store | None) -> list[d
     return distinct
 
 
-def _search(run: Opened, model: str, start: Start) -> ModelSearch:
-    base = run.run(model, 0, order=start.order, kind="trial", validation=start.validation)
-    return ModelSearch(base, run.trials, start.space, start.first, run.scratch)
+def _model_search(context: RunContext, model: str, start: Start) -> ModelSearch:
+    how: dict[str, Any] = {"order": start.order, "kind": TrialKind.TRIAL, "validation": start.validation}
+    base = context.cross_validation(TrialKey(model, 0), **how)
+    return ModelSearch(base, context.trials, start.space, start.first, context.session.scratch)
 
 
-def _train_winners(run: Opened, winners: Sequence[Task], session: Session, listener: SearchListener) -> None:
-    plan = plan_fixed(run.dataset.study, session.machines, len(winners))
-    campaign = FixedList(run, winners, "winner", listener)
-    stop_after = "train.stop_after"
-    listener.winners_begin({task.model: task.settings[stop_after] for task in winners if stop_after in task.settings})
-    if campaign.todo:
-        listener.plan(
-            f"training {', '.join(task.model for task in campaign.todo)} again with the best setting: {plan.text}"
-        )
-        order = run.dataset.study.run.order_of("abreast")
-        runs = {task.model: run.run(task.model, task.trial, order=order, kind="winner") for task in campaign.todo}
-        run_campaign(campaign, runs, plan.workers, plan.at_once, len(campaign.todo), session)
-    campaign.close()
+def _search_all(context: RunContext, searches: Sequence[ModelSearch]) -> None:
+    """Run all searches to their end, in one Tune run."""
+    num_left = sum(search.num_left() for search in searches)
+    if not num_left:
+        return
+    study, cluster = context.dataset.study, context.session
+    probe = probe_cluster(study, cluster)
+    plan = plan_search(study, cluster.machines, num_left, probe, load_of(context.dataset, searching=True))
+    tell_plan(context.callbacks, plan, cluster)
+    runs = {search.model: search.base for search in searches}
+    run_trials(_Searches(context, searches), runs, plan.workers, plan.num_at_once, num_left, cluster)
 
 
-def _state(trials: Trials, search: ModelSearch) -> str:
-    """How an architecture's search ended: as its winner did; failed where no trial was completed."""
+def _train_winners(context: RunContext, winners: Sequence[TrialSpec]) -> None:
+    plan = plan_fixed(context.dataset.study, context.session.machines, len(winners))
+    text = f"training {', '.join(spec.key.model for spec in winners)} again with the best setting: {plan.text}"
+    for callback in context.callbacks:
+        callback.on_plan(text)
+    train_fixed(context, winners, TrialKind.WINNER, plan)
+
+
+def _state(trials: Trials, search: ModelSearch) -> TrialState:
+    """How an architecture's search ended: as its winner did; failed if no trial was completed."""
     winner = search.winner()
     if winner is not None:
-        return str(trials[winner.model, winner.trial]["state"]) if (winner.model, winner.trial) in trials else "running"
-    return "failed" if search.over else "running"
+        return trials[winner.key].state if winner.key in trials else TrialState.RUNNING
+    return TrialState.FAILED if search.is_over else TrialState.RUNNING
 
 
 class _Searches:
-    """A campaign of several architectures' searches, in turns."""
+    """A `TrialController` of several architectures' searches, in turns."""
 
-    def __init__(self, run: Opened, searches: Sequence[ModelSearch], listener: SearchListener) -> None:
-        self._run, self._listener, self.searches = run, listener, searches
+    def __init__(self, context: RunContext, searches: Sequence[ModelSearch]) -> None:
+        self._context, self._searches = context, searches
         self._by_model = {search.model: search for search in searches}
-        self.runs = {search.model: search.base for search in searches}
 
-    def most(self) -> int:
-        """How many trials there still are to run, at most."""
-        return sum(search.left() for search in self.searches)
-
-    def next(self) -> Task | None:
-        if self._run.interrupted.is_set():
+    def next(self) -> TrialSpec | None:
+        if self._context.interrupted.is_set():
             return None
-        for search in sorted(self.searches, key=lambda search: search.begun):
-            if (task := search.next()) is not None:
-                self._listener.searched(search)
-                return task
+        for search in sorted(self._searches, key=lambda search: search.num_begun):
+            if (spec := search.next()) is not None:
+                self._tell(search)
+                return spec
         return None
 
-    def heard(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> bool:
-        self._run.trials.heard((model, trial), cells, note)
-        stop = self._by_model[model].heard(trial, cells)
-        self._listener.cells(model, trial, cells, note)
-        return stop
+    def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
+        self._context.trials.report(key, reports, note)
+        return self._by_model[key.model].on_reports(key.trial, reports)
 
-    def ended(self, model: str, trial: int, broke: str) -> None:
-        search = self._by_model[model]
-        state = search.ended(trial, broke)
-        self._listener.ended(model, trial, state, self._run.trials[model, trial]["reason"])
-        self._listener.searched(search)
+    def on_process_end(self, key: TrialKey, error: str) -> None:
+        search = self._by_model[key.model]
+        search.on_process_end(key.trial, self._context.keep_process_error(key, error) if error else "")
+        self._context.trials.end(key)
+        self._tell(search)
+
+    def _tell(self, search: ModelSearch) -> None:
+        for callback in self._context.callbacks:
+            callback.on_search_update(search.update())

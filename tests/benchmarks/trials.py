@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +25,44 @@ from eus_ray.config import Study
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.session import Session, session
 from eus_ray.distributed.trainable import Workers
-from eus_ray.distributed.tune_driver import Task, run_campaign
-from eus_ray.store import Store
+from eus_ray.distributed.tune_driver import TrialSpec, run_trials
+from eus_ray.store import Store, TrialKey
+from eus_ray.store.event_log import FoldReport
 
 
 class Nothing(CrossValidation):
     """A cross-validation whose folds report a few epochs and train none."""
 
-    def steps(self, rank: int, world_size: int, gpus: float, team_size: int = 1) -> Iterator[list[dict[str, Any]]]:
-        for epoch in range(3):
-            yield [{"fold": rank, "epoch": epoch, "scores": np.full(150, 0.5)}]
+    def as_trial(self, trial: int, settings: Mapping[str, Any]) -> CrossValidation:
+        """In a worker's process this is called first: there, nothing takes the place of training."""
+        from eus_ray.distributed import worker
+
+        def steps(_run: CrossValidation, rank: int, *_: Any) -> Iterator[list[FoldReport]]:
+            scores = np.full(150, 0.5)
+            for epoch in range(3):
+                yield [FoldReport(rank, epoch, 0.5, 0.5, "test", 0.5, finished=False, patient_scores=scores)]
+
+        worker.steps = steps
+        return super().as_trial(trial, settings)
 
 
 class OneAfterAnother:
-    """A campaign of trials that do nothing; `stop_at` stops each at its first reports."""
+    """A controller of trials that do nothing, and are stopped at their first reports if that is wanted."""
 
     def __init__(self, number: int, stop_early: bool) -> None:
         self._left, self._stop = number, stop_early
         self.mib: list[float] = []
         self.ended_s: list[float] = []
 
-    def next(self) -> Task | None:
+    def next(self) -> TrialSpec | None:
         self._left -= 1
-        return Task("unet", self._left) if self._left >= 0 else None
+        return TrialSpec(TrialKey("unet", self._left)) if self._left >= 0 else None
 
-    def heard(self, model: str, trial: int, cells: Sequence[dict[str, Any]], note: str) -> bool:
+    def on_reports(self, _key: TrialKey, _reports: Sequence[FoldReport], _note: str) -> bool:
         return self._stop
 
-    def ended(self, model: str, trial: int, broke: str) -> None:
-        assert not broke, broke
+    def on_process_end(self, _key: TrialKey, error: str) -> None:
+        assert not error, error
         self.ended_s.append(time.perf_counter())
         self.mib.append(psutil.Process().memory_info().rss / 2**20)
 
@@ -69,13 +78,13 @@ def run(trials: int = 20, many: int = 200) -> None:
         print(
             f"  Ray's defaults, a trainer with five workers in a function: {defaults_each(cluster, 3):5.2f}  (3 trials)"
         )
-        campaign = go(cluster, Path(folder), many, 1, stop_early=True)
-        grown = campaign.mib[-1] - campaign.mib[many // 10]
+        controller = go(cluster, Path(folder), many, 1, stop_early=True)
+        grown = controller.mib[-1] - controller.mib[many // 10]
         print(f"{many} trials stopped early: {left_behind()} left behind; the driver grew by {grown:.0f} MiB")
 
 
 def go(cluster: Session, folder: Path, trials: int, workers: int, stop_early: bool = False) -> OneAfterAnother:
-    campaign = OneAfterAnother(trials, stop_early)
+    controller = OneAfterAnother(trials, stop_early)
     nothing = Nothing(
         study=Study().for_model("unet"),
         model="unet",
@@ -85,20 +94,20 @@ def go(cluster: Session, folder: Path, trials: int, workers: int, stop_early: bo
         folds=np.arange(5),
         image_ids=[],
         patient_ids=[],
-        arrays=None,
+        arrays=lambda: (np.empty(0), np.empty(0)),
     )
     nothing.store.write_json("run.json", {"token": ""})
     cpus = min(1.0, cluster.machines.cpus / workers)
-    run_campaign(campaign, {"unet": nothing}, Workers(workers, workers, cpus, 0), 1, trials, cluster)
-    return campaign
+    run_trials(controller, {"unet": nothing}, Workers(workers, workers, cpus, 0), 1, trials, cluster)
+    return controller
 
 
 def seconds_each(cluster: Session, folder: Path, trials: int, workers: int) -> float:
-    """From the start of the campaign to its last trial's end, shared among the trials."""
+    """From the start of the controller to its last trial's end, shared among the trials."""
     started = time.perf_counter()
-    campaign = go(cluster, folder, trials, workers)
-    assert len(campaign.ended_s) == trials
-    return (campaign.ended_s[-1] - started) / trials
+    controller = go(cluster, folder, trials, workers)
+    assert len(controller.ended_s) == trials
+    return (controller.ended_s[-1] - started) / trials
 
 
 def defaults_each(cluster: Session, trials: int) -> float:
@@ -106,7 +115,7 @@ def defaults_each(cluster: Session, trials: int) -> float:
     scaling = ScalingConfig(num_workers=5, resources_per_worker={"CPU": min(1.0, cluster.machines.cpus / 5)})
     storage = str(cluster.scratch / "defaults")
 
-    def fit(config: dict[str, Any]) -> None:
+    def fit(_: dict[str, Any]) -> None:
         def nothing() -> None:
             for epoch in range(3):
                 ray.train.report({"epoch": epoch})

@@ -223,7 +223,7 @@ def test_rules_from_settings() -> None:
         ("raceing:0.05", "rule raceing:0.05: no such rule; did you mean racing?"),
         ("racing:0.7", "rule racing:0.7: search.racing_alpha: Input should be less than 0.5, not '0.7'"),
         ("racing:0.05:3", "rule racing:0.05:3: racing takes search.racing_alpha after its name"),
-        ("none:1", "--rule none:1: none takes nothing after its name"),
+        ("none:1", "rule none:1: none takes nothing after its name"),
         ("", "rule : no such rule; there is racing, asha, none"),
     ],
 )

@@ -260,7 +260,7 @@ def test_asha_needs_every_epoch(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         run_replay(path, ["asha:3", "none"])
     assert error.value.lines == (
-        f"--rule asha:3: judges by epoch, and {path} has only the last epoch's scores of unet; take racing or none",
+        f"rule asha:3: judges by epoch, and {path} has only the last epoch's scores of unet; take racing or none",
     )
     assert run_replay(path, ["none"])["fold_epochs"].tolist() == [1.0]
 
@@ -270,7 +270,7 @@ def test_refusals(tmp_path: Path) -> None:
         run_replay(tmp_path, ["none"])
     with pytest.raises(UserError, match="cannot be read as a table"):
         run_replay(tmp_path / "missing.csv", ["none"])
-    with pytest.raises(UserError, match="--slots 0"):
+    with pytest.raises(UserError, match="0 trials at once: one is the least"):
         run_replay(tmp_path, ["none"], slots=0)
     path = tmp_path / "scores.csv"
     table({("unet", 0): GOOD}).to_csv(path, index=False)

@@ -184,7 +184,9 @@ def test_a_resumed_search_proposes_the_same(sampler: str) -> None:
     unbroken = search(CONTINUOUS, options, 14)
     for killed_at in (12,) if sampler == "gp" else (1, 12, 13):
         stored = json.loads(json.dumps([asdict(trial) for trial in unbroken[:killed_at]]))
-        again = [Tried(**{**row, "steps": tuple(map(tuple, row["steps"]))}) for row in stored]
+        for row in stored:
+            row |= {"state": TrialState(row["state"]), "steps": tuple(map(tuple, row["steps"]))}
+        again = [Tried(**row) for row in stored]
         assert search(CONTINUOUS, options, 14, again) == unbroken
 
 
@@ -225,7 +227,7 @@ def test_a_sampler_learns_where_the_good_settings_are(sampler: str) -> None:
         params = propose(CONTINUOUS, SearchSettings(sampler="random", seed=1), [], number, [])
         assert params is not None
         value = score(params)
-        state = "complete" if number % 5 == 0 else "pruned"
+        state = TrialState.PRUNED if number % 5 else TrialState.COMPLETE
         history.append(Tried(number, params, state, value, ((1, value),)))
     proposed = [propose(CONTINUOUS, options, [], number, history) for number in range(14, 18)]
     chance = [propose(CONTINUOUS, SearchSettings(sampler="random"), [], number, history) for number in range(14, 44)]
@@ -235,8 +237,8 @@ def test_a_sampler_learns_where_the_good_settings_are(sampler: str) -> None:
 def test_gp_hears_of_pruned_trials_and_not_of_failed_ones() -> None:
     params = [propose(CONTINUOUS, SearchSettings(sampler="random"), [], number, []) for number in range(12)]
     gp, chance = SearchSettings(sampler="gp"), SearchSettings(sampler="random")
-    pruned = [Tried(number, point, "pruned", score(point)) for number, point in enumerate(params) if point]
-    failed = [replace(trial, state="failed", value=None) for trial in pruned]
+    pruned = [Tried(number, point, TrialState.PRUNED, score(point)) for number, point in enumerate(params) if point]
+    failed = [replace(trial, state=TrialState.FAILED, value=None) for trial in pruned]
     assert propose(CONTINUOUS, gp, [], 12, failed) == propose(CONTINUOUS, chance, [], 12, failed)
     assert propose(CONTINUOUS, gp, [], 12, pruned) != propose(CONTINUOUS, chance, [], 12, pruned)
 

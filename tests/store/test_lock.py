@@ -13,8 +13,8 @@ import pytest
 from eus_ray import store as names
 from eus_ray.config import Study
 from eus_ray.errors import UserError
-from eus_ray.store import Store, lock
-from eus_ray.store.lock import Claim, is_alive
+from eus_ray.store import Store, TrialKey, TrialKind, TrialState, lock
+from eus_ray.store.lock import StudyLock, is_alive, is_held_by, is_stop_wanted, owner_of
 from eus_ray.study.trials import Trials
 
 
@@ -24,19 +24,19 @@ def elsewhere(heartbeat: float) -> dict[str, Any]:
 
 def test_a_second_run_is_refused_and_the_first_one_keeps_the_folder(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with Claim(store) as first:
-        with pytest.raises(UserError, match=r"another run writes here .*wait for it"), Claim(store):
+    with StudyLock(store) as first:
+        with pytest.raises(UserError, match=r"another run writes here .*wait for it"), StudyLock(store):
             pass
-        assert store.is_held_by(first.token)
-    assert store.owner() == {}
+        assert is_held_by(store, first.token)
+    assert owner_of(store) == {}
 
 
 def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     dead = {"token": "t", "host": socket.gethostname(), "pid": 2**22 + 1, "born": "5", "heartbeat": time.time()}
     store.write_json(names.RUN, dead)
-    with Claim(store) as mine:
-        assert store.is_held_by(mine.token)
+    with StudyLock(store) as mine:
+        assert is_held_by(store, mine.token)
 
 
 def test_a_run_elsewhere_is_alive_while_its_heartbeat_is_fresh() -> None:
@@ -53,7 +53,7 @@ def test_a_clock_that_jumped_does_not_make_a_living_run_look_dead(
     store.write_json(names.RUN, elsewhere(time.time() - 3600))
     beat = threading.Timer(0.3, store.write_json, [names.RUN, elsewhere(time.time() - 3599)])
     beat.start()
-    with pytest.raises(UserError, match="another-machine"), Claim(store):
+    with pytest.raises(UserError, match="another-machine"), StudyLock(store):
         pass
     beat.join()
 
@@ -62,29 +62,29 @@ def test_a_run_elsewhere_that_misses_its_beats_is_dead(tmp_path: Path, monkeypat
     monkeypatch.setattr(lock, "_WATCH_S", 0.6)
     store = Store(tmp_path)
     store.write_json(names.RUN, elsewhere(time.time() - 3600))
-    with Claim(store) as mine:
-        assert store.is_held_by(mine.token)
+    with StudyLock(store) as mine:
+        assert is_held_by(store, mine.token)
 
 
 def test_a_run_that_lost_its_folder_takes_nothing_back(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with Claim(store) as first:
+    with StudyLock(store) as first:
         store.write_json(names.RUN, elsewhere(time.time()))
-        assert not store.is_held_by(first.token)
-        assert store.stop_is_wanted(first.token)
-    assert store.owner()["token"] == "t", "the new owner's claim is not deleted by the old one"
+        assert not is_held_by(store, first.token)
+        assert is_stop_wanted(store, first.token)
+    assert owner_of(store)["token"] == "t", "the new owner's claim is not deleted by the old one"
 
 
 def test_a_run_that_lost_its_folder_writes_no_table_and_stops_nobody(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with Claim(store) as first:
+    with StudyLock(store) as first:
         trials = Trials(store, token=first.token)
-        trials.begin("unet", "fixed", 0, Study().for_model("unet"))
+        trials.begin(TrialKey("unet", 0), TrialKind.FIXED, Study().for_model("unet"))
         taken = elsewhere(time.time())
         store.write_json(names.RUN, taken)
         before = store.read_bytes(names.TRIALS_FILE)
         with pytest.raises(UserError, match="another run has taken over here; this one ends"):
-            trials.update(("unet", 0), state="complete")
+            trials.update(TrialKey("unet", 0), state=TrialState.COMPLETE)
         first.ask_to_stop()
-        assert store.owner() == taken
+        assert owner_of(store) == taken
         assert store.read_bytes(names.TRIALS_FILE) == before

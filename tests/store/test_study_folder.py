@@ -13,6 +13,7 @@ import pytest
 from eus_ray import store as names
 from eus_ray.errors import UserError
 from eus_ray.store import PartKey, Store, TrialKey, read_trials, write_trials
+from eus_ray.store.lock import is_held_by, is_stop_wanted
 
 
 def epochs(fold: int, count: int = 2) -> pa.Table:
@@ -153,10 +154,10 @@ def test_trials_keep_their_settings_as_columns(tmp_path: Path) -> None:
 
 def test_only_the_holder_of_the_token_may_write(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert not store.is_held_by("a")
+    assert not is_held_by(store, "a")
     store.write_json(names.RUN, {"token": "a", "stop": False})
-    assert store.is_held_by("a")
-    assert not store.stop_is_wanted("a")
-    assert store.stop_is_wanted("b")
+    assert is_held_by(store, "a")
+    assert not is_stop_wanted(store, "a")
+    assert is_stop_wanted(store, "b")
     store.write_json(names.RUN, {"token": "a", "stop": True})
-    assert store.stop_is_wanted("a")
+    assert is_stop_wanted(store, "a")

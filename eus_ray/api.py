@@ -1,0 +1,253 @@
+"""The Python interface: `import eus_ray` has all of it, and the command line is a thin user of it.
+
+    study = eus_ray.load_study("study.toml", **{"train.epochs": 10})
+    eus_ray.cross_validate(study, "results", callbacks=[MyCallback()])
+    results = eus_ray.open_study("results")
+    results.images().groupby("model")["dsc"].mean()
+
+Nothing here prints; a `Callback` hears what goes on. A mistake in what was given raises `UserError`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eus_ray import config_file
+from eus_ray.config import Study
+from eus_ray.errors import UserError
+from eus_ray.store import SELECTION_FILE, STUDY, Store, read_trials
+from eus_ray.study.callbacks import Callback
+from eus_ray.study.cross_validate import Outcome, cross_validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eus_ray.analysis.inputs.evaluate import Evaluation
+    from eus_ray.analysis.report.results import Results
+    from eus_ray.inference.predict import Predicted
+
+__all__ = ["StudyResults", "analyze", "compare", "cross_validate", "evaluate", "load_study", "open_study", "predict"]
+__all__ += ["tune"]
+
+
+def load_study(
+    path: str | Path | None = None, *, preset: str | None = None, models: Sequence[str] | None = None, **settings: Any
+) -> Study:
+    """Read a study file and check it whole; later sources win: preset, file, models, settings.
+
+    Args:
+        path: A TOML file; None if the settings say everything.
+        preset: The name of shipped settings, such as `paper`.
+        models: The architectures to train.
+        settings: Fields by dotted name, as `**{"optim.lr": 1e-4}`. A path among them is relative to the working folder,
+            a path in the file to the file.
+
+    Raises:
+        UserError: With one line for each mistake.
+
+    >>> load_study(models=["unet"], **{"train.epochs": 3}).train.epochs
+    3
+    """
+    return config_file.load_study(path, preset=preset, models=models, settings=settings)
+
+
+def tune(
+    study: Study,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    start_from: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
+    """Search the settings of every architecture, train each winner, and estimate what the search has found.
+
+    Args:
+        study: What to train and, in `search`, how to search.
+        out: The study folder, a path or a URI; new, or of the same study.
+        resume: Whether to go on with models that the folder holds already.
+        address: Of a running Ray cluster; a local one is started if there is none.
+        start_from: Another study folder, whose best settings are tried first.
+        callbacks: Who hears how it goes on.
+
+    Returns:
+        How each model ended, and the estimates as lines of text.
+
+    Raises:
+        UserError: If the study, its data, its space or the folder are not as they must be; then nothing is written.
+    """
+    from dataclasses import replace
+
+    from eus_ray.analysis.comparison.selection_bias import headline, write_selection
+    from eus_ray.study import tune as search
+
+    how: dict[str, Any] = {"resume": resume, "address": address, "start_from": start_from, "callbacks": callbacks}
+    outcome = search.tune(study, out, **how)
+    if outcome.is_interrupted:
+        return outcome
+    return replace(outcome, headline=tuple(headline(write_selection(Store(out)))))
+
+
+def analyze(source: str | Path, out: str | Path | None = None) -> str:
+    """Write metrics, statistics, tables, figures and one report.
+
+    Args:
+        source: A study folder in any state, or a CSV or Parquet table of per-image scores.
+        out: Where to write; by default the study's own `report` folder, or NAME_report beside a table.
+
+    Returns:
+        Where report.html is.
+
+    Raises:
+        UserError: If the source has defects, or `out` has files already.
+    """
+    from eus_ray.analysis import analyze as analysis
+
+    return analysis.analyze(source, out)
+
+
+def evaluate(
+    predictions: str | Path, truths: str | Path, out: str | Path, *, model: str | None = None, **how: Any
+) -> Evaluation:
+    """Measure mask files of any tool against the truth, image by image.
+
+    Args:
+        predictions: A folder of masks.
+        truths: The folder with the true masks, of the same names.
+        out: A new .csv or .parquet file, which `analyze` and `compare` read.
+        model: What to call the predictions; the name of their folder by default.
+        how: As `eus_ray.analysis.inputs.evaluate.evaluate` takes it: manifest, label, probability, unpaired, processes,
+            progress.
+
+    Raises:
+        UserError: With one line for each defect; then nothing is written.
+    """
+    from eus_ray.analysis.inputs import evaluate as evaluation
+
+    return evaluation.evaluate(Path(predictions), Path(truths), Path(out), model=model, **how)
+
+
+def predict(
+    study: str | Path,
+    places: Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
+    """Predict images, folders and videos with a study's trained ensemble, and write masks, maps and overlays.
+
+    Args:
+        study: A study folder with a trained model.
+        places: Images, folders, videos or manifests.
+        out: A new folder.
+        model: One of the study's; by default the one with the best headline DSC.
+        progress: Called with how many images are done, and of how many.
+
+    Raises:
+        UserError: With one line for each defect; then nothing is written.
+    """
+    from eus_ray.inference.predict import predict as predict_files
+
+    return predict_files(study, places, out, model=model, progress=progress)
+
+
+def open_study(path: str | Path) -> StudyResults:
+    """Open the results of a study, which may still be running.
+
+    Args:
+        path: The study folder, a path or a URI.
+
+    Raises:
+        UserError: If there is no study.
+    """
+    store = Store(path)
+    if not store.exists(STUDY):
+        raise UserError(f"{store.location}: is no study folder (no {STUDY})")
+    return StudyResults(store)
+
+
+class StudyResults:
+    """What a study folder says. Each table is read when it is asked for, and images once.
+
+    Args:
+        store: The study folder.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @cached_property
+    def _results(self) -> Results:
+        from eus_ray.analysis.report.results import read_study
+
+        return read_study(self._store)
+
+    def images(self) -> pd.DataFrame:
+        """Return the metrics of each image: the columns of report/images.parquet."""
+        return self._results.images
+
+    def trials(self) -> pd.DataFrame:
+        """Return the trials with their states and settings: trials.parquet."""
+        return read_trials(self._store)
+
+    def selection(self) -> pd.DataFrame:
+        """Return what the searches have found: selection.parquet; no rows without a search."""
+        from eus_ray.store import SELECTION
+
+        exists = self._store.exists(SELECTION_FILE)
+        table = self._store.read_table(SELECTION_FILE) if exists else SELECTION.empty_table()
+        return table.to_pandas()
+
+    def claims(self) -> pd.DataFrame:
+        """Return what can be said of each pair of models in each metric: report/claims.csv; no rows of one model."""
+        return self._table("claims.csv")
+
+    def statistics(self) -> pd.DataFrame:
+        """Return all tests: report/statistics.csv."""
+        return self._table("statistics.csv")
+
+    def figures(self) -> Mapping[str, bytes]:
+        """Return the report's figures as SVG and PNG files, by name."""
+        from eus_ray.analysis.report.report import build_sections
+
+        files = {name: data for section in build_sections(self._results) for name, data in section.files.items()}
+        return {name: data for name, data in files.items() if name.startswith("figures/")}
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        from eus_ray.analysis.report.sections import claims
+
+        section = claims.build(self._results)
+        return pd.DataFrame() if section is None else pd.read_csv(io.BytesIO(section.files[name]))
+
+
+def compare(scores: pd.DataFrame, metric: str = "dsc") -> pd.DataFrame:
+    """Compare models by per-image scores, patient by patient: what can be claimed of each pair.
+
+    Args:
+        scores: One row a model and image with `model, image_id, patient_id` and the metric; `fold` is optional.
+        metric: The column to compare.
+
+    Returns:
+        The columns of report/claims.csv, one row a pair; none for a single model.
+
+    Raises:
+        UserError: With one line for each defect of the scores.
+    """
+    from eus_ray.analysis.comparison.claims import claims_table
+    from eus_ray.analysis.comparison.pairwise import compare_pairs, read_training
+    from eus_ray.analysis.comparison.score_matrix import align
+    from eus_ray.analysis.inputs.score_table import check_scores
+
+    if metric not in scores:
+        raise UserError(f"the scores have no column {metric}")
+    checked = check_scores(scores, "the scores")
+    kinds = dict(zip(checked["model"], checked["kind"], strict=True))
+    pairs = compare_pairs(align(checked, [metric]), read_training(checked, kinds, {}))
+    return claims_table(pairs, kinds)
