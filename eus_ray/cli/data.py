@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "make synthetic EUS images with masks and clinical columns",
         "eus-ray data phantom P --patients 150 --images 330 --seed 0",
     )
-    phantom.add_argument("folder", metavar="DIR")
+    phantom.add_argument("folder", metavar="DIR", help="a new folder")
     phantom.add_argument("--patients", type=int, default=150, help="(default: %(default)s)")
     phantom.add_argument("--images", type=int, default=330, help="(default: %(default)s)")
     phantom.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
         "eus-ray data import busi Dataset_BUSI_with_GT BUSI",
     )
     import_.add_argument("format", choices=format_names())
-    import_.add_argument("source", metavar="SRC")
+    import_.add_argument("source", metavar="SRC", help="the folder to import")
     import_.add_argument("folder", metavar="DIR", help="a new folder, for copies and manifest.csv")
     import_.add_argument(
         "--pseudonymise",

@@ -18,7 +18,11 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a wrong command line with one line instead of the whole usage."""
+    """Answers a wrong command line with one line instead of the whole usage, and does not break examples."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take what `ArgumentParser` takes, but for the formatter."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the message with the nearest valid choice, and exit with 2."""

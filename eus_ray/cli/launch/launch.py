@@ -66,10 +66,10 @@ def _add_slurm(targets: Any) -> None:
     )
     slurm.add_argument("--nodes", type=int, default=1, metavar="N", help="(default: %(default)s)")
     slurm.add_argument("--cpus-per-task", type=int, metavar="N", help="cores of each node (default: whole nodes)")
-    slurm.add_argument("--gpus-per-node", metavar="[TYPE:]N")
+    slurm.add_argument("--gpus-per-node", metavar="[TYPE:]N", help="GPUs of each node")
     slurm.add_argument("--mem", metavar="N[KMGT]", help="memory of each node")
-    slurm.add_argument("--partition", metavar="A,B")
-    slurm.add_argument("--account", metavar="NAME")
+    slurm.add_argument("--partition", metavar="A,B", help="partitions that may run the job")
+    slurm.add_argument("--account", metavar="NAME", help="account that the job is charged to")
     slurm.add_argument("--job-name", default="eus-ray", metavar="NAME", help="(default: %(default)s)")
     slurm.add_argument(
         "--signal", type=int, default=600, metavar="SECONDS",
@@ -156,7 +156,7 @@ def _target(targets: Any, name: str, about: str, example: str) -> argparse.Argum
     parser.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="tune: begin with that study's best")
     parser.add_argument("--resume", action="store_true", help="go on with a study that the folder holds already")
     parser.add_argument("--write", metavar="FILE", help="write the recipe into a new file instead of printing it")
-    parser.add_argument("--submit", action="store_true", help="start it, too")
+    parser.add_argument("--submit", action="store_true", help="submit the recipe, too")
     return parser
 
 
@@ -221,7 +221,7 @@ def wait_for_nodes(address: str, num_nodes: int, timeout_s: float = 900) -> None
     Raises:
         SystemExit: They did not come in time; a line says how many did, and the exit code is 1.
     """
-    import ray
+    import ray  # outside of `distributed`: the launching script asks before there is a session
 
     deadline = time.monotonic() + timeout_s
     num_alive, reason = 0, ""
