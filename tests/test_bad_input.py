@@ -120,7 +120,7 @@ BY_HAND: list[Case] = [
     (("plan", "--nodes", "0", *CV[3:]), "--nodes"),
     (("plan", "--gpus", "-1", *CV[3:]), "--gpus"),
     (("plan", "--gpus", "inf", *CV[3:]), "--gpus"),
-    (("plan", "--gpus", "0.5", *CV[3:]), "whole GPUs"),
+    (("plan", "--gpus", "0.5", *CV[3:]), "write whole ones"),
     (("plan", "--gpus", "1", "--cpus", "nan", *CV[3:]), "--cpus"),
     (("plan", "--cpus", "2", *CV[3:], "--set", "run.threads_per_fold=8"), "the largest machine has 2 cores"),
     (("status", "{here}/damaged"), "study.toml is damaged"),
