@@ -1,1 +1,1 @@
-"""What is analysed: study folders, score tables, mask files."""
+"""Study folders, score tables and mask files, read for analysis."""

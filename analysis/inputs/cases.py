@@ -15,22 +15,22 @@ from eus_ray.store import CASES_FILE, Store
 
 @dataclass(frozen=True)
 class Case:
-    """One image's truth, on the evaluation grid."""
+    """One image's truth on the evaluation grid."""
 
     truth_png: bytes
     height: int
     width: int
     spacing: tuple[float, float]
-    """Of rows and columns in mm; (1, 1), which is pixels, where the manifest has none."""
+    """Rows and columns in mm; (1, 1), which is pixels, if the manifest has none."""
     in_mm: bool
 
     def truth(self) -> npt.NDArray[np.bool_]:
-        """The mask `(height, width)`. Raises `ValueError` where it cannot be decoded."""
+        """Return the mask `(height, width)`. Raises `ValueError` if it cannot be decoded."""
         return decode(self.truth_png) > 0
 
 
 def decode(png: bytes) -> npt.NDArray[np.uint8]:
-    """A gray image `(H, W)` from PNG bytes. Raises `ValueError` where it is not one."""
+    """Return a gray image `(H, W)` from PNG bytes. Raises `ValueError` if it is none."""
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) if png else None
     if pixels is None:
         raise ValueError("is not a readable PNG")
@@ -38,7 +38,7 @@ def decode(png: bytes) -> npt.NDArray[np.uint8]:
 
 
 def read_cases(store: Store) -> dict[str, Case]:
-    """Truth, size and spacing of every image by image_id; none where they are not written yet."""
+    """Read truth, size and spacing by image_id; nothing before they are written."""
     if not store.exists(CASES_FILE):
         return {}
     columns = ["image_id", "height", "width", "truth", "spacing_row", "spacing_col"]
@@ -51,7 +51,10 @@ def read_cases(store: Store) -> dict[str, Case]:
 
 
 def gray_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """image_id and pixels `(H, W)` of the wanted images in the order of the file, a few in memory at a time."""
+    """Yield image_id and pixels `(H, W)` of the wanted images.
+
+    They come in the order of the file, and few are in memory at a time.
+    """
     with store.fs.open_input_file(store.path(CASES_FILE)) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(32, columns=["image_id", "image"]):
             for image_id, png in zip(batch["image_id"].to_pylist(), batch["image"], strict=True):

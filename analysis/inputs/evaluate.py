@@ -1,4 +1,4 @@
-"""`evaluate`: the per-image metrics of mask files from any tool, as a table that `analyze` takes."""
+"""Per-image metrics of mask files from any tool, as a table that `analyze` takes."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ _LESION_VALUES = (1, 255, 65535)
 """Tools write a lesion so in masks of 1, 8 and 16 bits: masks of one folder may differ in them."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of pairs that are measured, and of all."""
+"""Called with the number of measured pairs, and the number of all."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The table that `evaluate` wrote."""
+
     frame: pd.DataFrame
-    """What was written: the columns of `images.parquet`, one row a pair."""
+    """The columns of `images.parquet`, one row a pair."""
     unit: Literal["px", "mm"]
-    """Of distances."""
+    """The unit of distances."""
     notes: tuple[str, ...]
-    """What a person should know about it."""
+    """Remarks for the user."""
 
 
 def evaluate(
@@ -58,21 +60,25 @@ def evaluate(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure every predicted mask against its truth and write the table to `out`, a new .csv or .parquet file.
+    """Measure every predicted mask against its truth, and write a table.
 
-    predictions, truths: folders of PNG, TIFF, BMP or .npy files (2-D arrays), paired by name without suffix, folders
-        within them included. A mask has 0 and one other value, the same
-        throughout a folder (1, 255 and 65535 count as one).
-    model: the table's `model`; the name of the predictions' folder unless given.
-    manifest: a CSV or Parquet table that gives the pairs' patients, and their folds, spacing and clinical columns where
-        it has them, see `describe`. Without it each image is a patient of its own, in fold 0, measured in pixels.
-    label: the value that is the lesion in the masks, all others being background (of a palette file: the index).
-    probability: predictions are probabilities (8- or 16-bit levels, floats from 0 to 1): lesion from a half on, and
-        the AUC comes from them as they are.
-    unpaired: what names without partner do; `skip` leaves them out, with a note.
-    processes: many pairs are measured on all cores, unless told otherwise.
+    Args:
+        predictions: A folder of PNG, TIFF, BMP or .npy files (2-D arrays), folders within it included. A mask has 0 and
+            one other value, the same throughout a folder (1, 255 and 65535 count as one).
+        truths: Such a folder. Masks are paired by name without suffix.
+        out: A new .csv or .parquet file; `analyze` takes it.
+        model: The table's `model`; by default the name of the predictions' folder.
+        manifest: A CSV or Parquet table with the pairs' patients, and optionally their folds, spacing and clinical
+            columns, see `describe`. Without it each image is a patient of its own, in fold 0, measured in pixels.
+        label: The value of the lesion in the masks; all others are background (of a palette file: the index).
+        probability: Predictions are probabilities (8- or 16-bit levels, floats from 0 to 1). A pixel is lesion from a
+            half on, and the AUC ranks the probabilities as they are.
+        unpaired: What to do if a name has no partner; `skip` leaves it out, with a note.
+        processes: How many processes measure; by default all cores share many pairs.
+        progress: Called after each job.
 
-    Raises `UserError` with a line for each defect, and writes nothing then.
+    Raises:
+        UserError: With a line for each defect; nothing is written then.
     """
     name = predictions.resolve().name if model is None else model.strip()
     lines = _output_defects(out)
@@ -103,15 +109,15 @@ def evaluate(
         raise UserError(*lines)
     frame = _table(name, names, described, measured)
     if not frame[["tp", "fp"]].to_numpy().any():
-        hint = "; where they are masks of 0 and 1, leave out --probability" if probability else ""
+        hint = "; if they are masks of 0 and 1, leave out --probability" if probability else ""
         notes.append(f"{predictions}: every prediction is empty{hint}")
     if described is None:
         notes.append(
-            "no manifest names the patients, so each image is a patient of its own: where images share a patient, "
-            "intervals come out too narrow and p-values too small; --manifest mends that"
+            "no manifest names the patients, so each image is a patient of its own: if images share a patient, "
+            "intervals are too narrow and p-values too small; name the patients with --manifest"
         )
-    elif described.left_over:
-        notes.append(f"{manifest}: {described.left_over} of its rows describe none of these masks")
+    elif described.num_unused:
+        notes.append(f"{manifest}: {described.num_unused} of its rows describe none of these masks")
     _write(frame, out)
     in_mm = described is not None and bool(described.frame["spacing_row"].notna().all())
     return Evaluation(frame, "mm" if in_mm else "px", tuple(notes))
@@ -122,7 +128,7 @@ def _output_defects(out: Path) -> list[str]:
     if out.suffix.lower() not in SUFFIXES:
         lines.append(f"{out}: the table is CSV or Parquet; end its name in {' or '.join(SUFFIXES)}")
     if out.exists():
-        lines.append(f"{out}: is there already; nothing is overwritten, choose another --out")
+        lines.append(f"{out}: exists already; nothing is overwritten, choose another --out")
     elif not out.absolute().parent.is_dir():
         lines.append(f"{out.parent}: no such folder; make it first, or choose another --out")
     return lines
@@ -139,16 +145,16 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
 def _judge_unpaired(
     pairing: Pairing, predictions: Path, truths: Path, unpaired: Literal["stop", "skip"], lines: list[str]
 ) -> list[str]:
-    """Notes of what is left out; what may not be goes to `lines`."""
+    """Return notes about what is left out; add to `lines` what may not be."""
     if not pairing.pairs:
         lines.append(
-            f"{predictions}: no name is one in {truths} too; a pair has one name up to the suffix, as a.png and a.tif"
+            f"{predictions}: no name is in {truths} too; a pair shares its name without suffix, as a.png and a.tif"
         )
     without_truth, without_prediction = pairing.alone
     if unpaired == "stop":
-        lines += [f"{path}: has no truth of its name in {truths}" for path in without_truth]
+        lines += [f"{path}: has no truth of this name in {truths}" for path in without_truth]
         lines += [
-            f"{path}: has no prediction of its name in {predictions}; where no lesion was found, give an empty mask"
+            f"{path}: has no prediction of this name in {predictions}; if no lesion was found, give an empty mask"
             for path in without_prediction
         ]
         return []
@@ -158,7 +164,7 @@ def _judge_unpaired(
     if without_prediction:
         notes.append(
             f"left out: {len(without_prediction)} truths without prediction, such as {without_prediction[0]}; "
-            "where they are lesions that were missed, the scores are too good"
+            "if they are lesions that were missed, the scores are too good"
         )
     return notes
 
@@ -170,14 +176,14 @@ class _Task(NamedTuple):
     pair: Pair
     spacing: tuple[float, float] = (1.0, 1.0)
     size: tuple[float, float] | None = None
-    """Height and width that the spacing was given for; none where nothing is known."""
+    """Height and width that the spacing was given for; None if they are not known."""
 
 
 class _Measured(NamedTuple):
     columns: dict[str, npt.NDArray[np.generic]]
-    """`METRICS` and `diagonal` of the pairs in which nothing is wrong."""
+    """`METRICS` and `diagonal` of the pairs without a problem."""
     values: npt.NDArray[np.float64]
-    """What stands for the lesion in prediction and truth, `(n, 2)`, see `Masks`; NaN where a pair could not be read."""
+    """The value of the lesion in prediction and truth, `(n, 2)`, see `Masks`; NaN if a pair could not be read."""
     problems: list[str]
 
 
@@ -246,7 +252,10 @@ def _stackable(masks: Masks, first: Masks, number: int) -> bool:
 
 
 def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, npt.NDArray[np.generic]]:
-    """`METRICS` and `diagonal` of pairs of one shape, for which one call costs half of what one each does."""
+    """Return `METRICS` and `diagonal` of pairs of one shape.
+
+    One call for all costs half of one call for each.
+    """
     masks, spacing = zip(*waiting, strict=True)
     truth, pred = np.stack([one.truth for one in masks]), np.stack([one.pred for one in masks])
     scores = None if masks[0].scores is None else np.stack([one.scores for one in masks])
@@ -260,9 +269,10 @@ def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, 
 def _value_defects(
     measured: _Measured, pairs: Sequence[Pair], masks: Sequence[tuple[int, Path]], label: int | None, notes: list[str]
 ) -> list[str]:
-    """Values that no single file shows to be wrong: several lesions in a folder, a label that no mask has.
+    """Find values that are wrong though no single file shows it.
 
-    `masks`: the folders that hold masks, and which of a pair's files lies there. What may be right goes to `notes`.
+    A folder has several lesion values, or no mask has the label. `masks`: the folders that hold masks, and which of a
+    pair's files lies there. What may be right goes to `notes`.
     """
     if label is not None:
         lacking = [folder for side, folder in masks if not np.nan_to_num(measured.values[:, side]).any()]
@@ -283,7 +293,7 @@ def _value_defects(
 
 
 def _table(model: str, names: Sequence[str], described: Described | None, measured: _Measured) -> pd.DataFrame:
-    """The columns of `images.parquet`, in the manifest's order where there is one."""
+    """Return the columns of `images.parquet`, in the order of a manifest if given."""
     clinical: list[str] = []
     about = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
     if described is not None:

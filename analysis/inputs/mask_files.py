@@ -16,10 +16,12 @@ from eus_ray.errors import UserError
 from eus_ray.metrics import THRESHOLD
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")
-"""JPEG is among them to be refused with a reason, instead of seeming not to be there."""
+"""JPEG is among them so that it is refused with a reason."""
 
 
 class Pair(NamedTuple):
+    """Two files of one name."""
+
     name: str
     """The path below either folder without suffix, `/` between folders."""
     prediction: Path
@@ -27,12 +29,14 @@ class Pair(NamedTuple):
 
 
 class Pairing(NamedTuple):
+    """The files of two folders, paired."""
+
     pairs: list[Pair]
     """Sorted by name."""
     alone: tuple[list[Path], list[Path]]
     """Predictions without truth, and truths without prediction."""
     defects: list[str]
-    """A line for each name that a folder has twice."""
+    """One line for each name that a folder has twice."""
 
 
 class Masks(NamedTuple):
@@ -41,16 +45,18 @@ class Masks(NamedTuple):
     truth: npt.NDArray[np.bool_]
     pred: npt.NDArray[np.bool_]
     scores: npt.NDArray[Any] | None
-    """Probabilities as stored; none where the prediction is a mask."""
+    """Probabilities as stored; None if the prediction is a mask."""
     lesion_values: tuple[float, float]
-    """What stands for the lesion in prediction and truth; 0 where there is none. Of a probability map: 0."""
+    """The value of the lesion in prediction and truth; 0 if there is none, and for a probability map."""
 
 
 def pair_files(predictions: Path, truths: Path) -> Pairing:
-    """Pair the masks of two folders, and of the folders within them, by name without suffix.
+    """Pair the masks of two folders by name without suffix.
 
-    Hidden files, and files that are no pictures or arrays, are passed over. Raises `UserError` where a folder is
-    missing, holds no mask, or both are one.
+    Folders within them are included. Hidden files, and files that are no pictures or arrays, are passed over.
+
+    Raises:
+        UserError: If a folder is missing or holds no mask, or if both are one.
     """
     lines = []
     for kind, folder in (("predictions", predictions), ("truths", truths)):
@@ -80,7 +86,7 @@ def _masks_below(folder: Path) -> tuple[dict[str, Path], list[str]]:
                 continue
             name, path = stem if below == "." else f"{below}/{stem}", Path(place, file)
             if name in masks:
-                lines.append(f"{path}: there is {masks[name].name} too; keep one, or rename one")
+                lines.append(f"{path}: {masks[name].name} has the same name; keep one, or rename one")
             masks.setdefault(name, path)
     if not masks:
         raise UserError(f"{folder}: holds no masks; {', '.join(SUFFIXES[:5])} are read, volumes slice by slice")
@@ -88,17 +94,23 @@ def _masks_below(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def without_suffix(written: str) -> str:
-    """The name that a pair would have whose file is written so in a table."""
+    """Return a pair's name from its file's name in a table."""
     path = PurePosixPath(written)
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else str(path)
 
 
 def read_pair(prediction: Path, truth: Path, label: int | None = None, probability: bool = False) -> Masks:
-    """Both files of a pair, decoded whole.
+    """Read both files of a pair.
 
-    A mask has 0 and one other value, or any values of which `label` is the lesion. With `probability` the prediction
-    is a map of 8- or 16-bit levels, or of floats from 0 to 1, and lesion where it is at least a half.
-    Raises `UserError` with a line for each file that cannot be read or is no such thing, or for a pair of two sizes.
+    Args:
+        prediction: A mask or, with `probability`, a map of 8- or 16-bit levels or of floats from 0 to 1, lesion from a
+            half on.
+        truth: A mask: 0 and one other value, or any values of which `label` is the lesion.
+        label: The value of the lesion in masks.
+        probability: Whether the prediction is a map.
+
+    Raises:
+        UserError: With a line for each file that cannot be read or is no such thing, or for a pair of two sizes.
     """
     lines: list[str] = []
     found = _tried(prediction, lines, _read_probability if probability else _mask_reader(label))
@@ -115,8 +127,8 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
     return Masks(true[0], found[0], found[1], (found[2], true[2]))
 
 
-_ROUNDING = 1e-6
-"""How far a mean or a resampled probability may lie outside 0 to 1 in float32."""
+_TOLERANCE = 1e-6
+"""A mean or a resampled probability may lie so far outside 0 to 1 in float32."""
 _Read = tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None, float]
 """Mask, scores, and the value that stands for the lesion."""
 
@@ -155,7 +167,7 @@ def _read_probability(path: Path) -> _Read:
     elif values.dtype.kind == "f":
         half = 0.5
         low, high = float(values.min()), float(values.max())
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
+        if low < -_TOLERANCE or high > 1 + _TOLERANCE:
             raise ValueError(f"has values from {low:g} to {high:g}; probabilities lie in 0 to 1")
     else:
         raise ValueError(f"holds {values.dtype}; a probability map has 8 or 16 bits, or floats from 0 to 1")
@@ -163,7 +175,7 @@ def _read_probability(path: Path) -> _Read:
 
 
 def _stored(path: Path, decode: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The values `(H, W)` of a picture or of an array file."""
+    """Return the values `(H, W)` of a picture or of an array file."""
     content = path.read_bytes()
     if path.suffix.lower() != ".npy":
         return decode(content)

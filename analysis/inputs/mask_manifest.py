@@ -1,4 +1,4 @@
-"""What a manifest says of pairs of masks: patient, fold, spacing, clinical columns."""
+"""Patient, fold, spacing and clinical columns of pairs of masks, from a manifest."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, typed
 from eus_ray.errors import UserError
 
 _NAMING = ("image_id", "mask", "image")
-"""Columns that may name a pair; of those that name most pairs the first is believed."""
+"""Columns that may name a pair; the one that names most pairs is used, the first of equals."""
 _SIZE = ("height", "width")
 
 
 class Described(NamedTuple):
+    """The rows of a manifest that describe pairs."""
+
     frame: pd.DataFrame
     """One row a pair, in the manifest's order, with the pair's place in `names` as index: `image_id, patient_id`,
-    `fold` where the manifest has it, `spacing_row, spacing_col` in mm or NaN, `height, width` in pixels or NaN, then
+    `fold` if the manifest has it, `spacing_row, spacing_col` in mm or NaN, `height, width` in pixels or NaN, then
     the clinical columns."""
     clinical: list[str]
-    left_over: int
-    """How many rows of the manifest describe no pair."""
+    num_unused: int
+    """Rows of the manifest that describe no pair."""
 
 
 def describe(path: Path, names: Sequence[str]) -> Described:
-    """The rows of a manifest (CSV or Parquet) for the pairs of these names.
+    """Find the rows of a manifest for pairs of masks.
 
     A row is named by its `image_id`, or by the path of its `mask` or `image` without suffix, whole or from any folder
-    on: `masks/p1/a.png` is `p1/a` and `a`. Raises `UserError` with a line for each defect: a table that is none,
-    columns or cells that are wrong, a pair without a row or with several, a row that describes two pairs.
+    on: `masks/p1/a.png` is `p1/a` and `a`.
+
+    Args:
+        path: A CSV or Parquet table.
+        names: The pairs' names.
+
+    Raises:
+        UserError: With a line for each defect: a table that is none, columns or cells that are wrong, a pair without a
+            row or with several, a row that describes two pairs.
     """
     table = read_table(path)
     header, lines = [*table.defects, *column_defects(table, ("patient_id",))], Lines()
@@ -71,7 +80,7 @@ def _numbers(table: Table, column: str) -> pd.Series:
 
 
 def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: Lines) -> tuple[list[int], list[str]]:
-    """The place of each pair's row, and a line for each pair whose row is not clear."""
+    """Return the place of each pair's row, and a line for each pair without one."""
     known = {column: _places_by_name(table, column) for column in naming}
     column = max(naming, key=lambda one: sum(_lookup(known[one], name) != [] for name in names))
     rows: list[int] = []
@@ -86,7 +95,7 @@ def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: L
             continue
         (row,) = found
         if row in owner:
-            lines.add(table.numbers[row], f"describes {owner[row]} and {name}; each needs a row of its own")
+            lines.add(table.numbers[row], f"describes {owner[row]} and {name}; each pair needs a row of its own")
         owner.setdefault(row, name)
         rows.append(row)
     return rows, unclear
@@ -106,6 +115,6 @@ def _lookup(places: Mapping[str, list[int]], name: str) -> list[int]:
 
 
 def _tails(name: str) -> Iterator[str]:
-    """The name, and what is left of it from each folder on: p1/a, a."""
+    """Yield the name, and its rest from each folder on: p1/a, a."""
     parts = name.split("/")
     return ("/".join(parts[first:]) for first in range(len(parts)))

@@ -27,44 +27,52 @@ _NUM_ROWS_AT_ONCE = 16
 
 
 class MovedError(Exception):
-    """A file was replaced while it was being read: a run is writing."""
+    """A file was replaced while it was read: a run is writing."""
 
 
 class Measured(NamedTuple):
+    """One prediction's measures."""
+
     row: dict[str, Any]
     """Key, `kind`, metrics and `diagonal`."""
     outline: Outline
     picture: bytes
-    """Of the probabilities: a small JPEG."""
+    """The probabilities as a small JPEG."""
     roc: Roc
     counts: LevelCounts
 
 
 class _Group(NamedTuple):
-    """A row group of a file of predictions, and how many the file had when the work was shared out."""
+    """A row group of a file of predictions."""
 
     name: str
     place: int
-    of: int
+    num_groups: int
+    """The groups that the file had when the work was shared out."""
     kind: str
     folds: frozenset[int]
 
 
 @dataclass
 class Measurements:
+    """The measures of many predictions."""
+
     rows: list[dict[str, Any]] = field(default_factory=list)
     outlines: dict[tuple[str, str, str], Outline] = field(default_factory=dict)
     """By model, kind and image_id."""
     pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
-    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    """The probabilities as small JPEGs, by model, kind and image_id."""
     rocs: dict[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
     """By model, kind and fold."""
     problems: list[str] = field(default_factory=list)
-    """A line for each prediction that cannot be measured."""
+    """One line for each prediction that cannot be measured."""
 
 
 def trial_files(store: Store, table: str, model: str, trial: int, folds: Collection[int]) -> list[str]:
-    """The files that hold one trial's rows of a table in some folds; a finished trial's one file has all its folds."""
+    """Return the files that hold one trial's rows of a table in some folds.
+
+    A finished trial has one file for all its folds.
+    """
     wanted = {layout.part_name(table, PartKey(model, trial, 0, fold)) for fold in folds}
     wanted.add(layout.whole_name(table, TrialKey(model, trial)))
     return [name for name in store.part_names(table, model) if name in wanted]
@@ -77,10 +85,18 @@ def measure(
     patients: Mapping[str, str],
     processes: int | None = None,
 ) -> Measurements:
-    """Measure the predictions of `folds` (`model, kind, trial, fold`); many on all cores, unless told otherwise.
+    """Measure stored predictions.
 
-    patients: patient_id by image_id, for what is pooled. Raises `MovedError` or `FileNotFoundError` where a run
-    replaces or joins files meanwhile: begin again.
+    Args:
+        store: The study folder.
+        folds: The trials and folds to read: `model, kind, trial, fold`.
+        cases: Truths by image_id.
+        patients: patient_id by image_id, for pooled curves.
+        processes: How many processes measure; by default all cores share many predictions.
+
+    Raises:
+        MovedError: If a run replaces files meanwhile: begin again.
+        FileNotFoundError: If a run joins files meanwhile: begin again.
     """
     groups, num_predictions = [], 0
     for _, mine in folds.groupby(["model", "kind", "trial"], sort=False):
@@ -97,8 +113,10 @@ def measure(
 
 
 def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
-    """What the groups gave, in their order: a fold's images come together, so that one fold's pixels are counted at a
-    time."""
+    """Join what the groups gave, in their order.
+
+    A fold's images come together, so that the pixels of one fold are counted at a time.
+    """
     result = Measurements()
     counted: tuple[tuple[str, str, int], FoldCounts] | None = None
     for measured, problems in parts:
@@ -147,10 +165,10 @@ def _read_measurer(store: Store) -> _GroupMeasurer:
 
 
 def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[int, int], npt.NDArray[np.uint16]]]:
-    """Key, height and width, and the flat levels of each prediction."""
+    """Yield key, height and width, and the flat levels of each prediction."""
     with store.fs.open_input_file(store.path(group.name)) as stream:
         file = pq.ParquetFile(stream)
-        if file.metadata.num_row_groups != group.of:
+        if file.metadata.num_row_groups != group.num_groups:
             raise MovedError(group.name)
         for batch in file.iter_batches(_NUM_ROWS_AT_ONCE, row_groups=[group.place], use_threads=False):
             column = batch.column("probability")
@@ -164,7 +182,7 @@ def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[i
 def _measure_one(
     key: dict[str, Any], size: tuple[int, int], levels: npt.NDArray[np.uint16], case: Case | None
 ) -> Measured:
-    """Raises `ValueError` with what does not fit."""
+    """Measure one prediction. Raises `ValueError` if its sizes do not fit."""
     if case is None:
         raise ValueError(f"is predicted, but {layout.CASES_FILE} has no such image")
     truth = case.truth()

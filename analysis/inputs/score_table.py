@@ -1,4 +1,8 @@
-"""A table of per-image scores from any tool (CSV or Parquet), checked whole and brought to the columns of a study's."""
+"""Per-image scores from any tool (CSV or Parquet), as the columns of a study.
+
+pandas reads them, not `data.io.tables`: booleans and dates stay what they are, and an index or a trailing comma that
+other programs add is no defect.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +29,19 @@ _SCORES = (*OVERLAPS, *DISTANCES, "auc")
 
 
 def read_score_table(store: Store, name: str) -> pd.DataFrame:
-    """The table as the columns of `images.parquet` that it has: identity, clinical columns, metrics, `diagonal`.
+    """Read a table as the columns of `images.parquet` that it has.
 
-    Needs `model`, `image_id`, `patient_id` and one metric. `fold` is 0 for all where there is none, `kind` is `fixed`.
-    `diagonal` comes from the column of that name or from `height` and `width` (and `spacing_row`, `spacing_col`).
-    Raises `UserError` with a line for each defect: missing columns, unnamed models, images or patients, a model's image
-    given twice, a patient in two folds, scores that are NaN (save for AUC, which one class leaves undefined) or out of
-    range, infinite distances without a size of the image.
+    These are identity, clinical columns, metrics, `diagonal`. `fold` is 0 and `kind` is `fixed` by default. `diagonal`
+    comes from the column of that name or from `height` and `width` (and `spacing_row`, `spacing_col`).
+
+    Args:
+        store: The folder of the table.
+        name: A table with `model`, `image_id`, `patient_id` and one metric at least.
+
+    Raises:
+        UserError: With a line for each defect: missing columns, unnamed models, images or patients, a model's image
+            given twice, a patient in two folds, scores that are NaN (except an AUC, which one class leaves undefined) or
+            out of range, infinite distances without a size of the image.
     """
     where = store.path(name)
     frame = _read(store, name)
@@ -111,7 +121,10 @@ def _read(store: Store, name: str) -> pd.DataFrame:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table without what pandas adds to it: categories become their values, an index without a name goes."""
+    """Return the table without what pandas adds to it.
+
+    Categories become their values, and an index without a name goes.
+    """
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
@@ -141,7 +154,7 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
     key = [column for column in ("model", "kind", "image_id") if column in frame]
     twice = frame[frame.duplicated(key)]
     lines += [
-        f"{where}: row {index + 2}: image {row.image_id} of model {row.model} is there already; each needs one row"
+        f"{where}: row {index + 2}: image {row.image_id} of model {row.model} has a row already; keep one"
         for index, row in zip(twice.index[:5], twice.itertuples(), strict=False)
     ]
     owners = frame.groupby("image_id")["patient_id"].nunique()
@@ -190,7 +203,7 @@ def _check_scores(where: str, frame: pd.DataFrame, column: str) -> list[str]:
         if len(unbounded):
             lines.append(
                 f"{where}: {column} is infinite in {_rows(unbounded)}, and a mean needs the image's size: add columns "
-                "height and width (and spacing_row, spacing_col where distances are in mm)"
+                "height and width (and spacing_row, spacing_col if distances are in mm)"
             )
     else:
         outside = frame.index[(values < 0) | (values > 1)]
@@ -201,6 +214,6 @@ def _check_scores(where: str, frame: pd.DataFrame, column: str) -> list[str]:
 
 
 def _rows(index: pd.Index) -> str:
-    """Rows as a spreadsheet counts them, the header being row 1."""
+    """Name rows as a spreadsheet counts them, the header being row 1."""
     shown = ", ".join(str(row + 2) for row in index[:5])
     return f"row{'s' if len(index) > 1 else ''} {shown}" + (f" and {len(index) - 5} more" if len(index) > 5 else "")

@@ -1,4 +1,4 @@
-"""What a search tried, as the study folder has it: its rules, its space, its trials and what came of them."""
+"""The searches of a study folder: rules, space, trials and estimates."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Dimension:
     low: float
     high: float
     choices: tuple[str, ...]
-    """Of a field that is one; it has no range."""
+    """Only a field of this kind has them; it has no range."""
     when: Mapping[str, frozenset[str]]
-    """It plays a part only where each of these searched fields does and has one of these values."""
+    """It plays a part only if each of these searched fields does and has one of these values."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Search:
     racing_alpha: float
     sampler: str
     num_trials: int
-    """How many were asked for."""
+    """Trials that were asked for."""
     default_trial: int | None
-    """The trial of the study's own settings; none where they lie outside the space."""
+    """The trial of the study's own settings; None if they lie outside the space."""
     paper_trial: int | None
     paper: Mapping[str, Any]
     """The paper's values of searched fields."""
@@ -58,14 +58,17 @@ class Search:
         return len(self.trials) >= self.num_trials and not (self.trials["state"] == TrialState.RUNNING).any()
 
     def fold_winners(self) -> pd.DataFrame:
-        """`fold` and the `trial` that it chose by its own validation patients; no rows where none is chosen."""
+        """Return `fold` and the `trial` that its own validation patients chose.
+
+        No rows if none is chosen.
+        """
         won = self.selection[self.selection["estimate"] == "fold_winner"]
         return won[["fold", "trial"]].astype("int64")
 
     def estimate(self, name: str) -> dict[str, Any] | None:
-        """The one row of an estimate; None where it has none."""
+        """Return the one row of an estimate; None if it has none."""
         rows = self.selection[self.selection["estimate"] == name].to_dict("records")
-        whole = ("trials", "fold", "trial")  # floats, where other estimates have none
+        whole = ("trials", "fold", "trial")  # floats, if other estimates have none
         return (
             {str(key): int(value) if key in whole and pd.notna(value) else value for key, value in rows[0].items()}
             if rows
@@ -73,12 +76,15 @@ class Search:
         )
 
     def importances(self) -> pd.Series:
-        """Share by field; none where there were too few trials to tell."""
+        """Return the share of each field; nothing if there were too few trials."""
         rows = self.selection[self.selection["estimate"] == "importance"]
         return rows.set_index("name")["value"]
 
     def settings(self, dimension: Dimension) -> pd.Series:
-        """What each trial has in a field: numbers, of a choice texts; missing where the field plays no part."""
+        """Return each trial's value of a field.
+
+        Numbers, or texts of a choice; missing if the field plays no part in the trial.
+        """
         if dimension.name not in self.trials:
             return pd.Series(np.nan, self.trials.index)
         values = self.trials[dimension.name]
@@ -94,7 +100,10 @@ class Search:
 
 
 def read_searches(store: Store, trials: pd.DataFrame) -> dict[str, Search]:
-    """Every search of a study by model, in the order of its trials; a search that has only just begun has none."""
+    """Read every search of a study by model, in the order of its trials.
+
+    A search that has only just begun has no trials.
+    """
     prefix, suffix = layout.search_name("*").split("*")
     models = [name.removeprefix(prefix).removesuffix(suffix) for name in store.names("search") if name.endswith(suffix)]
     rank = {model: place for place, model in enumerate(dict.fromkeys(trials["model"]))}
@@ -125,14 +134,16 @@ def read_searches(store: Store, trials: pd.DataFrame) -> dict[str, Search]:
 
 
 def read_selection(store: Store) -> pd.DataFrame:
-    """`selection.parquet`; no rows before the first search has ended."""
+    """Read `selection.parquet`; no rows before the first search has ended."""
     if not store.exists(layout.SELECTION_FILE):
         return layout.SELECTION.empty_table().to_pandas()
     return store.read_table(layout.SELECTION_FILE).to_pandas()
 
 
 def setting_text(value: object) -> str:
-    """A setting's value in print; equal settings have equal texts, be they read from JSON or from a table.
+    """Return a setting's value for print.
+
+    Equal settings have equal texts, whether they come from JSON or from a table.
 
     >>> [setting_text(value) for value in (1e-4, 16, 16.0, True, "adamw", [5, 20], None)]
     ['0.0001', '16', '16', 'True', 'adamw', '[5, 20]', '']

@@ -1,7 +1,7 @@
-"""`report/images.parquet`: every metric of every predicted image, read from the study folder.
+"""`report/images.parquet`: all metrics of all predicted images of a study folder.
 
-Predictions are read a few at a time, so memory does not grow with the study, and the same pass keeps each mask's
-outline for the report. A study in which folds are missing, are being written, or were killed gives what is there.
+Predictions are read a few at a time, so memory does not grow with the study; the same pass keeps each mask's outline
+for the report. A study in which folds are missing, are being written, or were killed gives the rows that it has.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOT_CLINICAL = frozenset(
     | {"spacing_row", "spacing_col", "spacing_mm", "spacing_row_mm", "spacing_col_mm"}
     | {VIDEO, FRAME, TIME}
 )
-"""Columns of a manifest, or of a table of scores, that say nothing about the patient."""
+"""Columns of a manifest, or of a score table, that do not describe the patient."""
 
 _MAX_ATTEMPTS = 5
 _MAX_LINES = 20
@@ -40,27 +40,37 @@ _MAX_LINES = 20
 
 @dataclass(frozen=True)
 class StudyImages:
+    """The measures of all reported predictions of a study."""
+
     frame: pd.DataFrame
     """One row a model, kind and image: `IDENTITY`, clinical columns, `METRICS`, and `diagonal`, which stands for an
     infinite distance in a mean. Models are in the order of the trials, images in that of the manifest."""
     outlines: dict[tuple[str, str, str], Outline]
-    """Outline of each predicted mask, by model, kind and image_id."""
+    """The predicted masks, by model, kind and image_id."""
     rocs: dict[tuple[str, str, int], FoldRoc]
     """By model, kind and fold."""
     pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
-    """Of the probabilities as small JPEGs, by model, kind and image_id."""
+    """The probabilities as small JPEGs, by model, kind and image_id."""
 
 
 def clinical_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns that describe patients or images, in the table's order."""
+    """Return the columns that describe patients or images, in the table's order."""
     return [column for column in frame.columns if column not in NOT_CLINICAL]
 
 
 def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: Iterable[int]) -> pd.DataFrame:
-    """The folds whose predictions are reported: `model, kind, trial, fold`, and `state` and `reason` of the trial.
+    """Return the folds whose predictions are reported.
 
-    These are all `folds` of the last fixed trial and of the last winner of each model, and what each fold of a search
-    under protocol `nested` chose: kind `nested`.
+    These are all folds of the last fixed trial and of the last winner of each model, and what each fold of a search
+    under protocol `nested` chose (kind `nested`).
+
+    Args:
+        trials: `trials.parquet`.
+        searches: The searches by model.
+        folds: All folds of the study.
+
+    Returns:
+        `model, kind, trial, fold`, and `state` and `reason` of the trial.
     """
     has_all_folds = trials["kind"].isin([TrialKind.FIXED, TrialKind.WINNER])
     whole = trials[has_all_folds].drop_duplicates(["model", "kind"], keep="last")
@@ -74,10 +84,15 @@ def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: 
 
 
 def read_study_images(store: Store, cases: dict[str, Case], processes: int | None = None) -> StudyImages:
-    """Measure the stored predictions of all reported folds; many predictions on all cores, unless told otherwise.
+    """Measure the stored predictions of all reported folds; none is an empty table.
 
-    Empty where nothing is predicted yet. Raises `UserError` naming the images whose stored counts, folds, sizes or
-    truths contradict the predictions.
+    Args:
+        store: The study folder.
+        cases: Truths by image_id.
+        processes: How many processes measure; by default all cores share many predictions.
+
+    Raises:
+        UserError: If stored counts, folds, sizes or truths contradict predictions; with the images' names.
     """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
@@ -137,10 +152,10 @@ def _test_counts(store: Store, reported: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rows that the training's own counts confirm, and a line for each that they contradict.
+    """Return the rows that the training's counts confirm, and what they contradict.
 
     A fold killed between writing its predictions and its counts is unfinished: its rows are left out, unless its trial
-    claims to be complete.
+    is said to be complete.
     """
     stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
     both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
@@ -201,7 +216,18 @@ def unfinished(
     models: Iterable[str],
     searches: Mapping[str, Search],
 ) -> list[str]:
-    """One line for each kind of each model of which something is missing; none for a finished study."""
+    """Name what is missing; nothing for a finished study.
+
+    Args:
+        manifest: `manifest.parquet`.
+        trials: `trials.parquet`.
+        frame: `StudyImages.frame`.
+        models: The models that the study asks for.
+        searches: The searches by model.
+
+    Returns:
+        One line for each unfinished kind of each model.
+    """
     lines = [f"{model_label(model)}: not started" for model in models if model not in {*trials["model"], *searches}]
     for model in dict.fromkeys([*trials.loc[trials["kind"] == TrialKind.TRIAL, "model"], *searches]):
         search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == TrialKind.WINNER)
@@ -223,7 +249,10 @@ def _name(model: str, kind: str) -> str:
 
 
 def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Series) -> list[str]:
-    """A line where some of the images of `folds` (their number by fold) are not predicted, or the trial failed."""
+    """Return a line if images of some folds are not predicted, or the trial failed.
+
+    `folds`: the number of images by fold.
+    """
     there = predicted.groupby("fold")["image_id"].size().reindex(folds.index, fill_value=0)
     absent = [str(fold) for fold in folds.index[there == 0]]
     lacks = [f"fold{'s' if len(absent) > 1 else ''} {', '.join(absent)}"] if absent else []

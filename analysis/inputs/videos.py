@@ -1,4 +1,4 @@
-"""Which images of a manifest are consecutive frames of a video, and which of them tell most."""
+"""Videos among the images of a manifest, and their most telling frames."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import pandas as pd
 
 VIDEO, FRAME, TIME = "video", "frame", "time_s"
-"""A manifest's columns: the video's name, and the frame's number or its time in seconds, or both. An image without
+"""Columns of a manifest: the video's name, and the frame's number or its time in seconds, or both. An image without
 a video is a still."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """The frames of one video that the manifest has, in their order."""
+    """One video's frames in the manifest, in their order."""
 
     name: str
     images: tuple[str, ...]
     """image_id, two at least."""
     captions: tuple[str, ...]
-    """When each was taken, for print: `2.5 s`, or `frame 5` where no time is known."""
+    """Times for print: `2.5 s`, or `frame 5` if no time is known."""
 
 
 def find_videos(manifest: pd.DataFrame) -> list[Video]:
-    """The videos of a manifest in its order; none where it has no column `video` with `frame` or `time_s`.
+    """Find the videos of a manifest, in its order.
 
-    Frames are ordered by number, else by time. A video in which one is missing, is no number or stands twice has no
-    order, and is left out, as is one of a single frame.
+    Frames are ordered by number, else by time. A video is left out if it has a single frame, or if no order is known: a
+    number is missing, is no number or stands twice. No videos without a column `video` and one of `frame` and `time_s`.
     """
     clocks = [column for column in (FRAME, TIME) if column in manifest]
     if VIDEO not in manifest or not clocks:
@@ -59,10 +59,14 @@ def _video(name: str, frames: pd.DataFrame, clocks: Sequence[str]) -> Video | No
 
 
 def telling_window(lesions: Sequence[bool], length: int) -> slice:
-    """The `length` consecutive frames in which the lesion comes into view, or goes; all where there are no more.
+    """Return `length` consecutive frames in which the lesion comes into view, or goes.
 
-    lesions: whether each frame of a video shows one. Two frames before the first change are taken along, as in the
-    paper's figure 8; without a change the middle ones are taken.
+    Two frames before the first change are included, as in the paper's figure 8. Without a change it is the middle; all
+    frames if there are no more.
+
+    Args:
+        lesions: Whether each frame of a video shows one.
+        length: How many frames to choose.
     """
     changes = np.flatnonzero(np.diff(np.asarray(lesions, np.int8)))
     start = changes[0] - 1 if len(changes) else (len(lesions) - length) // 2

@@ -157,7 +157,7 @@ def test_probabilities_give_the_auc(measure: Evaluate) -> None:
 
 def test_masks_taken_for_probabilities_are_told(measure: Evaluate) -> None:
     done = measure({"a.png": LEFT}, {"a.png": LEFT}, probability=True)
-    assert "every prediction is empty; where they are masks of 0 and 1, leave out --probability" in done.notes[0]
+    assert "every prediction is empty; if they are masks of 0 and 1, leave out --probability" in done.notes[0]
 
 
 def test_names_without_partner_may_be_skipped(measure: Evaluate, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_names_without_partner_may_be_skipped(measure: Evaluate, tmp_path: Path)
     assert done.frame["image_id"].tolist() == ["a"]
     notes = [note.replace(f"{tmp_path}/", "") for note in done.notes[:2]]
     assert notes[0] == "left out: 1 predictions without truth, such as tool/b.png"
-    assert notes[1].startswith("left out: 2 truths without prediction, such as truths/c.png; where they are lesions")
+    assert notes[1].startswith("left out: 2 truths without prediction, such as truths/c.png; if they are lesions")
 
 
 @pytest.mark.slow
@@ -205,11 +205,11 @@ def test_every_name_without_partner_is_a_line(refused: Callable[..., list[str]])
     lines = refused(
         {"a.png": LEFT, "a.tif": LEFT, "b.png": LEFT, "x/c.png": LEFT}, {"a.png": LEFT, "c.png": LEFT, "d.npy": LEFT}
     )
-    empty = "has no prediction of its name in tool; where no lesion was found, give an empty mask"
+    empty = "has no prediction of this name in tool; if no lesion was found, give an empty mask"
     assert lines == [
-        "tool/a.tif: there is a.png too; keep one, or rename one",
-        "tool/b.png: has no truth of its name in truths",
-        "tool/x/c.png: has no truth of its name in truths",
+        "tool/a.tif: a.png has the same name; keep one, or rename one",
+        "tool/b.png: has no truth of this name in truths",
+        "tool/x/c.png: has no truth of this name in truths",
         f"truths/c.png: {empty}",
         f"truths/d.npy: {empty}",
     ]
@@ -218,7 +218,7 @@ def test_every_name_without_partner_is_a_line(refused: Callable[..., list[str]])
 @pytest.mark.parametrize("unpaired", ["stop", "skip"])
 def test_no_pair_at_all(refused: Callable[..., list[str]], unpaired: str) -> None:
     lines = refused({"a_mask.png": LEFT}, {"a.png": LEFT}, unpaired=unpaired)
-    assert lines[0] == "tool: no name is one in truths too; a pair has one name up to the suffix, as a.png and a.tif"
+    assert lines[0] == "tool: no name is in truths too; a pair shares its name without suffix, as a.png and a.tif"
     assert len(lines) == (3 if unpaired == "stop" else 1)
 
 
@@ -264,7 +264,7 @@ def test_places_are_checked_first_and_together(tmp_path: Path) -> None:
         "file: is a file; name the folder that holds the truths",
     ]
     assert lines("empty", "empty", "file")[1:] == [
-        "file: is there already; nothing is overwritten, choose another --out",
+        "file: exists already; nothing is overwritten, choose another --out",
         "empty: holds predictions and truths at once; name two folders",
     ]
     (tmp_path / "other").mkdir()
@@ -308,7 +308,7 @@ def test_manifests_that_do_not_fit(refused: Callable[..., list[str]], manifest: 
 def test_one_row_cannot_describe_two_masks(refused: Callable[..., list[str]]) -> None:
     masks: Masks = {"p/a.png": LEFT, "q/a.png": LEFT}
     assert refused(masks, masks, manifest="image_id,patient_id\na,1\n") == [
-        "manifest.csv: row 2: describes p/a and q/a; each needs a row of its own"
+        "manifest.csv: row 2: describes p/a and q/a; each pair needs a row of its own"
     ]
 
 
@@ -325,7 +325,9 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path, capsys
     write(tmp_path / "truths", {"a.png": LEFT, "b.png": LEFT})
     folders = [str(tmp_path / "tool"), str(tmp_path / "truths"), "--out", str(tmp_path / "scores.csv")]
     assert main(["evaluate", *folders]) == 2
-    assert capsys.readouterr().err == f"eus-ray: {tmp_path}/tool/c.png: has no truth of its name in {tmp_path}/truths\n"
+    assert (
+        capsys.readouterr().err == f"eus-ray: {tmp_path}/tool/c.png: has no truth of this name in {tmp_path}/truths\n"
+    )
     assert not (tmp_path / "scores.csv").exists()
     assert main(["evaluate", *folders, "--unpaired", "skip", "--model", "nnU-Net", "--label", "1"]) == 0
     out = capsys.readouterr().out
@@ -333,4 +335,4 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path, capsys
     assert f"eus-ray analyze {tmp_path}/scores.csv" in out
     assert set(pd.read_csv(tmp_path / "scores.csv")["model"]) == {"nnU-Net"}
     assert main(["evaluate", *folders]) == 2
-    assert "is there already; nothing is overwritten" in capsys.readouterr().err
+    assert "exists already; nothing is overwritten" in capsys.readouterr().err

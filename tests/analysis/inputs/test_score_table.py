@@ -95,7 +95,7 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         (GOOD.replace("3.5,", "-3.5,"), ["hd is negative in row 2"]),
         (GOOD.replace("height,width", "tall,wide"), ["hd is infinite in row 3, and a mean needs the image's size"]),
         (GOOD.replace("b,001", ",001"), ["model is empty in row 4"]),
-        (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b is there already", "image 001 belongs to two"]),
+        (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b has a row already", "image 001 belongs to two"]),
         (GOOD.replace("b,001,007,0", "b,003,007,1"), ["patient 007 is in 2 folds"]),
         (GOOD.replace(",T", ",T,x"), ["rows have more cells than the header has names"]),
         (
