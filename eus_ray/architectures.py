@@ -32,7 +32,7 @@ class ArchitectureSpec:
     settings: tuple[str, ...]
     """The fields of `[model]` that change it, by dotted name."""
     deep_supervision: bool
-    """Whether it predicts from single-layer features too, for the loss alone: `loss.slf_weight` 0 leaves them unused."""
+    """Whether it has outputs for the loss alone, `Outputs.slf`; if `loss.slf_weight` is 0, they are unused."""
 
     @property
     def space_path(self) -> Path:

@@ -17,7 +17,9 @@ from eus_ray.data.io.images import read_mask
 from eus_ray.store import PARTS, PartKey, Store, checkpoint_name, write_trials
 from eus_ray.study.prepare import write_study
 from eus_ray.study.trials import settings_row
-from eus_ray.training.fold import Fold, FoldData, Record, prepare_process
+from eus_ray.training.determinism import prepare_process
+from eus_ray.training.fold import Fold, FoldData
+from eus_ray.training.records import Record
 from tests.helpers import light_study
 
 CPU = torch.device("cpu")
@@ -72,7 +74,7 @@ def train_study(folder: Path, study: Study) -> Store:
                 truth_of=truths.__getitem__ if study.evaluate.grid == "original" else None,
             )
             fold, record = Fold(settings, data, CPU), Record()
-            while not fold.finished:
+            while not fold.is_finished:
                 record.epochs.append(fold.train_epoch())
             record.epochs.append(fold.evaluate(record))
             store.write_bytes(checkpoint_name(model, 0, number), fold.state())
@@ -99,24 +101,6 @@ def trained_unet(folder: Path) -> Path:
 
 
 # ---- predictions ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Heard:
-    """A listener that remembers."""
-
-    said: list[str] = field(default_factory=list)
-    total: int = 0
-    number: int = 0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def begin(self, total: int) -> None:
-        self.total = total
-
-    def done(self, number: int) -> None:
-        self.number += number
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The model to use: which trial of a study it is, and its fold models as one."""
+"""The trained model of a study: which trial it is, and its folds' networks as one ensemble."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 KINDS = ("winner", "fixed")
-"""Kinds of trials that keep the weights of all folds. The first that is complete is the model to use."""
+"""Kinds of trials that keep the weights of all folds, the preferred one first."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,26 @@ class Trained:
     """The trial's settings."""
     folds: tuple[int, ...]
     place: int
-    """Of the model among all of the study's, from 0: in figures it gives a model its colour."""
+    """Place of the model among the study's, from 0: it gives the model its colour in figures."""
     compared: Mapping[str, float] = field(default_factory=dict)
-    """Headline DSC of the models among which this one was the best; none where there was no choice."""
+    """Headline DSC of the models among which this one was the best; empty if there was no choice."""
 
     @property
     def weights(self) -> list[str]:
-        """The files of the fold models, in the study folder."""
+        """The names of the folds' checkpoints in the study folder."""
         return [layout.checkpoint_name(self.model, self.trial, fold) for fold in self.folds]
 
 
 def trained_model(store: Store, model: str | None = None) -> Trained:
-    """The model to use: the winner where a model was searched, else its last fixed trial; complete ones only.
+    """Return a model's complete trial: the winner of its search, else its last cross-validation.
 
-    Of several models the one with the best headline DSC, unless `model` names one. Raises `UserError` where the folder
-    is no study, has no such model that is trained to its end, or lacks weights of one of its folds.
+    Args:
+        store: The study folder.
+        model: One of the study's; by default the one with the best headline DSC.
+
+    Raises:
+        UserError: If the folder is no study, has no such model that is trained to its end, or lacks the weights of one
+            of its folds.
     """
     if not store.exists(layout.STUDY):
         found = "is not a study folder" if store.exists() else "no such folder"
@@ -66,7 +71,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
     usable = _usable(trials)
     if model is not None and model not in models:
         known = did_you_mean(model, models) if models else "; nothing is trained there yet"
-        raise UserError(f"--model {model}: {store.location} has no such model{known}")
+        raise UserError(f"model {model}: {store.location} has no such model{known}")
     if not usable or (model is not None and model not in usable):
         raise UserError(
             f"{store.location}: {model or 'no model'} is {'not ' if model else ''}trained to its end; `eus-ray status "
@@ -82,7 +87,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
         model=chosen,
         trial=int(row["trial"]),
         kind=row["kind"],
-        study=study_of(row, base),
+        study=study_of(row, base, f"{store.location}, trial {row['trial']}"),
         folds=tuple(range(base.folds.count)),
         place=models.index(chosen),
         compared=compared,
@@ -100,7 +105,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
 
 
 def _usable(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The row of each model's trial to use, models in the order of the trials."""
+    """The row of each model's trial to use; models in the order of the trials."""
     usable = {}
     for model, mine in trials[trials["state"] == "complete"].groupby("model", sort=False):
         for kind in KINDS:
@@ -119,9 +124,10 @@ def _settings(store: Store) -> Study:
 
 
 def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
-    """DSC of each model as the report's headline has it, from the stored counts: the mean of the means of its folds.
+    """Return each model's DSC as the report's headline has it, from the stored counts.
 
-    Of a winner that its own test scores chose it is BBC-CV's estimate.
+    It is the mean over folds of their means over images; for a winner that test scores chose it is BBC-CV's estimate.
+    NaN if nothing was scored.
     """
     from eus_ray.analysis.inputs.searches import read_searches
     from eus_ray.analysis.inputs.study_images import reported_folds
@@ -148,34 +154,39 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
 
 
 class Ensemble:
-    """The mean probability of a trial's fold models, each run exactly as it was on its own test images."""
+    """The mean probability of the networks of a trial's folds, each run exactly as on its own test images.
+
+    Args:
+        trained: Whose weights to load.
+        device: What to compute on.
+
+    Raises:
+        UserError: With a line for each checkpoint that is damaged, unfinished or of other settings.
+    """
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
-        """Load all of them. Raises `UserError` with a line for each file of weights that is not sound."""
-        from eus_ray.training.fold import Fold, FoldData
+        from eus_ray.training.checkpoint import load_model
+        from eus_ray.training.optim import precision_for
 
         self._trained, self._device = trained, device
+        self._precision = precision_for(trained.study.train.precision, device)
         self._models: list[torch.nn.Module] = []
-        nobody, no_images = np.empty(0, np.int64), np.empty((0, 0, 0), np.uint8)
         lines = []
-        for number, name in zip(trained.folds, trained.weights, strict=True):
-            data = FoldData(number, no_images, no_images, train=nobody, test=nobody, image_ids=[], patient_ids=[])
+        for name in trained.weights:
             try:
-                fold = Fold(trained.study, data, device, trained.store.read_bytes(name))
-                if not fold.finished:
-                    raise ValueError(f"a checkpoint of {fold.epoch} of {fold.epochs} epochs")
+                self._models.append(load_model(trained.store.read_bytes(name), trained.study, device))
             except ValueError as error:
                 lines.append(f"{trained.store.location}: {name} is {error}; bring it back, or train the model again")
-                continue
-            self._models.append(fold.model.eval())
-            self._precision = fold.precision
         if lines:
             raise UserError(*lines)
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities `(B, S, S)` in [0, 1] of gray images `(B, S, S)`, `S` the study's `data.image_size`.
+        """Return probabilities `(B, S, S)` in [0, 1] of gray images `(B, S, S)`, S the study's `data.image_size`.
 
-        The mean is taken in float64. Raises `UserError` where a model's answer is not a number.
+        The mean is taken in float64.
+
+        Raises:
+            UserError: If a network's answer is not a number.
         """
         import torch
 
@@ -196,10 +207,10 @@ class Ensemble:
 
 
 def load_ensemble(trained: Trained) -> tuple[Ensemble, str]:
-    """The ensemble on a GPU where there is one, else on all cores of the CPU; and what it runs on, in words."""
+    """Return the ensemble on a GPU, or on all cores of the CPU if there is none, and in words what it runs on."""
     import torch
 
-    from eus_ray.training.fold import prepare_process
+    from eus_ray.training.determinism import prepare_process
 
     cores = len(os.sched_getaffinity(0))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,14 +1,14 @@
-"""`predict`: a study's trained ensemble on new images, folders and videos.
+"""The trained ensemble of a study on new images, folders and videos.
 
-    OUT/masks/NAME.png            8-bit, 0 and 255, on the image's own pixels; all 0 where there is no cancer
+    OUT/masks/NAME.png            8-bit, 0 and 255, on the image's own pixels; all 0 if there is no cancer
     OUT/probabilities/NAME.png    16-bit, rint(p * 65535); the mask is where it is >= 32768
     OUT/overlays/NAME.png         the image with the mask's outline
     OUT/areas.csv                 one row an image and frame
-    OUT/strips/NAME.{svg,png}     of videos and of images that are consecutive frames: the lesion comes into view
-    OUT/clips/NAME.mp4            of a video, with outlines
+    OUT/strips/NAME.{svg,png}     a video, or images that are consecutive frames: the lesion comes into view
+    OUT/clips/NAME.mp4            a video with outlines
 
 NAME is the image's path below the folder that was given. A video's frames are NAME/frame_000000 and so on, without
-overlays: its clip has them. Before the network an image passes through what it passed through in training.
+overlays: its clip has them. Before the network an image goes through the same steps as in training.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import itertools
 import os
 import string
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,61 +46,76 @@ COLUMNS = (
     *("image", "frame", "time_s", "height", "width", "area_px", "area_mm2", "components"),
     *("max_probability", "mean_probability", "mask"),
 )
-"""`image`: the file's name as above, with suffix; `frame` from 0 and `time_s` of videos, `time_s` also where a manifest
-has it. `components`: regions of the mask, pixels that touch at a corner belong together. `area_mm2` where the spacing
-is known. `mean_probability`: within the mask; none for an empty one. `mask`: the file below OUT."""
-
-
-class Listener(Protocol):
-    """What wants to know how a prediction goes on."""
-
-    def say(self, text: str) -> None: ...
-    def begin(self, total: int) -> None: ...
-    def done(self, number: int) -> None: ...
+"""`image`: the file's name as above, with suffix. `frame`, from 0: of videos. `time_s`: of videos, and of images whose
+manifest has it. `area_mm2`: if the spacing is known. `components`: regions of the mask; pixels that touch at a corner
+belong together. `mean_probability`: within the mask; none for an empty one. `mask`: the file below OUT."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came of a prediction."""
+    """The result of a prediction."""
 
     trained: Trained
     images: int
     frames: int
     with_lesion: int
-    """Of both."""
+    """How many of both have a lesion."""
 
 
 def predict(
-    study: str | Path, places: Sequence[str | Path], out: str | Path, listener: Listener, model: str | None = None
+    study: str | Path,
+    places: Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Predicted:
-    """Predict images, folders and videos with the mean probability of a trained model's folds; write all into `out`.
+    """Predict images, folders and videos with the mean probability of a trained model's folds.
 
-    `study` and `out` may be any location that the store opens. Raises `UserError` with a line for every defect before
-    anything is written: a study without a trained model, weights that are missing or damaged, files that cannot be
-    read, two results of one name, an `out` with files in it. Interrupted (`KeyboardInterrupt`), it leaves whole files
-    and the rows of what is done.
+    Interrupted (`KeyboardInterrupt`), it leaves whole files and the rows of what is done.
+
+    Args:
+        study: The study folder, a path or a URI.
+        places: Images, folders, videos or manifests.
+        out: A new folder, a path or a URI.
+        model: One of the study's; by default the one with the best headline DSC.
+        progress: Called with how many images and frames are written, and how many there are.
+        say: Called with what a person should know, in a line each.
+
+    Raises:
+        UserError: With a line for every defect, before anything is written: a study without a trained model, weights
+            that are missing or damaged, files that cannot be read, two results of one name, an `out` with files in it.
     """
+    say = say or (lambda _text: None)
     trained, sources, target = _checked(study, places, out, model)
     if trained.compared:
         scores = ", ".join(f"{name} {dsc:.3f}" for name, dsc in trained.compared.items())
-        listener.say(f"headline DSC: {scores}; {trained.model} is taken, --model names another")
+        say(f"headline DSC: {scores}; {trained.model} is taken unless you name another")
     ensemble, device = load_ensemble(trained)
-    listener.say(
-        f"{trained.model}, {trained.kind} trial {trained.trial}: mean of {len(trained.folds)} folds on {device}"
-    )
-    listener.begin(len(sources.pictures) + sum(clip.video.num_frames for clip in sources.clips))
+    say(f"{trained.model}, {trained.kind} trial {trained.trial}: mean of {len(trained.folds)} folds on {device}")
+    announced = len(sources.pictures) + sum(clip.video.num_frames for clip in sources.clips)
+
+    def count(done: int) -> None:
+        if progress is not None:
+            progress(done, max(done, announced))  # a video may have more frames than its file says
+
+    count(0)
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
-        writing = _Writing(trained, ensemble, target, listener, pool)
+        writer = _Writer(trained, ensemble, target, count, pool)
         try:
-            writing.pictures(sources.pictures)
+            writer.predict_pictures(sources.pictures)
             for sequence in sources.sequences:
-                writing.sequence(sequence)
+                writer.write_sequence(sequence)
             for clip in sources.clips:
-                writing.clip(clip)
+                num_frames = writer.predict_clip(clip)
+                if num_frames < clip.video.num_frames:
+                    found = f"the file announces {clip.video.num_frames} frames, and {num_frames} could be decoded"
+                    say(f"{clip.video.path}: {found}")
         finally:
             pool.shutdown(cancel_futures=True)
-            writing.table()
-    rows = writing.rows.values()
+            writer.write_table()
+    rows = writer.rows.values()
     return Predicted(
         trained=trained,
         images=len(sources.pictures),
@@ -112,7 +127,7 @@ def predict(
 def _checked(
     study: str | Path, places: Sequence[str | Path], out: str | Path, model: str | None
 ) -> tuple[Trained, Sources, Store]:
-    """Everything that can be checked before torch is imported. Raises `UserError` with all that is wrong."""
+    """Check what can be checked before torch is imported, and raise `UserError` with all that is wrong."""
     lines: list[str] = []
     trained, sources, target = None, None, Store(out)
     try:
@@ -145,31 +160,36 @@ class _Item:
     overlay: bool = False
 
 
-class _Writing:
-    """Predicts batch after batch, and writes what comes of a batch while the next one is computed."""
+class _Writer:
+    """Predicts batch after batch, and writes the files of a batch while the next one is computed."""
 
     def __init__(
-        self, trained: Trained, ensemble: Ensemble, target: Store, listener: Listener, pool: ThreadPoolExecutor
+        self,
+        trained: Trained,
+        ensemble: Ensemble,
+        target: Store,
+        count: Callable[[int], None],
+        pool: ThreadPoolExecutor,
     ) -> None:
         from eus_ray.analysis.figures import style  # matplotlib is slow to load
 
-        self._ensemble, self._target, self._listener, self._pool = ensemble, target, listener, pool
+        self._ensemble, self._target, self._count, self._pool = ensemble, target, count, pool
         self._data = trained.study.data
         self._batch_size = trained.study.train.batch_size
         self._colour = style.outline_colour(trained.place)
         self._label = f"{model_label(trained.model)}, mean of {len(trained.folds)} folds"
         self.rows: dict[int, dict[str, Any]] = {}
-        """Of what is written, by its place in the order of the prediction."""
-        self._begun = 0
+        """Rows of the table by their place in the order of the prediction."""
+        self._num_begun = 0
         self._by_name: dict[str, dict[str, Any]] = {}
-        """Of pictures."""
+        """Rows of pictures."""
 
-    def pictures(self, pictures: Sequence[Picture]) -> None:
+    def predict_pictures(self, pictures: Sequence[Picture]) -> None:
         self._predict(self._items(pictures))
         self._by_name = {row["image"]: row for row in self.rows.values()}
 
-    def sequence(self, sequence: FrameSequence) -> None:
-        """The strip of pictures that are consecutive frames, once they are predicted."""
+    def write_sequence(self, sequence: FrameSequence) -> None:
+        """Write the strip of pictures that are consecutive frames, once they are predicted."""
         rows = [self._by_name[picture.name] for picture in sequence.pictures]
         frames = []
         for place in strip_frames(_seen(rows), sequence.interval_s):
@@ -177,14 +197,11 @@ class _Writing:
             frames.append((sequence.captions[place], gray, rows[place]))
         self._strip(sequence.name, frames)
 
-    def clip(self, clip: Clip) -> None:
-        """A video: its frames, then its strip and a clip of it."""
-        video, first = clip.video, self._begun
+    def predict_clip(self, clip: Clip) -> int:
+        """Predict a video's frames, then write its strip and a clip of it; return how many frames it has."""
+        video, first = clip.video, self._num_begun
         self._predict(self._frame(clip, frame) for frame in read_frames(video))
-        rows = [self.rows[place] for place in range(first, self._begun)]
-        if len(rows) < video.num_frames:
-            announced = f"the file announces {video.num_frames} frames"
-            self._listener.say(f"{video.path}: {announced}, and {len(rows)} could be decoded")
+        rows = [self.rows[place] for place in range(first, self._num_begun)]
         seen = _seen(rows)
         shown = read_frames(video, strip_frames(seen, 1 / video.fps))
         frames = [(f"{round(frame.time_s, 2):g} s", self._gray(frame), rows[frame.number]) for frame in shown]
@@ -195,9 +212,10 @@ class _Writing:
         )
         suffix, content = encode_clip(drawn, video.height, video.width, video.fps)
         self._target.write_bytes(f"clips/{clip.stem}{suffix}", content)
+        return len(rows)
 
-    def table(self) -> None:
-        """Write the rows of all that is written."""
+    def write_table(self) -> None:
+        """Write the rows of everything whose files are written."""
         if self.rows:
             frame = pd.DataFrame([self.rows[place] for place in sorted(self.rows)], columns=list(COLUMNS))
             self._target.write_text(TABLE, frame.astype({"frame": "Int64"}).to_csv(index=False))
@@ -229,21 +247,21 @@ class _Writing:
             grid = np.stack([resize_image(item.gray, self._data.image_size, self._data.resize) for item in batch])
             maps = self._ensemble(grid)
             self._wait(writing)
-            places = itertools.count(self._begun)
+            places = itertools.count(self._num_begun)
             writing = [self._pool.submit(self._write, *one) for one in zip(places, batch, maps, strict=False)]
-            self._begun += len(batch)
+            self._num_begun += len(batch)
         self._wait(writing)
 
     def _wait(self, writing: Sequence[Future[None]]) -> None:
         for written in writing:
             written.result()
         if writing:
-            self._listener.done(len(writing))
+            self._count(len(self.rows))
 
     # ---- files ----------------------------------------------------------------------------------
 
     def _write(self, place: int, item: _Item, map_: npt.NDArray[np.float32]) -> None:
-        """All files of one image, then its row."""
+        """Write all files of one image, then note its row."""
         height, width = item.gray.shape
         levels = quantise(to_original_grid(map_, height, width, self._data.resize))
         mask = levels >= THRESHOLD
@@ -268,7 +286,7 @@ class _Writing:
         return decode_mask(self._target.read_bytes(row["mask"])).astype(np.bool_)
 
     def _strip(self, name: str, frames: Sequence[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]]) -> None:
-        """Captions, images and rows of frames as a figure; those without a lesion have no outline (figure 8)."""
+        """Write captions, images and rows of frames as a figure; those without a lesion have no outline (figure 8)."""
         from eus_ray.analysis.figures import image_panels, style
 
         panels = tuple(

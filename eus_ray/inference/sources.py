@@ -1,11 +1,11 @@
-"""What is to be predicted: images, folders and videos, all found and checked before anything is written.
+"""Images, folders and videos to predict, all found and checked before anything is written.
 
-A folder gives its images and videos and those of the folders in it, names that begin with a dot left out. Where it
-holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of that table and their spacing,
-and no mask is mistaken for an image.
+A folder gives its images and videos and those of the folders in it; names that begin with a dot are left out. If it
+holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of that table and their spacing.
+So no mask is mistaken for an image.
 
-Images that are consecutive frames are known by a manifest's columns `video` with `frame` or `time_s`, and elsewhere by
-their names: `frame_7.png`, `left_frame_7.png`.
+A manifest tells images that are consecutive frames by its columns `video` with `frame` or `time_s`. Without one their
+names do: `frame_7.png`, `left_frame_7.png`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ class Picture:
 
     path: Path
     name: str
-    """Its path below what was given, such as `a/b.jpg`; what comes of it is named after it."""
+    """Its path below what was given, such as `a/b.jpg`; results are named after it."""
     height: int
     width: int
     spacing_mm: tuple[float, float] = (math.nan, math.nan)
-    """Of rows and of columns; NaN where it is not known."""
+    """Of rows and of columns; NaN if it is not known."""
     time_s: float = math.nan
-    """When it was taken in a video; NaN where that is not known."""
+    """When it was taken in a video; NaN if that is not known."""
 
     @property
     def stem(self) -> str:
+        """Its name without suffix."""
         return _stem(self.name)
 
 
@@ -63,12 +64,13 @@ class Clip:
 
     @property
     def stem(self) -> str:
+        """Its name without suffix."""
         return _stem(self.name)
 
 
 @dataclass(frozen=True)
 class FrameSequence:
-    """Pictures that are consecutive frames of one video, two at least, in their order."""
+    """Two or more pictures that are consecutive frames of one video, in their order."""
 
     name: str
     pictures: tuple[Picture, ...]
@@ -77,29 +79,34 @@ class FrameSequence:
 
     @property
     def interval_s(self) -> float:
-        """Between two frames, on average; NaN where their times are not known."""
+        """Mean time between two frames; NaN if their times are not known."""
         return (self.pictures[-1].time_s - self.pictures[0].time_s) / (len(self.pictures) - 1)
 
 
 @dataclass
 class Sources:
-    """Everything to predict, in the order in which it was given; folders in the order of names, numbers by value."""
+    """Everything to predict, in the order in which it was given; in folders by name, numbers by value."""
 
     pictures: list[Picture] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
     sequences: list[FrameSequence] = field(default_factory=list)
 
     def add(self, other: Sources) -> None:
+        """Add what another place gave."""
         self.pictures += other.pictures
         self.clips += other.clips
         self.sequences += other.sequences
 
 
 def find_sources(places: Iterable[str | Path]) -> Sources:
-    """Find and check what is to be predicted; every image is decoded whole, of every video the first frame.
+    """Find and check what is to be predicted: decode every image, and the first frame of every video.
 
-    Raises `UserError` with a line for each place that holds nothing, each file that cannot be read, and each two whose
-    results would have the same name.
+    Args:
+        places: Images, folders, videos or manifests.
+
+    Raises:
+        UserError: With a line for each place that holds nothing, each file that cannot be read, and each two files
+            whose results would have the same name.
     """
     sources, named = Sources(), Sources()
     lines: list[str] = []
@@ -122,7 +129,7 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
 
 
 def _look(place: Path) -> tuple[Sources, bool]:
-    """What is there, and whether a manifest told it."""
+    """Sources at a place, and whether a manifest lists them."""
     if place.is_dir():
         manifest = place / MANIFEST
         if manifest.is_file() and set(REQUIRED) <= set(read_table(manifest).columns):
@@ -266,7 +273,7 @@ def _collisions(sources: Sources) -> list[str]:
 def _same_strips(sources: Sources) -> list[str]:
     names = [sequence.name for sequence in sources.sequences] + [clip.stem for clip in sources.clips]
     twice = sorted({name for name in names if names.count(name) > 1})
-    return [f"two videos are called {name}; predict one of them into another --out" for name in twice]
+    return [f"two videos are called {name}; predict one of them into another folder" for name in twice]
 
 
 def _stem(name: str) -> str:

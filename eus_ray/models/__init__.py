@@ -21,6 +21,7 @@ __all__ = [
     "forward",
     "network_class",
     "probability",
+    "without_pretraining",
 ]
 
 
@@ -34,8 +35,7 @@ def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
     """Build the network of `settings.arch` on the CPU, in training mode.
 
     Its initial weights depend on the settings and the seed alone; torch's global generators stay as they were. To load
-    trained weights into it, switch `pretrained` off and clear `weights` first, or the encoder's are fetched for
-    nothing.
+    trained weights into it, build it `without_pretraining`, or the encoder's are fetched for nothing.
 
     Raises:
         UserError: As `check_model` does, and if the file of `settings.weights` does not fit the encoder.
@@ -43,6 +43,11 @@ def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
         return network_class(settings.arch).from_settings(settings)
+
+
+def without_pretraining(settings: ModelSettings) -> ModelSettings:
+    """Return the settings of a network whose weights come from elsewhere, so that no file and no download is needed."""
+    return settings.model_copy(update={"pretrained": False, "weights": ""})
 
 
 def check_model(settings: ModelSettings) -> int:
@@ -56,7 +61,6 @@ def check_model(settings: ModelSettings) -> int:
     """
     network = network_class(settings.arch)
     network.check(settings)
-    untrained = settings.model_copy(update={"pretrained": False, "weights": ""})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers
-        state = network.from_settings(untrained).state_dict()
+        state = network.from_settings(without_pretraining(settings)).state_dict()
     return sum(tensor.nbytes for tensor in state.values())

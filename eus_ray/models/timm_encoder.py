@@ -23,6 +23,7 @@ NUM_LEVELS = 4
 PROBE_SIZE = 48
 """A multiple of 16 but not of 32, and not a size that any encoder is made for (pixels)."""
 HUB_TIMEOUT_S = 5.0
+"""A hub that answers at all does so by then."""
 
 _LIST = "see timm.list_models()"
 
@@ -30,11 +31,17 @@ _LIST = "see timm.list_models()"
 class Encoder(nn.Module):
     """Feature maps of timm's network `name`, its four deepest levels, the finest first.
 
-    Images `(N, 1, H, W)` in [0, 1] are normalised here with the mean and standard deviation that belong to
-    the network's weights, averaged over colours. First convolutions for colour are summed over colours.
-    Channels of the levels: `channels`. `weights` (a file, safetensors or PyTorch) goes before `pretrained`
-    (timm's weights, from the local cache or the hub). Raises `UserError` as `check_encoder` does, and where
-    the file does not fit.
+    Images `(N, 1, H, W)` in [0, 1] are normalised here with the mean and standard deviation that belong to the
+    network's weights, averaged over colours. First convolutions for colour are summed over colours. `channels` are
+    those of the levels.
+
+    Args:
+        name: timm's name of the network, with the tag of its weights.
+        pretrained: Whether to take timm's weights, from the local cache or the hub.
+        weights: A file, safetensors or PyTorch, that is taken instead; empty for none.
+
+    Raises:
+        UserError: As `check_encoder` does, and if the file does not fit.
     """
 
     def __init__(self, name: str, pretrained: bool = False, weights: str = "") -> None:
@@ -58,15 +65,15 @@ class Encoder(nn.Module):
         self.mean, self.std = sum(mean) / len(mean), sum(std) / len(std)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Four levels `(N, channels[i], h_i, w_i)` of images `(N, 1, H, W)`."""
+        """Return four levels `(N, channels[i], h_i, w_i)` of images `(N, 1, H, W)`."""
         levels: list[Tensor] = self.body((image - self.mean) / self.std)
         return levels[-NUM_LEVELS:]
 
 
 def check_encoder(name: str, pretrained: bool = False, weights: str = "") -> None:
-    """Raise `UserError` where `Encoder(name, pretrained, weights)` could not be built; builds no weights.
+    """Raise `UserError` if `Encoder(name, pretrained, weights)` could not be built; build no weights.
 
-    Whether the hub can be reached is asked only for weights that are not in the local cache.
+    The hub is asked only for weights that are not in the local cache.
     """
     lines: list[str] = []
     try:
@@ -83,9 +90,12 @@ def check_encoder(name: str, pretrained: bool = False, weights: str = "") -> Non
 
 @functools.cache
 def level_channels(name: str) -> tuple[int, ...]:
-    """Channels of the network's four deepest levels, the finest first. Raises `UserError` where it has none.
+    """Return the channels of a network's four deepest levels, the finest first.
 
-    Found by a forward pass on torch's meta device, which has shapes but no numbers.
+    A forward pass on torch's meta device, which has shapes but no numbers, tells them.
+
+    Raises:
+        UserError: If timm does not know the network, or it does not give four levels for any multiple of 16 pixels.
     """
     import timm
 
@@ -124,7 +134,7 @@ def level_channels(name: str) -> tuple[int, ...]:
 
 
 def _explain_unavailable(name: str) -> list[str]:
-    """Why timm's weights cannot be had; empty where they can."""
+    """Why timm's weights are not available; empty if they are."""
     import timm
 
     config = timm.models.get_pretrained_cfg(name)
@@ -151,12 +161,12 @@ def _no_download(name: str, config: Any, reason: str) -> str:
     address = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
     return (
         f"model.pretrained: the weights of {name} cannot be downloaded ({reason}); fetch them from {address} "
-        "where there is a network, and name the file (model.safetensors) as model.weights"
+        "on a machine with internet access, and name the file (model.safetensors) as model.weights"
     )
 
 
 def _cached_file(config: Any) -> str | None:
-    """The path of weights that were downloaded before; with it nothing asks the network."""
+    """Path of weights that were downloaded before; with it nothing uses the network."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("model.safetensors", "pytorch_model.bin"):
@@ -167,9 +177,9 @@ def _cached_file(config: Any) -> str | None:
 
 
 def _load_weights(body: Any, name: str, path: Path) -> None:
-    """Copy a file's tensors into the network; what the file has besides (its classifier) is left.
+    """Copy a file's tensors into the network; others in it, as of its classifier, are ignored.
 
-    timm loads a file without a word where names differ, hence our own look at every tensor.
+    timm ignores names that differ without a word, so every tensor is checked here.
     """
     from timm.models import adapt_input_conv
 

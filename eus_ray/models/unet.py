@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from eus_ray.config import ModelSettings
 from eus_ray.models.base import Outputs, SegmentationNetwork, register
@@ -16,7 +16,11 @@ NUM_LEVELS = 5
 
 
 def level_widths(width: int) -> list[int]:
-    """Channels of each level, the finest first: every level doubles them."""
+    """Return the channels of each level, the finest first: every level doubles them.
+
+    >>> level_widths(4)
+    [4, 8, 16, 32, 64]
+    """
     return [width * 2**level for level in range(NUM_LEVELS)]
 
 
@@ -24,6 +28,7 @@ class ConvBlock(nn.Sequential):
     """Two 3x3 convolutions, each with batch norm and ReLU: `(N, C_in, H, W)` to `(N, C_out, H, W)`."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
+        """Build it for so many channels."""
         super().__init__(
             nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
@@ -36,9 +41,10 @@ class ConvBlock(nn.Sequential):
 
 @register("unet")
 class UNet(SegmentationNetwork):
-    """31.0 M parameters at width 64."""
+    """U-Net: 31.0 M parameters at width 64."""
 
     def __init__(self, width: int) -> None:
+        """Build it; `width` is how many channels the first level has."""
         super().__init__()
         widths = level_widths(width)
         self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([1, *widths]))
@@ -49,12 +55,14 @@ class UNet(SegmentationNetwork):
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> Self:
+        """Build the network of `model.width`."""
         return cls(settings.width)
 
     def forward(self, image: Tensor) -> Outputs:
+        """Return logits `(N, 1, H, W)` of images `(N, 1, H, W)`."""
         skips = [self.down[0](image)]
         for block in self.down[1:]:
-            skips.append(block(F.max_pool2d(skips[-1], 2)))
+            skips.append(block(functional.max_pool2d(skips[-1], 2)))
         x = skips.pop()
         for level in reversed(range(len(skips))):
             x = self.up[level](torch.cat([skips[level], self.grow[level](x)], dim=1))

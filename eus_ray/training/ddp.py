@@ -1,8 +1,12 @@
-"""Several processes that train one fold together, each on its share of every batch (`run.gpus_per_fold` above 1)."""
+"""Distributed data parallel: several processes train one fold, each on its share of every batch.
+
+That is so if `run.gpus_per_fold` is above 1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,31 +20,36 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Team:
-    """This process in its fold's team; `rank` counts from 0 in the team. The first one leads: it alone validates,
-    evaluates and saves."""
+    """This process among those that train its fold; the first one alone validates, evaluates and saves."""
 
     rank: int
+    """Counts from 0 in the team."""
     size: int
     group: torch.distributed.ProcessGroup
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
+        """Whether this is the first process."""
         return self.rank == 0
 
     def parallel(self, model: torch.nn.Module, *, has_unused: bool) -> DistributedDataParallel:
-        """The model as the team trains it; its gradients become the mean over the team's processes.
+        """Return the model as the team trains it; its gradients become the mean over the team's processes.
 
-        On GPUs batch statistics are those of the whole batch (the layers are changed in place, their names and
-        weights stay); on CPUs, where no such layer exists, those of each share.
+        On GPUs batch statistics are those of the whole batch: the layers are changed in place, their names and weights
+        stay. On CPUs, which have no such layer, they are those of each share.
+
+        Args:
+            model: The network, on this process's device.
+            has_unused: Whether parameters can be without a gradient.
         """
         if next(model.parameters()).device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model, self.group)
         return DistributedDataParallel(model, process_group=self.group, find_unused_parameters=has_unused)
 
     def shares(self, batches: Sequence[Index]) -> tuple[list[Index], list[int]]:
-        """This process's rows of each batch, and how many of them count.
+        """Return this process's rows of each batch, and how many of them count.
 
-        A process must take part in every exchange of gradients: where a batch has fewer images than the team has
+        A process must take part in every exchange of gradients: if a batch has fewer images than the team has
         processes, it computes one that does not count.
         """
         mine = [batch[self.rank :: self.size] for batch in batches]
@@ -48,6 +57,13 @@ class Team:
         return [share if len(share) else batch[:1] for share, batch in zip(mine, batches, strict=True)], counted
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of the processes' values."""
+        """Return the sum of the processes' values."""
         torch.distributed.all_reduce(values, group=self.group)
         return values
+
+
+def gradient_exchange(model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+    """Return the context of a backward pass: a team exchanges gradients at the last batch of a step only."""
+    if is_last or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()

@@ -1,79 +1,71 @@
 """One fold, trained and evaluated: plain PyTorch, no Ray.
 
-Read it from top to bottom: what a fold is given (`FoldData`), the fold itself (`Fold`: train an epoch,
-evaluate, save, load), and `train_fold`, which runs one from its first epoch to its last.
+Read it from top to bottom: what a fold is given (`FoldData`), the fold itself (`Fold`: train an epoch, evaluate, save,
+load), and `train_fold`, which runs one from its first epoch to its last.
 
     data = FoldData(images, masks, train=..., test=..., fold=0, ...)
     record = train_fold(study.for_model("unet"), data)
 
-Everything random derives from (seed, architecture, settings, fold, epoch, image), so a fold gives the
-same numbers wherever it runs, beside whatever other folds, and after any number of interruptions.
+Everything random derives from (seed, architecture, settings, fold, epoch, image). So a fold gives the same numbers
+wherever it runs, beside whatever other folds, and after any number of interruptions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
-import os
 import threading
 import time
-import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from eus_ray.architectures import architectures
-from eus_ray.config import Study, to_dotted
+from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
 from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
-from eus_ray.models import Outputs, as_input, build_model, forward, probability
-from eus_ray.training.checkpoint import below, pack, unpack
-from eus_ray.training.ddp import Team
-from eus_ray.training.losses import segmentation_loss
-from eus_ray.training.optim import learning_rate, optimizer_for, precision_for
-from eus_ray.training.prefetch import Batches, Pair
+from eus_ray.models import as_input, build_model, forward, probability, without_pretraining
+from eus_ray.training.checkpoint import below, pack, unpack_for
+from eus_ray.training.ddp import Team, gradient_exchange
+from eus_ray.training.determinism import derive_seed, prepare_process, settings_digest, settings_text
+from eus_ray.training.losses import segmentation_loss, sum_of_dsc
+from eus_ray.training.optim import learning_rate, load_optim_state, optim_state, optimizer_for, precision_for
+from eus_ray.training.prefetch import Batches, Index, Pair, cut_batches, loader_threads
+from eus_ray.training.records import Record
 
-Index = npt.NDArray[np.int64]
 
-
-class TrainingFailed(Exception):
-    """A fold that cannot go on: its loss is not a number. Trying again would end the same way."""
+class DivergedError(Exception):
+    """A fold cannot go on: its loss is not a number. Another attempt would end the same way."""
 
 
 @dataclass(frozen=True)
 class FoldData:
     """What one fold sees of the data.
 
-    `images` and `masks` are `(N, S, S)` uint8 of the whole data set (gray; 0 or 1), shared by all folds
-    and never written; `train`, `validation` and `test` are rows of them. Without validation images the
-    last epoch counts, else the one whose validation patients score best. `truth_of(row)` gives the uint8 mask on the
-    evaluation grid, which is the row of `masks` unless `evaluate.grid` is `original`.
+    Without validation images the last epoch counts, else the one whose validation patients score best.
     """
 
     fold: int
     images: npt.NDArray[np.uint8]
+    """All images `(N, S, S)`, gray, shared by all folds and never written."""
     masks: npt.NDArray[np.uint8]
+    """`(N, S, S)`, 0 or 1; likewise."""
     train: Index
+    """Rows of the images, as `validation` and `test` are."""
     test: Index
     image_ids: list[str]
     patient_ids: list[str]
     validation: Index = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     truth_of: Callable[[int], npt.NDArray[np.uint8]] | None = None
+    """Gives the mask `(H, W)` of a row on the evaluation grid; None if that is the row of `masks`."""
 
     def by_name(self) -> FoldData:
-        """The same, rows in the order of their images' ids: the order of a manifest's rows changes nothing."""
+        """Return the same with rows in the order of their image ids: the order of a manifest's rows changes nothing."""
 
         def ordered(rows: Index) -> Index:
             return np.array(sorted(rows.tolist(), key=self.image_ids.__getitem__), dtype=np.int64)
@@ -82,25 +74,23 @@ class FoldData:
         return replace(self, train=train, validation=validation, test=test)
 
 
-@dataclass
-class Record:
-    """A fold's rows for the tables of the study folder, as far as it has come."""
-
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    predictions: list[dict[str, Any]] = field(default_factory=list)
-
-
 class Fold:
-    """One fold of one architecture with one set of settings."""
+    """One fold of one architecture with one set of settings.
+
+    Args:
+        study: One architecture's settings.
+        data: What the fold sees.
+        device: What it computes on.
+        state: What `state()` gave; None for a fold before its first epoch.
+        team: The processes that train it together; None if this one does alone.
+
+    Raises:
+        ValueError: If the state is damaged, or of a fold with other settings.
+    """
 
     def __init__(
         self, study: Study, data: FoldData, device: torch.device, state: bytes | None = None, team: Team | None = None
     ) -> None:
-        """A fold before its first epoch, or as it was when `state()` gave these bytes.
-
-        Raises `ValueError` where the state is damaged, or of a fold with other settings.
-        """
         self.study, self.device, self.team = study, device, team
         self.data = data.by_name()
         self.epoch = 0
@@ -112,9 +102,8 @@ class Fold:
         self._best_weights: dict[str, torch.Tensor] = {}
         self.restored = Record()
         """The rows that the state holds: those of an unfinished fold's epochs, but for predictions."""
-        self.settings = settings_text(study)
         self.identity = settings_digest(study)
-        start = study.model if state is None else study.model.model_copy(update={"pretrained": False, "weights": ""})
+        start = study.model if state is None else without_pretraining(study.model)
         self.model = build_model(start, seed=self._seed("weights")).to(device)
         if study.train.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -125,25 +114,29 @@ class Fold:
         self.precision = precision_for(study.train.precision, device)
         self.optimizer = optimizer_for(study.optim, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        # on a CPU, threads that load would only take turns with the arithmetic
-        self._loaders = None if device.type == "cpu" else ThreadPoolExecutor(_given_cpus())
+        self._loaders = loader_threads(device)
         self._local = threading.local()
         if state is not None:
             self._load_state(state)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
+        """Whether the last epoch is trained."""
         return self.epoch == self.epochs
 
     # ---- training -------------------------------------------------------------------------------
 
     def train_epoch(self) -> dict[str, Any]:
-        """Train the next epoch; its row of the `epochs` table. Raises `TrainingFailed` on a NaN loss."""
+        """Train the next epoch, and return its row of `epochs`.
+
+        Raises:
+            DivergedError: If the loss is not a number.
+        """
         started = time.perf_counter()
         train, size = self.study.train, len(self.data.train)
         torch.manual_seed(self._seed("layers", self.epoch))  # for layers that draw: dropout, drop path
         order = np.random.default_rng(self._seed("order", self.epoch)).permutation(self.data.train)
-        batches = _batches(order, train.batch_size)
+        batches = cut_batches(order, train.batch_size)
         groups = [batches[first : first + train.accumulate] for first in range(0, len(batches), train.accumulate)]
         first_rate = learning_rate(self.study.optim, self.epoch, 0, len(groups), train.epochs)
         total_loss, total_dsc = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -159,17 +152,17 @@ class Fold:
             images_in_step = sum(map(len, group))
             for place, (pairs, counted) in enumerate(itertools.islice(turns, len(group)), start=1):
                 image, truth = self._to_device(pairs)
-                with self._exchange(last=place == len(group)):
+                with gradient_exchange(self._forward, is_last=place == len(group)):
                     outputs = forward(self._forward, image, self.precision)
                     loss = segmentation_loss(outputs, truth, self.study.loss)
-                    loaded.ahead()
+                    loaded.prefetch()
                     # the mean over the images of the step, however they are cut into batches and shares;
                     # a team's gradients are averaged, and their sum is wanted
                     weight = counted / images_in_step * (self.team.size if self.team else 1)
                     self.scaler.scale(loss * weight).backward()
                 if counted:
                     total_loss += loss.detach().double() * counted
-                    total_dsc += _batch_dsc(outputs, truth)
+                    total_dsc += sum_of_dsc(outputs, truth)
             if train.clip_norm > 0:
                 self.scaler.unscale_(self.optimizer)
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
@@ -180,19 +173,13 @@ class Fold:
         mean_loss = total_loss.item() / size  # the one wait for a GPU in an epoch
         if not math.isfinite(mean_loss):
             where = f"fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}"
-            raise TrainingFailed(f"the loss is {mean_loss} in {where}; a lower optim.lr or train.clip_norm may help")
+            raise DivergedError(f"the loss is {mean_loss} in {where}; a lower optim.lr or train.clip_norm may help")
         self.epoch += 1
         row = {"epoch": self.epoch - 1, "split": "train", "loss": mean_loss, "dsc": total_dsc.item() / size}
         return {**row, "lr": first_rate, "seconds": time.perf_counter() - started}
 
-    def _exchange(self, last: bool) -> AbstractContextManager[None]:
-        """A team exchanges gradients at the last batch of a step only."""
-        if last or not isinstance(self._forward, DistributedDataParallel):
-            return nullcontext()
-        return self._forward.no_sync()
-
     def _augmented(self, row: int) -> Pair:
-        """Image and mask for this epoch. Which thread prepares them changes nothing in them."""
+        """Image and mask for this epoch, the same from whichever thread prepares them."""
         if not hasattr(self._local, "augment"):
             self._local.augment = Augmenter(self.study.augment)  # one a thread: it holds a generator
         seed = self._seed("augment", self.epoch, self.data.image_ids[row])
@@ -210,7 +197,17 @@ class Fold:
     # ---- evaluation -----------------------------------------------------------------------------
 
     def validate(self, record: Record) -> dict[str, Any]:
-        """Score the validation images after an epoch; where their patients score best so far, keep the weights."""
+        """Score the validation images after an epoch; if their patients score best so far, keep the weights.
+
+        Args:
+            record: Takes the rows of `scores`.
+
+        Returns:
+            The row of `epochs`.
+
+        Raises:
+            DivergedError: If a probability is not a number.
+        """
         started = time.perf_counter()
         loss, all_counts = self._score(self.data.validation, "validation", self.epoch - 1, record, keep_maps=False)
         patients = [self.data.patient_ids[row] for row in self.data.validation]
@@ -221,9 +218,18 @@ class Fold:
         return self._epoch_row("validation", loss, float(from_counts("dsc", all_counts).mean()), record, started)
 
     def evaluate(self, record: Record) -> dict[str, Any]:
-        """Score the test images with the weights that count: rows of all three tables.
+        """Score the test images with the weights that count.
 
         Counts are taken from the stored 16-bit probabilities, so that analysis finds the same ones.
+
+        Args:
+            record: Takes the rows of `scores` and `predictions`.
+
+        Returns:
+            The row of `epochs`.
+
+        Raises:
+            DivergedError: If a probability is not a number.
         """
         started = time.perf_counter()
         if self._best_weights:
@@ -244,26 +250,19 @@ class Fold:
         for batch in np.array_split(rows, range(size, len(rows), size)):
             image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in batch])
             with torch.inference_mode():
-                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                    outputs = self.model(image)
+                outputs = forward(self.model, image, self.precision)
                 losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(batch))
                 maps = probability(outputs).cpu().numpy()
             if not np.isfinite(maps).all():
                 where = f"fold {self.data.fold} after epoch {self.epoch - 1}"
-                raise TrainingFailed(f"probabilities are not numbers in {where}")
+                raise DivergedError(f"probabilities are not numbers in {where}")
             for row, map_ in zip(batch.tolist(), maps, strict=True):
-                stored, truth_mask = self._on_evaluation_grid(row, map_)
-                all_counts.append(counts(stored >= THRESHOLD, truth_mask.astype(bool)))
-                record.scores.append(self._score_row(row, split, epoch, all_counts[-1]))
+                quantised, mask = self._on_evaluation_grid(row, map_)
+                all_counts.append(counts(quantised >= THRESHOLD, mask.astype(bool)))
+                image_id, patient_id = self.data.image_ids[row], self.data.patient_ids[row]
+                record.add_score(epoch, image_id, patient_id, split, all_counts[-1])
                 if keep_maps:
-                    record.predictions.append(
-                        {
-                            "image_id": self.data.image_ids[row],
-                            "height": stored.shape[0],
-                            "width": stored.shape[1],
-                            "probability": stored.ravel(),
-                        }
-                    )
+                    record.add_prediction(image_id, quantised)
         return sum(losses) / len(rows), np.stack(all_counts)
 
     def _on_evaluation_grid(
@@ -274,11 +273,6 @@ class Fold:
         truth = self.data.truth_of(row)
         height, width = truth.shape
         return quantise(to_original_grid(map_, height, width, self.study.data.resize)), truth
-
-    def _score_row(self, row: int, split: str, epoch: int, tp_fp_fn_tn: npt.NDArray[np.int64]) -> dict[str, Any]:
-        named = dict(zip(("tp", "fp", "fn", "tn"), tp_fp_fn_tn.tolist(), strict=True))
-        ids = {"image_id": self.data.image_ids[row], "patient_id": self.data.patient_ids[row]}
-        return {"epoch": epoch, **ids, "split": split, **named}
 
     def _epoch_row(self, split: str, loss: float, dsc: float, record: Record, started: float) -> dict[str, Any]:
         """A row of `epochs`; its learning rate is that of the epoch's first step."""
@@ -299,111 +293,46 @@ class Fold:
                 other file is needed to go on.
 
         Returns:
-            Weights under `model/`; while it is unfinished also the optimiser's state under `optimizer/`, the best
-            epoch's weights under `best/`, the scaler's state under `scaler/` and the compressed `rows`.
+            Weights under `model/`; while it is unfinished also the optimiser's state under `optimizer/`, the loss
+            scaler's under `scaler/`, the best epoch's weights under `best/` and the compressed `rows`.
         """
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        if not self.finished:
-            for index, values in self.optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+        if not self.is_finished:
+            tensors |= optim_state(self.optimizer, self.scaler)
             tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
-            for name, value in self.scaler.state_dict().items():
-                tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
             if record is not None:
-                rows = zlib.compress(json.dumps([record.epochs, record.scores]).encode(), 1)
-                tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+                tensors["rows"] = record.packed()
         best = {"best_epoch": str(self.best_epoch), "best_value": repr(self.best_value)}
-        return pack(tensors, {"epoch": str(self.epoch), "settings": self.settings, **best})
+        return pack(tensors, {"epoch": str(self.epoch), "settings": settings_text(self.study), **best})
 
     def _load_state(self, data: bytes) -> None:
-        tensors, metadata = unpack(data)
-        if metadata.get("settings") not in (self.settings, self.identity):  # older files hold the digest
-            raise ValueError("a checkpoint of other settings")
+        tensors, metadata = unpack_for(self.study, data)
         self.model.load_state_dict(below("model/", tensors))
         self._best_weights = {name: value.to(self.device) for name, value in below("best/", tensors).items()}
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = list(self.model.parameters())
-        for name, value in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                if value.shape == (parameter := parameters[int(index)]).shape and value.dim():
-                    # the fused step walks moments and weights side by side in memory
-                    value = torch.empty_like(parameter).copy_(value)
-                state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        if scaler := {name: value.item() for name, value in below("scaler/", tensors).items()}:
-            whole = {name: int(scaler[name]) for name in ("growth_interval", "_growth_tracker")}
-            self.scaler.load_state_dict({**scaler, **whole})
+        load_optim_state(tensors, self.optimizer, self.scaler)
         self.epoch = int(metadata["epoch"])
         self.best_epoch, self.best_value = int(metadata["best_epoch"]), float(metadata["best_value"])
         if "rows" in tensors:
-            self.restored = Record(*json.loads(zlib.decompress(tensors["rows"].numpy().tobytes())))
+            self.restored = Record.unpacked(tensors["rows"])
 
     def _seed(self, *parts: str | int) -> int:
         return derive_seed(self.study.train.seed, self.identity, self.data.fold, *parts)
 
 
 def train_fold(study: Study, data: FoldData, device: torch.device | None = None) -> Record:
-    """One fold from its first epoch to its last, then its test images: the serial reference."""
-    prepare_process(study, device or torch.device("cpu"))
-    fold, record = Fold(study, data, device or torch.device("cpu")), Record()
-    while not fold.finished:
+    """Train one fold from its first epoch to its last, then score its test images: the serial reference.
+
+    Args:
+        study: One architecture's settings.
+        data: What the fold sees.
+        device: What it computes on; the CPU by default.
+    """
+    device = device or torch.device("cpu")
+    prepare_process(study, device)
+    fold, record = Fold(study, data, device), Record()
+    while not fold.is_finished:
         record.epochs.append(fold.train_epoch())
         if len(data.validation):
             record.epochs.append(fold.validate(record))
     record.epochs.append(fold.evaluate(record))
     return record
-
-
-def prepare_process(study: Study, device: torch.device) -> None:
-    """Set what a process has once: threads, and on request the same bits in each run on a GPU."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.set_num_threads(study.run.threads_per_fold)
-    cv2.setNumThreads(0)
-    deterministic = study.train.deterministic and device.type == "cuda"
-    if torch.are_deterministic_algorithms_enabled() != deterministic:
-        torch.use_deterministic_algorithms(deterministic)  # this call alone imports torch's compiler: seconds
-    torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic
-
-
-def settings_text(study: Study) -> str:
-    """Return everything in a study that changes a fold's numbers, apart from its data, as JSON without paths."""
-    settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
-    del settings["data.manifest"], settings["data.duplicates"]
-    settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
-    return json.dumps(settings, sort_keys=True)
-
-
-def settings_digest(study: Study) -> str:
-    """Return a short name of `settings_text`."""
-    return hashlib.sha256(settings_text(study).encode()).hexdigest()[:16]
-
-
-def derive_seed(*parts: str | int) -> int:
-    """A 63-bit seed from what it is for; other parts, another independent seed."""
-    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def _given_cpus() -> int:
-    """CPUs of this process: Ray sets the variable from what it gave to the worker."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-
-
-def _batches(order: Index, size: int) -> list[Index]:
-    """Batches of `size`; a single image left over joins the batch before it, because batch
-    normalisation cannot normalise one value."""
-    batches = [order[first : first + size] for first in range(0, len(order), size)]
-    if len(batches) > 1 and len(batches[-1]) == 1 and size > 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
-    return batches
-
-
-def _batch_dsc(outputs: Outputs, truth: torch.Tensor) -> torch.Tensor:
-    """Sum of the images' DSC in a training batch, still on the device."""
-    with torch.no_grad():
-        predicted = (probability(outputs) >= 0.5).flatten(1)
-        wanted = truth.flatten(1) >= 0.5
-        both = (predicted & wanted).sum(1).double()
-        either = predicted.sum(1) + wanted.sum(1)
-        return torch.where(either == 0, 1.0, 2 * both / either.clamp(min=1)).sum()

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from eus_ray.config import LossSettings
+from eus_ray.models import Outputs, probability
 
 
-class Predictions(Protocol):
-    """Logits of a network; `eus_ray.models.Outputs` is one."""
-
-    @property
-    def si(self) -> Tensor: ...
-
-    @property
-    def slf(self) -> Tensor | None: ...
-
-
-def segmentation_loss(outputs: Predictions, truth: Tensor, settings: LossSettings) -> Tensor:
-    """The loss to minimise: a scalar in float32, whatever the precision of the logits.
+def segmentation_loss(outputs: Outputs, truth: Tensor, settings: LossSettings) -> Tensor:
+    """Return the loss to minimise: a scalar in float32, whatever the precision of the logits.
 
     Equation 2 with weights, L = `dice_weight` Dice + `bce_weight` cross-entropy:
 
         slf_weight * sum_i level_weights[i] L(SLF_i) + si_weight * sum_j level_weights[j] L(SI_j)
 
     over the four levels of `outputs.slf` and `outputs.si`, both `(N, 4, H, W)`. A network with one output,
-    `outputs.slf` None and `outputs.si` `(N, 1, H, W)`, has the loss si_weight * L(SI). `truth` is
-    `(N, 1, H, W)`, 0 or 1.
+    `outputs.slf` None and `outputs.si` `(N, 1, H, W)`, has the loss si_weight * L(SI).
+
+    Args:
+        outputs: A network's logits.
+        truth: `(N, 1, H, W)`, 0 or 1.
+        settings: The weights.
     """
     if outputs.slf is None:
         return settings.si_weight * _level_losses(outputs.si, truth, settings).sum()
@@ -48,17 +41,27 @@ def _level_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> Tens
     if settings.dice_weight:
         loss = loss + settings.dice_weight * dice_loss(logits.sigmoid(), truth, settings.smooth).mean(dim=0)
     if settings.bce_weight:
-        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         loss = loss + settings.bce_weight * entropy.mean(dim=(0, 2, 3))
     return loss
 
 
 def dice_loss(probability: Tensor, truth: Tensor, smooth: float) -> Tensor:
-    """Equation 1 of each image, `(..., H, W)` to `(...)`: 1 - (2 |P T| + smooth) / (|P| + |T| + smooth).
+    """Return equation 1 of each image, `(..., H, W)` to `(...)`: 1 - (2 |P T| + smooth) / (|P| + |T| + smooth).
 
-    Areas are sums of probabilities. Truth empty: 1 - smooth / (|P| + smooth), which is 0 for an empty
+    Areas are sums of probabilities. With an empty truth it is 1 - smooth / (|P| + smooth), which is 0 for an empty
     prediction; with `smooth` 0 it is 1 for any prediction, an empty one included (the limit, not 0/0).
     """
     overlap = (probability * truth).sum(dim=(-2, -1))
     areas = probability.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1))
     return 1 - (2 * overlap + smooth) / (areas + smooth).clamp_min(torch.finfo(areas.dtype).tiny)
+
+
+def sum_of_dsc(outputs: Outputs, truth: Tensor) -> Tensor:
+    """Return the sum of a batch's DSC, on its device: for the learning curve, so no metric's exact counts."""
+    with torch.no_grad():
+        predicted = (probability(outputs) >= 0.5).flatten(1)
+        wanted = truth.flatten(1) >= 0.5
+        both = (predicted & wanted).sum(1).double()
+        either = predicted.sum(1) + wanted.sum(1)
+        return torch.where(either == 0, 1.0, 2 * both / either.clamp(min=1)).sum()

@@ -1,8 +1,9 @@
-"""How weights are updated: the optimiser, its learning rate at each step, and the precision of the arithmetic."""
+"""How weights are updated: optimiser, learning rate of each step, precision, and their state in a checkpoint."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -10,7 +11,7 @@ from eus_ray.config import OptimSettings
 
 
 def optimizer_for(optim: OptimSettings, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a model's parameters; its learning rate is set anew at each step."""
+    """Return the optimiser of a model's parameters; its learning rate is set anew at each step."""
     if optim.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
@@ -19,10 +20,17 @@ def optimizer_for(optim: OptimSettings, model: torch.nn.Module) -> torch.optim.O
 
 
 def learning_rate(optim: OptimSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """The learning rate of a step: `epoch` and `step` count from 0, `steps` is how many an epoch has.
+    """Return the learning rate of a step.
 
-    `steps` multiplies by `gamma` from each milestone's epoch on (the paper's); `cosine` falls to 0 over
-    the run; `one_cycle` rises from lr/25 over the first 30 % and falls to lr/250,000 (Smith and Topin 2019).
+    `steps` multiplies by `gamma` from each milestone's epoch on (the paper's); `cosine` falls to 0 over the epochs;
+    `one_cycle` rises from lr/25 over the first 30 % and falls to lr/250,000 (Smith and Topin 2019).
+
+    Args:
+        optim: The schedule.
+        epoch: Counts from 0.
+        step: Counts from 0 in its epoch.
+        steps: How many an epoch has.
+        epochs: How many the schedule has.
     """
     if optim.schedule == "steps":
         return optim.lr * optim.gamma ** sum(epoch >= milestone for milestone in optim.milestones)
@@ -40,9 +48,42 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 def precision_for(name: str, device: torch.device) -> torch.dtype:
-    """The type that the forward pass computes in."""
+    """Return the type in which the forward pass computes; `name` is `train.precision`."""
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def optim_state(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, torch.Tensor]:
+    """Return the state of optimiser and loss scaler, under `optimizer/` and `scaler/`."""
+    tensors = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+    for name, value in scaler.state_dict().items():
+        tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
+    return tensors
+
+
+def load_optim_state(
+    tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
+    """Set optimiser and loss scaler to what `optim_state` gave, which may stand among other tensors."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    scaling: dict[str, float] = {}
+    for name, value in tensors.items():
+        owner, *key = name.split("/")
+        if owner == "optimizer":
+            parameter = parameters[int(key[0])]
+            if value.dim() and value.shape == parameter.shape:
+                # the fused step walks moments and weights side by side in memory
+                value = torch.empty_like(parameter).copy_(value)
+            state.setdefault(int(key[0]), {})[key[1]] = value
+        elif owner == "scaler":
+            scaling[key[0]] = value.item()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if scaling:
+        whole = {name: int(scaling[name]) for name in ("growth_interval", "_growth_tracker")}
+        scaler.load_state_dict({**scaling, **whole})

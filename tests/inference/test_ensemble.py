@@ -153,7 +153,7 @@ def lines_of(store: Store, model: str | None = None) -> tuple[str, ...]:
 
 def test_the_nearest_name_is_told(store: Store) -> None:
     (line,) = lines_of(store, "unett")
-    assert line == f"--model unett: {store.location} has no such model; did you mean unet?"
+    assert line == f"model unett: {store.location} has no such model; did you mean unet?"
 
 
 def test_what_is_no_study(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_study_that_is_not_trained_to_its_end(store: Store, settings: Study) -
     (line,) = lines_of(store)
     assert "no model is trained to its end" in line
     (line,) = lines_of(store, "unet")
-    assert line.startswith("--model unet:")
+    assert line.startswith("model unet:")
     assert line.endswith("nothing is trained there yet")
 
 
@@ -212,7 +212,7 @@ def test_weights_of_other_settings_or_unfinished_folds_are_refused(store: Store,
     assert all("a checkpoint of other settings" in line for line in lines)
 
 
-def test_an_answer_that_is_no_number_is_refused(original: Store, settings: Study) -> None:
+def test_an_answer_that_is_no_number_is_refused(original: Store) -> None:
     ensemble = Ensemble(trained_model(original, "unet"), CPU)
     with torch.no_grad():
         next(ensemble._models[1].parameters())[0] = float("nan")

@@ -21,7 +21,6 @@ from tests.trained import (
     COL_MM,
     ROW_MM,
     DarkIsLesion,
-    Heard,
     pixels,
     train_study,
     trained_unet,
@@ -42,14 +41,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dark_is_lesion(monkeypatch: pytest.MonkeyPatch) -> DarkIsLesion:
     """In place of the networks."""
     answer = DarkIsLesion()
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     return answer
 
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sums depend on the number of threads; the folds had one."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -73,7 +72,7 @@ def test_test_images_are_predicted_again_bit_for_bit(tmp_path: Path, model: str,
     store.write_bytes(checkpoint_name(model, 0, 1), store.read_bytes(checkpoint_name(model, 0, 0)))
     frame = check_data(settings).frame.set_index("image_id")
     stored = store.read_part("predictions", PartKey(model, 0, 0, 0)).to_pandas()
-    predict(store.root, frame.loc[stored["image_id"], "image"], tmp_path / "out", Heard())
+    predict(store.root, frame.loc[stored["image_id"], "image"], tmp_path / "out")
     assert len(stored) >= 4
     for row in stored.itertuples():
         probability = pixels(tmp_path / f"out/probabilities/{row.image_id}.png")
@@ -87,7 +86,7 @@ def test_the_same_images_give_the_same_files(study: Path, tmp_path: Path) -> Non
     images = sorted((study.parent / "images/images").glob("*.png"))
     assert images
     for name in ("one", "other"):
-        predict(study, images, tmp_path / name, Heard())
+        predict(study, images, tmp_path / name)
     assert written(tmp_path / "one") == written(tmp_path / "other")
     for name in written(tmp_path / "one"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
@@ -96,7 +95,8 @@ def test_the_same_images_give_the_same_files(study: Path, tmp_path: Path) -> Non
 # ---- images -----------------------------------------------------------------------------------------
 
 
-def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path, dark_is_lesion: DarkIsLesion) -> None:
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path) -> None:
     sure, likely = white(), white()
     sure[4:12, 8:20] = 0  # 96 pixels
     sure[20:22, 3:6] = 102  # 6 pixels, p = 0.6
@@ -104,8 +104,9 @@ def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path, dark_is_le
     likely[20:24, 20:24] = 128  # p = 0.49804: none
     for name, image in (("sure", sure), ("likely", likely), ("nothing", white())):
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
-    out, heard = tmp_path / "out", Heard()
-    predicted = predict(study, [tmp_path / f"{name}.png" for name in ("sure", "likely", "nothing")], out, heard)
+    out, counted, said = tmp_path / "out", [], []
+    images = [tmp_path / f"{name}.png" for name in ("sure", "likely", "nothing")]
+    predicted = predict(study, images, out, progress=lambda *numbers: counted.append(numbers), say=said.append)
     table = pd.read_csv(out / "areas.csv")
     assert table.columns.tolist() == list(COLUMNS)
     assert table["image"].tolist() == ["sure.png", "likely.png", "nothing.png"]
@@ -122,8 +123,8 @@ def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path, dark_is_le
     for name, image in (("sure", sure < 128), ("likely", likely == 127), ("nothing", white() == 0)):
         np.testing.assert_array_equal(pixels(out / table.set_index("image").loc[f"{name}.png", "mask"]), image * 255)
     assert (predicted.images, predicted.frames, predicted.with_lesion) == (3, 0, 2)
-    assert (heard.total, heard.number) == (3, 3)
-    assert heard.said == ["unet, fixed trial 0: mean of 2 folds on paper"]
+    assert counted == [(0, 3), (3, 3)]
+    assert said == ["unet, fixed trial 0: mean of 2 folds on paper"]
     assert written(out) == {
         "areas.csv",
         *(f"{kind}/{name}.png" for kind in ("masks", "probabilities", "overlays") for name in ("sure", "likely")),
@@ -138,23 +139,22 @@ def test_one_half_is_lesion(study: Path, tmp_path: Path, monkeypatch: pytest.Mon
     def answer(images: np.ndarray) -> np.ndarray:
         return np.where(images > 0, np.float32(0.5), just_below)
 
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     image = np.zeros((32, 32), np.uint8)
     image[:, :10] = 200
     cv2.imwrite(str(tmp_path / "i.png"), image)
-    predict(study, [tmp_path / "i.png"], tmp_path / "out", Heard())
+    predict(study, [tmp_path / "i.png"], tmp_path / "out")
     assert np.unique(pixels(tmp_path / "out/probabilities/i.png")).tolist() == [32766, 32768]
     np.testing.assert_array_equal(pixels(tmp_path / "out/masks/i.png") > 0, image > 0)
 
 
-def test_overlays_show_the_outline_and_nothing_where_there_is_none(
-    study: Path, tmp_path: Path, dark_is_lesion: DarkIsLesion
-) -> None:
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_overlays_show_the_outline_and_nothing_where_there_is_none(study: Path, tmp_path: Path) -> None:
     lesion = white(64, 96)
     lesion[10:40, 20:60] = 30
     cv2.imwrite(str(tmp_path / "lesion.png"), lesion)
     cv2.imwrite(str(tmp_path / "clear.png"), np.full((64, 96), 200, np.uint8))
-    predict(study, [tmp_path / "lesion.png", tmp_path / "clear.png"], tmp_path / "out", Heard())
+    predict(study, [tmp_path / "lesion.png", tmp_path / "clear.png"], tmp_path / "out")
     clear, drawn = (pixels(tmp_path / f"out/overlays/{name}.png") for name in ("clear", "lesion"))
     assert (clear == 200).all()
     assert clear.shape == drawn.shape == (64, 96, 3)
@@ -165,7 +165,8 @@ def test_overlays_show_the_outline_and_nothing_where_there_is_none(
     assert (near[coloured] == 1).all()
 
 
-def test_images_come_back_on_their_own_pixels(study: Path, tmp_path: Path, dark_is_lesion: DarkIsLesion) -> None:
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_images_come_back_on_their_own_pixels(study: Path, tmp_path: Path) -> None:
     gray = white(60, 100)
     gray[20:40, 30:70] = 0
     folder = tmp_path / "images"
@@ -174,7 +175,7 @@ def test_images_come_back_on_their_own_pixels(study: Path, tmp_path: Path, dark_
     cv2.imwrite(str(folder / "deep/sixteen.tif"), gray.astype(np.uint16) * 200 + 7)
     cv2.imwrite(str(folder / "colour.bmp"), np.dstack([gray] * 3))
     cv2.imwrite(str(folder / "lossy.jpg"), gray, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    predict(study, [folder], tmp_path / "out", Heard())
+    predict(study, [folder], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/areas.csv").set_index("image")
     assert set(table.index) == {"gray.png", "deep/sixteen.tif", "colour.bmp", "lossy.jpg"}
     assert (table[["height", "width"]].to_numpy() == [60, 100]).all()
@@ -188,9 +189,10 @@ def test_images_come_back_on_their_own_pixels(study: Path, tmp_path: Path, dark_
         assert np.count_nonzero((mask > 0) != (gray == 0)) < 120, "within the blur of 32 x 32 pixels"
 
 
-def test_areas_in_mm2_where_the_spacing_is_known(study: Path, tmp_path: Path, dark_is_lesion: DarkIsLesion) -> None:
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_areas_in_mm2_where_the_spacing_is_known(study: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "set")
-    predict(study, [tmp_path / "set"], tmp_path / "out", Heard())
+    predict(study, [tmp_path / "set"], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/areas.csv")
     assert len(table) == 10
     assert (table["area_px"] > 0).all()
@@ -200,7 +202,7 @@ def test_areas_in_mm2_where_the_spacing_is_known(study: Path, tmp_path: Path, da
 def test_batches_are_those_of_training(study: Path, tmp_path: Path, dark_is_lesion: DarkIsLesion) -> None:
     for number in range(10):
         cv2.imwrite(str(tmp_path / f"{number}.png"), white())
-    predict(study, [tmp_path / f"{number}.png" for number in range(10)], tmp_path / "out", Heard())
+    predict(study, [tmp_path / f"{number}.png" for number in range(10)], tmp_path / "out")
     assert dark_is_lesion.batches == [4, 4, 2]
 
 
@@ -212,11 +214,11 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(study: Path, tm
     (tmp_path / "out/old.txt").write_text("mine")
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(UserError) as refused:
-        predict(study, [tmp_path / "gone.png", tmp_path / "text.mp4"], tmp_path / "out", Heard(), "unett")
+        predict(study, [tmp_path / "gone.png", tmp_path / "text.mp4"], tmp_path / "out", model="unett")
     assert len(refused.value.lines) == 4
     for line, said in zip(
         refused.value.lines,
-        ["--model unett:", f"{tmp_path}/gone.png:", f"{tmp_path}/text.mp4:", f"{tmp_path}/out: has files already"],
+        ["model unett:", f"{tmp_path}/gone.png:", f"{tmp_path}/text.mp4:", f"{tmp_path}/out: has files already"],
         strict=True,
     ):
         assert line.startswith(said)
@@ -230,10 +232,10 @@ def test_damaged_weights_leave_no_folder(study: Path, tmp_path: Path) -> None:
     store.write_bytes(name, store.read_bytes(name)[:-100])
     cv2.imwrite(str(tmp_path / "i.png"), white())
     with pytest.raises(UserError, match=f"{name} is a damaged checkpoint"):
-        predict(store.root, [tmp_path / "i.png"], tmp_path / "out", Heard())
+        predict(store.root, [tmp_path / "i.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="is a file; --out must name a folder"):
-        predict(study, [tmp_path / "i.png"], tmp_path / "i.png", Heard())
+        predict(study, [tmp_path / "i.png"], tmp_path / "i.png")
 
 
 def test_an_interrupted_prediction_leaves_whole_files(
@@ -247,12 +249,12 @@ def test_an_interrupted_prediction_leaves_whole_files(
             raise KeyboardInterrupt
         return np.ones(images.shape, np.float32)
 
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     for number in range(16):
         cv2.imwrite(str(tmp_path / f"{number}.png"), white())
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        predict(study, [tmp_path / f"{number}.png" for number in range(16)], out, Heard())
+        predict(study, [tmp_path / f"{number}.png" for number in range(16)], out)
     table = pd.read_csv(out / "areas.csv")
     assert table["image"].tolist()[:4] == [f"{number}.png" for number in range(4)]
     assert 4 <= len(table) <= 8
@@ -274,7 +276,7 @@ def test_a_file_that_goes_while_others_are_predicted_is_named(
         images[15].unlink(missing_ok=True)
         return np.zeros(batch.shape, np.float32)
 
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     with pytest.raises(UserError, match=r"15\.png: cannot be read"):
-        predict(study, images, tmp_path / "out", Heard())
+        predict(study, images, tmp_path / "out")
     assert len(pd.read_csv(tmp_path / "out/areas.csv")) >= 4

@@ -20,7 +20,7 @@ from eus_ray.inference.ensemble import trained_model
 from eus_ray.inference.predict import Predicted, predict
 from eus_ray.store import Store
 from tests.data.io.test_video import write_video
-from tests.trained import DarkIsLesion, Heard, pixels, trained_unet, written
+from tests.trained import DarkIsLesion, pixels, trained_unet, written
 
 FRAMES, ENTERS = 40, 16
 
@@ -34,7 +34,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dark_is_lesion(monkeypatch: pytest.MonkeyPatch) -> DarkIsLesion:
     """In place of the networks."""
     answer = DarkIsLesion()
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     return answer
 
 
@@ -70,10 +70,10 @@ def video(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_every_frame_of_a_video(study: Path, video: Path, tmp_path: Path) -> None:
-    out, heard = tmp_path / "out", Heard()
-    predicted = predict(study, [video.parent], out, heard)
+    out, counted = tmp_path / "out", []
+    predicted = predict(study, [video.parent], out, progress=lambda *numbers: counted.append(numbers))
     assert predicted == Predicted(predicted.trained, images=0, frames=FRAMES, with_lesion=FRAMES - ENTERS)
-    assert (heard.total, heard.number) == (FRAMES, FRAMES)
+    assert counted == [(done, FRAMES) for done in range(0, FRAMES + 1, 4)]
     table = pd.read_csv(out / "areas.csv")
     assert table["image"].unique().tolist() == [video.name]
     assert table["frame"].tolist() == list(range(FRAMES))
@@ -87,7 +87,7 @@ def test_every_frame_of_a_video(study: Path, video: Path, tmp_path: Path) -> Non
 
 
 def test_the_clip_has_outlines_where_there_is_a_lesion(study: Path, video: Path, tmp_path: Path) -> None:
-    predict(study, [video], tmp_path / "out", Heard())
+    predict(study, [video], tmp_path / "out")
     clip = open_video(tmp_path / "out/clips/sweep.mp4")
     assert (clip.fps, clip.height, clip.width) == (20.0, 48, 64)
     capture, coloured = cv2.VideoCapture(str(clip.path)), []
@@ -103,7 +103,7 @@ def test_a_long_video_gives_a_clip_from_shortly_before_the_lesion(
 ) -> None:
     monkeypatch.setattr(overlays, "CLIP_S", 0.5)
     monkeypatch.setattr(overlays, "CLIP_BEFORE_S", 0.2)
-    predict(study, [video], tmp_path / "out", Heard())
+    predict(study, [video], tmp_path / "out")
     frames = list(read_frames(open_video(tmp_path / "out/clips/sweep.mp4")))
     assert len(frames) == 10
     dark = [(frame.gray < 90).sum() > 200 for frame in frames]
@@ -113,7 +113,7 @@ def test_a_long_video_gives_a_clip_from_shortly_before_the_lesion(
 def test_the_strip_shows_the_lesion_coming_into_view(
     study: Path, video: Path, tmp_path: Path, shown: list[image_panels.Panel]
 ) -> None:
-    predict(study, [video], tmp_path / "out", Heard())
+    predict(study, [video], tmp_path / "out")
     assert [panel.title for panel in shown] == ["(a) 0 s", "(b) 0.45 s", "(c) 0.9 s", "(d) 1.35 s", "(e) 1.8 s"]
     assert [bool(panel.drawn[0].outline) for panel in shown] == [False, False, True, True, True]
     assert shown[0].image.mean() > 200
@@ -133,7 +133,7 @@ def test_a_video_is_never_held_whole(
             yield frame
 
     monkeypatch.setattr("eus_ray.inference.predict.read_frames", counted)
-    predict(study, [video], tmp_path / "out", Heard())
+    predict(study, [video], tmp_path / "out")
     assert len(held) == FRAMES
     assert max(held) <= 4, "frames that are read and not predicted: a batch at most"
 
@@ -156,8 +156,8 @@ def test_what_is_written_keeps_up_with_what_is_predicted(
         return dark_is_lesion(images)
 
     monkeypatch.setattr(Store, "write_bytes", slowly)
-    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda trained: (answer, "paper"))
-    predict(study, [video], tmp_path / "out", Heard())
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
+    predict(study, [video], tmp_path / "out")
     assert len(finished) == FRAMES
     assert 0 < max(ahead) <= 4
 
@@ -165,16 +165,16 @@ def test_what_is_written_keeps_up_with_what_is_predicted(
 def test_a_video_that_ends_early_is_predicted_as_far_as_it_goes(study: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "sweep.avi", "MJPG", sweep())
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    heard = Heard()
-    predicted = predict(study, [path], tmp_path / "out", heard)
+    said: list[str] = []
+    predicted = predict(study, [path], tmp_path / "out", say=said.append)
     assert 10 < predicted.frames < FRAMES
-    assert f"{predicted.frames} could be decoded" in heard.said[-1]
+    assert f"{predicted.frames} could be decoded" in said[-1]
     assert (tmp_path / "out/clips/sweep.mp4").exists()
 
 
 def test_a_video_without_lesion(study: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "clear.avi", "MJPG", sweep()[:ENTERS])
-    predicted = predict(study, [path], tmp_path / "out", Heard())
+    predicted = predict(study, [path], tmp_path / "out")
     assert predicted.with_lesion == 0
     assert not any(pixels(path).any() for path in (tmp_path / "out/masks/clear").glob("*.png"))
     assert (tmp_path / "out/strips/clear.png").exists()
@@ -187,7 +187,7 @@ def test_images_that_are_consecutive_frames_get_a_strip(
     for number, frame in enumerate(sweep()[ENTERS - 4 : ENTERS + 6]):
         cv2.imwrite(str(tmp_path / f"given/video_000/frame_{number}.png"), frame)
     out = tmp_path / "out"
-    predict(study, [tmp_path / "given"], out, Heard())
+    predict(study, [tmp_path / "given"], out)
     assert [panel.title for panel in shown] == [
         f"({letter}) frame {number}" for letter, number in zip("abcde", range(2, 7), strict=True)
     ]
@@ -204,6 +204,6 @@ def test_frames_pass_through_the_studys_intensity(study: Path, tmp_path: Path, m
     trained = trained_model(Store(study))
     data = trained.study.data.model_copy(update={"intensity": (0.0, 30.0)})
     other = replace(trained, study=trained.study.model_copy(update={"data": data}))
-    monkeypatch.setattr("eus_ray.inference.predict.trained_model", lambda store, model: other)
+    monkeypatch.setattr("eus_ray.inference.predict.trained_model", lambda _store, _model: other)
     path = write_video(tmp_path / "sweep.avi", "MJPG", sweep())
-    assert predict(study, [path], tmp_path / "out", Heard()).with_lesion == 0
+    assert predict(study, [path], tmp_path / "out").with_lesion == 0

@@ -33,7 +33,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def colour_classifier(name: str) -> Any:
-    """timm's own network for colour images, with its classifier, weights as if trained."""
+    """Give timm's own network for colour images, with its classifier, weights as if trained."""
     network = timm.create_model(name, in_chans=3)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -100,7 +100,8 @@ def test_a_file_gives_the_features_of_the_colour_network(name: str, suffix: str,
         torch.testing.assert_close(level, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_file_goes_before_the_seed_and_the_download(tmp_path: Path, offline: Path) -> None:
+@pytest.mark.usefixtures("offline")
+def test_the_file_goes_before_the_seed_and_the_download(tmp_path: Path) -> None:
     save_file(colour_classifier("test_resnet").state_dict(), tmp_path / "weights.safetensors")
     settings = ModelSettings(
         arch="daf_net", encoder="test_resnet", pretrained=True, weights=str(tmp_path / "weights.safetensors")
@@ -163,7 +164,8 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 # ---- timm's pretrained weights ----------------------------------------------------------------------
 
 
-def test_an_unreachable_hub_is_told_at_once_with_the_way_out(offline: Path) -> None:
+@pytest.mark.usefixtures("offline")
+def test_an_unreachable_hub_is_told_at_once_with_the_way_out() -> None:
     settings = ModelSettings(arch="daf_net", encoder="resnet18.tv_in1k", pretrained=True)
     level_channels("resnet18")  # timm's import is not what is timed
     started = time.perf_counter()
@@ -173,7 +175,8 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(offline: Path) -> N
     assert time.perf_counter() - started < 10
 
 
-def test_hub_switched_off(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("offline")
+def test_hub_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in complaints("resnet18", pretrained=True)[0]
 
@@ -194,7 +197,8 @@ def test_cached_weights_need_no_network(offline: Path) -> None:
     assert all(torch.equal(own[name], given[name]) for name in own if name != first)
 
 
-def test_a_network_without_published_weights(offline: Path) -> None:
+@pytest.mark.usefixtures("offline")
+def test_a_network_without_published_weights() -> None:
     published = {known.partition(".")[0] for known in timm.list_pretrained()}
     name = min(set(timm.list_models("resnet*")) - published)
     assert "publishes no weights" in complaints(name, pretrained=True)[0]

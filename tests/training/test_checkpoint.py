@@ -14,7 +14,8 @@ from eus_ray.cli import main
 from eus_ray.config_file import study_toml
 from eus_ray.store import Store, read_manifest, read_trials
 from eus_ray.training.checkpoint import unpack
-from eus_ray.training.fold import Fold, Record
+from eus_ray.training.fold import Fold
+from eus_ray.training.records import Record
 from tests.helpers import light_study
 from tests.training.test_fold import CPU, fold_data, study
 

@@ -37,7 +37,7 @@ def test_batches_come_whole_and_in_order(threads: int, ahead: bool) -> None:
     for pairs in batches:
         seen.append([int(image[0, 0]) for image, _ in pairs])
         if ahead:
-            batches.ahead()
+            batches.prefetch()
     assert seen == [batch.tolist() for batch in BATCHES]
     assert sorted(load.asked) == sorted(np.concatenate(BATCHES).tolist()), "nothing is loaded twice"
     assert (threading.get_ident() in load.threads) == (threads == 0)
@@ -49,7 +49,7 @@ def test_threads_wait_until_they_are_told() -> None:
         turns = iter(batches := Batches(BATCHES, load, pool))
         next(turns)
         assert sorted(load.asked) == [1, 3], "the second batch is not begun in the forward pass of the first"
-        batches.ahead()
+        batches.prefetch()
         assert all(load.one_more.acquire(timeout=10) for _ in range(5))
         assert sorted(load.asked[2:]) == [1, 4, 5]
 

@@ -1,0 +1,43 @@
+"""What makes a fold repeat bit for bit: its settings, its seeds, and what a process sets once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import cv2
+import torch
+
+from eus_ray.config import Study, to_dotted
+
+
+def settings_text(study: Study) -> str:
+    """Return everything in a study that changes a fold's numbers, apart from its data, as JSON without paths."""
+    settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
+    del settings["data.manifest"], settings["data.duplicates"]
+    settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
+    return json.dumps(settings, sort_keys=True)
+
+
+def settings_digest(study: Study) -> str:
+    """Return a short name of `settings_text`."""
+    return hashlib.sha256(settings_text(study).encode()).hexdigest()[:16]
+
+
+def derive_seed(*parts: str | int) -> int:
+    """Return a 63-bit seed from what it is for; other parts give an independent seed."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def prepare_process(study: Study, device: torch.device) -> None:
+    """Set a process's threads and, if `train.deterministic` asks for it, deterministic algorithms on a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.set_num_threads(study.run.threads_per_fold)
+    cv2.setNumThreads(0)
+    is_deterministic = study.train.deterministic and device.type == "cuda"
+    if torch.are_deterministic_algorithms_enabled() != is_deterministic:
+        torch.use_deterministic_algorithms(is_deterministic)  # this call alone imports torch's compiler: seconds
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic

@@ -1,0 +1,23 @@
+"""Seeds and the settings that they derive from."""
+
+from __future__ import annotations
+
+from eus_ray.training.determinism import derive_seed, settings_digest
+from tests.training.test_fold import study
+
+
+def test_seeds_depend_on_every_part_and_settings_on_every_field() -> None:
+    seeds = {derive_seed(0, "a", 1), derive_seed(0, "a", 2), derive_seed(1, "a", 1), derive_seed(0, "b", 1)}
+    assert len(seeds) == 4
+    assert derive_seed(0, "a", 1) == derive_seed(0, "a", 1)
+    base = settings_digest(study())
+    assert settings_digest(study("optim.lr=0.5")) != base
+    assert settings_digest(study(arch="attention_unet")) != base
+    for unrelated in ("run.workers=3", "run.order=by_fold", "data.manifest=elsewhere.csv", "data.duplicates=warn"):
+        assert settings_digest(study(unrelated)) == base
+
+
+def test_the_seeds_do_not_depend_on_where_a_file_of_weights_lies() -> None:
+    paths = ("/a/w.safetensors", "b/w.safetensors", "/a/v.pt")
+    first, second, third = (settings_digest(study(f"model.weights={path}")) for path in paths)
+    assert first == second != third
