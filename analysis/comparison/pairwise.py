@@ -177,21 +177,16 @@ def compare_pairs(
     ]
     for metric in aligned.metrics:
         places = [place for place, pair in enumerate(found) if pair.metric == metric]
-        by_patient = holm([found[place].patients.p_value for place in places])
-        by_fold = holm([found[place].folds.p_value for place in places])
-        by_image = holm([found[place].images.p_value for place in places])
-        by_signs = holm([found[place].by_signs for place in places])
-        tested = int((~np.isnan(by_patient)).sum())
-        for place, *adjusted in zip(places, by_patient, by_fold, by_image, by_signs, strict=True):
-            p_adjusted, folds, images, signs = map(float, adjusted)
-            found[place] = replace(
-                found[place],
-                p_adjusted=p_adjusted,
-                folds_p_adjusted=folds,
-                images_p_adjusted=images,
-                by_signs_adjusted=signs,
-                num_tests=tested,
-            )
+        p_values = {
+            "p_adjusted": [found[place].patients.p_value for place in places],
+            "folds_p_adjusted": [found[place].folds.p_value for place in places],
+            "images_p_adjusted": [found[place].images.p_value for place in places],
+            "by_signs_adjusted": [found[place].by_signs for place in places],
+        }
+        adjusted = pd.DataFrame({name: holm(values) for name, values in p_values.items()}, dtype=np.float64)
+        num_tests = int(adjusted["p_adjusted"].notna().sum())
+        for place, row in zip(places, adjusted.to_dict("records"), strict=True):
+            found[place] = replace(found[place], num_tests=num_tests, **{str(name): row[name] for name in p_values})
     return tuple(found)
 
 

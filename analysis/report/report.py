@@ -29,7 +29,7 @@ def build_sections(results: Results) -> list[Section]:
 
 
 def report_html(results: Results, sections: list[Section]) -> str:
-    """Return the report as one page; its security policy forbids to load anything or to run other scripts."""
+    """Return the report as one page; its security policy allows no loading and no other scripts."""
     script = verbatim("report.js")
     return str(
         render(

@@ -1,4 +1,4 @@
-"""What the tests of report.html in a browser share: a study whose names are markup, and how a page is opened."""
+"""Helpers for tests of report.html in a browser: a study with markup in names, and an opened page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVIL_IMAGE = "<b>i29</b>"
 
 
 def manifest_of_thirty() -> pd.DataFrame:
-    """30 images of 10 patients in 3 folds; one patient and one image have markup for a name."""
+    """Return 30 images of 10 patients in 3 folds; the names of one patient and one image are markup."""
     patients = [EVIL if number == 4 else f"P{number}" for number in range(10)]
     return pd.DataFrame(
         {
@@ -34,7 +34,10 @@ def manifest_of_thirty() -> pd.DataFrame:
 
 
 def write_thirty(folder: Path) -> Store:
-    """unet misses the lesion of i03, finds one in i06, where there is none, and two in i08; it is tuned as well."""
+    """Write a study in which unet misses the lesion of i03, finds one in i06 without lesion, and two in i08.
+
+    There is a search for unet as well.
+    """
     manifest = manifest_of_thirty()
     truths = {
         image: disc(20 + place % 5, 24 + 2 * (place % 7), 6 + place % 6)
@@ -60,7 +63,7 @@ def write_thirty(folder: Path) -> Store:
 
 
 class Opened:
-    """A report in a browser; what it says on the console or in a dialog, and what it asks for, is written down."""
+    """A report in a browser, with a record of console messages, dialogs and requests."""
 
     def __init__(self, browser: Browser, report: Path, **context: Any) -> None:
         self.report = report
@@ -76,12 +79,12 @@ class Opened:
 
     @property
     def loaded(self) -> list[str]:
-        """Whatever was asked for that the page does not hold."""
+        """Return the requests for anything outside the page."""
         return [url for url in self.asked if not url.startswith("data:") and url != self.report.as_uri()]
 
     def finish(self) -> None:
-        """Close it; it must have been silent."""
-        self.page.wait_for_timeout(50)  # what is said late
+        """Close the page; it must have been silent."""
+        self.page.wait_for_timeout(50)  # for late messages
         assert self.said == []
         assert self.loaded == []
         self.page.close()
@@ -92,16 +95,16 @@ class Opened:
 
     @property
     def layers(self) -> Locator:
-        """The switches of outlines and probabilities, wherever they are."""
+        """Return the switches of outlines and probabilities, wherever they are."""
         return self.page.locator("#layers")
 
     def names(self) -> list[str]:
-        """The images that the gallery shows, in their order."""
+        """Return the images that the gallery shows, in their order."""
         return self.page.locator("#cards .name").all_inner_texts()
 
 
 def cells(table: Locator, column: int) -> list[str]:
-    """A column's cells, counted from 1, without what stands beneath a number."""
+    """Return a column's cells (columns count from 1) without the lines below a number."""
     return [text.split("\n")[0] for text in table.locator(f"tbody tr > :nth-child({column})").all_inner_texts()]
 
 
@@ -126,7 +129,7 @@ STRUCTURE = """() => {
   if (new Set(ids).size < ids.length) bad.push("an id is there twice");
   return bad;
 }"""
-"""What lacks a name, an alternative text, a scope, a region or its place among the headings."""
+"""Finds elements without name, alternative text, scope, region or correct heading level."""
 
 PALE = """() => {
   const parse = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
@@ -156,9 +159,9 @@ PALE = """() => {
   }
   return { seen, pale: [...pale] };
 }"""
-"""Texts whose contrast is below 4.5 (WCAG 2.2, 1.4.3), and how many texts there are."""
+"""Finds texts with a contrast below 4.5 (WCAG 2.2, 1.4.3), and counts all texts."""
 
 WIDE = """() => [...document.querySelectorAll("table, img, pre, svg, .card")]
   .filter((part) => part.checkVisibility() && part.getBoundingClientRect().right > innerWidth)
   .map((part) => part.outerHTML.slice(0, 200))"""
-"""What reaches beyond the page."""
+"""Finds elements that reach beyond the page."""

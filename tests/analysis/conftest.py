@@ -1,4 +1,4 @@
-"""A small study folder as training writes it: 2 models, 3 folds, 12 images of 8 patients on 48 x 64 pixels."""
+"""A small study folder as training writes it: 2 models, 3 folds, 12 images of 8 patients, 48 x 64 pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eus_ray.analysis.analyze import analyze
 from eus_ray.analysis.figures import style
 from eus_ray.config import Study
 from eus_ray.config_file import study_toml
-from eus_ray.store import PartKey, Store, TrialKey
+from eus_ray.store import PartKey, Store, TrialKey, TrialKind, TrialState
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -74,7 +74,7 @@ def example_truths() -> dict[str, np.ndarray]:
 
 
 def example_probabilities(truths: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """unet is off by a few pixels, daf_net by one; in between lie smooth probabilities."""
+    """Return masks moved by a few pixels for unet and by one for daf_net, with smooth probabilities."""
     rng = np.random.default_rng(0)
     probabilities = {}
     for (place, model), (image_id, truth) in ((m, t) for m in enumerate(MODELS) for t in truths.items()):
@@ -100,12 +100,12 @@ def write_study(
     settings: Study | None = None,
     provenance: dict[str, Any] | None = None,
     spacing: tuple[float, float] = (float("nan"), float("nan")),
-    state: str = "complete",
-    kind: str = "fixed",
+    state: str = TrialState.COMPLETE,
+    kind: str = TrialKind.FIXED,
     epochs: int = 6,
     whole: Iterable[str] = (),
 ) -> Store:
-    """A study folder with one trial a model; `whole` names the models whose trial is one file a table."""
+    """Write a study folder with one trial per model; models in `whole` have one file per table."""
     study = Store(folder)
     models = list(models or dict.fromkeys(model for model, _ in probabilities))
     settings = settings or Study(models=models)
@@ -177,8 +177,10 @@ def _cases(
 
 def _trial(model: str, kind: str, state: str, manifest: pd.DataFrame) -> dict[str, Any]:
     folds = manifest["fold"].nunique()
-    row = {"model": model, "kind": kind, "trial": 0, "state": state, "reason": "", "folds_done": folds, "value": 0.8}
-    return row | {"optim.lr": 0.001}
+    return {"model": model, "kind": str(kind), "trial": 0, "state": str(state), "reason": "", "folds_done": folds} | {
+        "value": 0.8,
+        "optim.lr": 0.001,
+    }
 
 
 PROVENANCE = {
@@ -201,17 +203,17 @@ PROVENANCE = {
 
 @pytest.fixture
 def example() -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]:
-    """Manifest, truths by image_id, and probabilities by model and image_id of the example study."""
+    """Return manifest, truths by image_id, and probabilities by model and image_id of the example study."""
     truths = example_truths()
     return example_manifest(), truths, example_probabilities(truths)
 
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Store]:
-    """`make_study(**changes)` writes the example study, with any argument of `write_study` changed."""
+    """Return `make_study(**changes)`, which writes the example study with changed arguments of `write_study`."""
 
     def make(folder: str = "study", without: Iterable[tuple[str, int]] = (), **changes: Any) -> Store:
-        """`without`: (model, fold) pairs that have no test predictions yet."""
+        """Leave out the test predictions of the (model, fold) pairs in `without`."""
         manifest, truths = example_manifest(), example_truths()
         rng = np.random.default_rng(1)
         given: dict[str, Any] = {
@@ -243,17 +245,18 @@ PNG = cv2.imencode(".png", np.zeros((30, 70, 3), np.uint8))[1].tobytes()
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are empty: they have tests of their own, and take most of an analysis' time."""
+    """Replace figures by empty ones: they have tests of their own and take most of an analysis' time."""
     leave_out_figures(monkeypatch)
 
 
 def leave_out_figures(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(style, "files", lambda name, figure: dict(zip(style.names(name), (SVG, PNG), strict=True)))
+    """Replace the files of every figure by empty ones."""
+    patch.setattr(style, "files", lambda name, _figure: dict(zip(style.names(name), (SVG, PNG), strict=True)))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium as it is installed; for a module, because playwright's loop must not outlive the tests that want it."""
+    """Start the installed Chromium, once per module: playwright's loop must not outlive the tests that need it."""
     from playwright.sync_api import sync_playwright  # for these tests alone
 
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -267,7 +270,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of 30 images whose names are markup, with its report, the figures left out."""
+    """Return the folder of a study of 30 images with markup in names, and its report without figures."""
     from tests.analysis.browsing import write_thirty
 
     folder = tmp_path_factory.mktemp("thirty") / "study"
@@ -280,7 +283,7 @@ def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(browser: Browser, thirty: Path) -> Iterator[Opened]:
-    """Its report in the browser, which must have been silent at the end of the test."""
+    """Open its report in the browser; the console must be silent at the end of the test."""
     from tests.analysis.browsing import Opened
 
     shown = Opened(browser, thirty / "report/report.html")

@@ -1,4 +1,4 @@
-"""A search in a study folder as `eus-ray tune` leaves it, with scores that a test chooses."""
+"""A search in a study folder as `eus-ray tune` writes it, with scores that a test chooses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from eus_ray import store
 from eus_ray.metrics import counts, quantise
-from eus_ray.store import PartKey, Store
+from eus_ray.store import PartKey, Store, TrialKind, TrialState
 
 EPOCHS = 6
 DIMENSIONS = [
@@ -26,15 +26,19 @@ DIMENSIONS = [
 ]
 
 
-def trial_row(model: str, number: int, state: str = "complete", kind: str = "trial", **changes: Any) -> dict[str, Any]:
-    row = {"model": model, "kind": kind, "trial": number, "state": state, "reason": "", "folds_done": 3, "value": 0.7}
+def trial_row(
+    model: str, number: int, state: str = TrialState.COMPLETE, kind: str = TrialKind.TRIAL, **changes: Any
+) -> dict[str, Any]:
+    """Return a row of `trials.parquet`."""
+    row: dict[str, Any] = {"model": model, "kind": str(kind), "trial": number, "state": str(state), "reason": ""}
+    row |= {"folds_done": 3, "value": 0.7}
     row |= {"optim.lr": 1e-3, "optim.schedule": "steps" if number % 2 else "one_cycle", "optim.gamma": 0.1}
     return row | {"optim.milestones": "[5, 20]", "train.batch_size": 4 * (1 + number % 3)} | changes
 
 
 def write_search(study: Store, model: str, rows: Sequence[Mapping[str, Any]], **changes: Any) -> None:
-    """The rules of a search, and its rows beside those that `trials.parquet` has already."""
-    numbers = [row["trial"] for row in rows if row["kind"] == "trial"]
+    """Write the rules of a search, and add its rows to `trials.parquet`."""
+    numbers = [row["trial"] for row in rows if row["kind"] == TrialKind.TRIAL]
     said = {"protocol": "nested", "metric": "dsc", "scheduler": "racing", "racing_alpha": 0.05, "sampler": "tpe"}
     said |= {"seed": 0, "first_trial": min(numbers, default=0), "trials": len(numbers), "default_trial": None}
     said |= {"paper_trial": None, "space": {"source": "a file", "paper": {}, "dimensions": DIMENSIONS}}
@@ -51,10 +55,10 @@ def write_scores(
     validation: Mapping[int, Mapping[str, float]],
     folds: Sequence[int] | None = None,
 ) -> None:
-    """Counts of one trial with DSC by patient: on `test`, and on each fold's `validation`.
+    """Write counts of one trial that give a DSC by patient: on `test`, and on each fold's `validation`.
 
-    Images of one patient differ, and the first has .04 more, the second .04 less. Each fold's chosen epoch is another;
-    validation scores of all others are wrong.
+    If a patient has two images, the first has .04 more and the second .04 less. Each fold has another chosen epoch;
+    validation scores of the other epochs are wrong.
     """
     manifest = store.read_manifest(study)
     for fold in sorted(manifest["fold"].unique()) if folds is None else folds:
@@ -79,7 +83,7 @@ def write_scores(
 
 
 def _counts(dsc: float) -> dict[str, int]:
-    """Counts that give a DSC, to four decimals."""
+    """Return counts that give a DSC, to four decimals."""
     tp = round(10_000 * dsc)
     return {"tp": tp, "fp": 10_000 - tp, "fn": 10_000 - tp, "tn": 50_000}
 
@@ -87,7 +91,7 @@ def _counts(dsc: float) -> dict[str, int]:
 def write_predictions(
     study: Store, model: str, trial: int, fold: int, probabilities: Mapping[str, np.ndarray], truths: Mapping[str, Any]
 ) -> None:
-    """Predictions of a fold's test images, and test rows of `scores` that agree with them in place of any others."""
+    """Write predictions of a fold's test images, and replace its test rows of `scores` by theirs."""
     manifest = store.read_manifest(study)
     mine = manifest[manifest["fold"] == fold]
     key = {"model": model, "trial": trial, "repeat": 0, "fold": fold}
@@ -107,17 +111,19 @@ def write_predictions(
 
 
 def example_search(study: Store, manifest: pd.DataFrame, truths: Mapping[str, np.ndarray], **changes: Any) -> None:
-    """A nested search of unet beside a fixed trial 0: trials 1 to 4, of which 3 is pruned, and the winner, 5.
+    """Write a nested search of unet beside a fixed trial 0: trials 1 to 4 (3 is pruned) and the winner, 5.
 
-    Folds 0 and 2 choose trial 2, fold 1 trial 4; trial 2 is best as found. A trial's predictions are the truth moved
-    by as many pixels as its number says, and kept for the fold winners and the winner.
+    Folds 0 and 2 choose trial 2, fold 1 chooses trial 4; trial 2 is best as found. A trial's predictions are the truth
+    moved by as many pixels as the trial's number. They are kept for the fold winners and the winner.
     """
     rows = [
         trial_row("unet", 1, value=0.60),
         trial_row("unet", 2, value=0.80, **{"optim.lr": 0.01}),
-        trial_row("unet", 3, "pruned", value=0.5, folds_done=1, reason="plainly worse than trial 2 on 3 patients"),
+        trial_row(
+            "unet", 3, TrialState.PRUNED, value=0.5, folds_done=1, reason="plainly worse than trial 2 on 3 patients"
+        ),
         trial_row("unet", 4, value=0.75),
-        trial_row("unet", 5, kind="winner", value=None, **{"optim.lr": 0.01}),
+        trial_row("unet", 5, kind=TrialKind.WINNER, value=None, **{"optim.lr": 0.01}),
     ]
     write_search(study, "unet", rows, **({"default_trial": 1} | changes))
     levels = {1: (0.6, 0.6, 0.6), 2: (0.9, 0.6, 0.9), 3: (0.5, 0.5, 0.5), 4: (0.7, 0.85, 0.7)}

@@ -117,17 +117,15 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
     rows = []
     for (a, b), mine in said.groupby(["model_a", "model_b"], sort=False):
         by_metric = {row["metric"]: row for row in mine.to_dict("records")}
-        cells = []
-        for metric in metrics:
-            row = by_metric[metric]
-            cells.append(
-                {
-                    "text": signed(metric, row["difference"]),
-                    "sort": sort_key(row["difference"]),
-                    "verdict": _short_verdict(row),
-                    "believed": row["verdict"] == claims.SUPPORTED,
-                }
-            )
+        cells = [
+            {
+                "text": signed(metric, by_metric[metric]["difference"]),
+                "sort": sort_key(by_metric[metric]["difference"]),
+                "verdict": _short_verdict(by_metric[metric]),
+                "believed": by_metric[metric]["verdict"] == claims.SUPPORTED,
+            }
+            for metric in metrics
+        ]
         rows.append({"pair": f"{model_label(str(a))} {DASH} {model_label(str(b))}", "cells": cells})
     return {"metrics": [METRIC_LABELS[metric] for metric in metrics], "rows": rows}
 

@@ -49,7 +49,8 @@ def build(results: Results) -> Section | None:
         return None
     num_shown = max(1, min(_MAX_VIDEOS, _MAX_ROWS // len(results.models)))
     strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.has_change)[:num_shown]
-    files = style.files("frames", image_panels.picture_grid(_rows(results, strips, scores), _legend(results)))
+    legend = image_panels.legend_of({model: place for place, model in enumerate(results.models)})
+    files = style.files("frames", image_panels.picture_grid(_rows(results, strips, scores), legend))
     body = render(
         "frames.html",
         num_videos=len(videos),
@@ -101,10 +102,6 @@ def _finding(score: Mapping[Any, Any] | None) -> str:
     return f"DSC {score['dsc']:.2f}" if score["tp"] + score["fn"] else "no lesion"
 
 
-def _legend(results: Results) -> dict[str, str]:
-    return image_panels.legend_of({model: place for place, model in enumerate(results.models)})
-
-
 def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
     parts = []
     for strip in strips:
@@ -116,13 +113,9 @@ def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
 
 
 def _lines(results: Results, frames: set[str]) -> list[dict[str, Any]]:
-    columns = [_counts(mine) for mine in _by_model(results, frames)]
-    return [{"name": name, "values": [column[name] for column in columns]} for name in columns[0]]
-
-
-def _by_model(results: Results, frames: set[str]) -> list[pd.DataFrame]:
     images = results.headline[results.headline["image_id"].isin(frames)]
-    return [images[images["model"] == model] for model in results.models]
+    columns = [_counts(images[images["model"] == model]) for model in results.models]
+    return [{"name": name, "values": [column[name] for column in columns]} for name in columns[0]]
 
 
 def _counts(mine: pd.DataFrame) -> dict[str, str]:

@@ -30,15 +30,22 @@ def build(results: Results) -> Section | None:
             for model, mine in curves.groupby("model", sort=False)
         )
     ]
-    parts = [f"Loss of each fold by epoch, in training{' and on validation images' if 'validation' in splits else ''}."]
-    if "test" in splits:
-        parts.append(
-            "Diamonds: loss of the tested weights on the fold’s test images. Training loss is measured on the training "
-            "images, augmented if so set, while the weights still change: compare the two with care."
+    picture = svg_picture(
+        "learning_curves",
+        drawn,
+        f"Loss by epoch, one line per fold. Mean training loss over folds, first to last epoch. {'; '.join(words)}.",
+        f"Loss of each fold by epoch, in training{' and on validation images' if 'validation' in splits else ''}."
+        + (
+            " Diamonds: loss of the tested weights on the fold’s test images. Training loss is measured on training "
+            "images, which may be augmented, while the weights still change: compare the two with care."
+            if "test" in splits
+            else ""
         )
-    parts.append("A loss that adds up more outputs is larger: compare shapes, not heights, between models.")
-    if ReportKind.NESTED in set(curves["kind"]):
-        parts.append("For a nested estimate, each fold’s line is that of its chosen setting.")
-    alt = f"Loss by epoch, one line per fold. Mean training loss over folds, first to last epoch. {'; '.join(words)}."
-    picture = svg_picture("learning_curves", drawn, alt, " ".join(parts))
+        + " A loss that adds up more outputs is larger: compare shapes, not heights, between models."
+        + (
+            " For a nested estimate, each fold’s line is that of its chosen setting."
+            if ReportKind.NESTED in set(curves["kind"])
+            else ""
+        ),
+    )
     return Section(30, "learning", "Learning curves", render("picture.html", picture=picture), drawn)

@@ -50,9 +50,8 @@ def build(results: Results) -> Section | None:
 
 
 def _head(metric: str, unit: str) -> dict[str, str]:
-    is_distance = metric in DISTANCES
-    better = "low" if is_distance else "high"
-    return {"label": METRIC_LABELS[metric], "unit": unit if is_distance else "", "better": better}
+    unit, better = (unit, "low") if metric in DISTANCES else ("", "high")
+    return {"label": METRIC_LABELS[metric], "unit": unit, "better": better}
 
 
 def _winners_beside(results: Results) -> pd.DataFrame:

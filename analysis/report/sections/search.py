@@ -72,10 +72,10 @@ def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
 def _fold_winners(search: Search) -> str:
     """Return the folds' own winners, such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
     won = search.fold_winners()
-    parts = []
-    for trial, folds in won.groupby("trial", sort=False)["fold"]:
-        parts.append(f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}")
-    return "; ".join(parts)
+    return "; ".join(
+        f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+        for trial, folds in won.groupby("trial", sort=False)["fold"]
+    )
 
 
 # ---- settings -----------------------------------------------------------------------------------
@@ -147,12 +147,11 @@ def _history(searches: list[Search], colours: Mapping[str, str], files: dict[str
         complete = search.trials[search.trials["state"] == TrialState.COMPLETE]
         best = f"best {complete['value'].max():.3f}" if len(complete) else "none complete"
         words.append(f"{model_label(search.model)}: {len(search.trials)} trials, {best}")
+    believe = " The broken line is the estimate to believe." if any(map(search_history.headline, searches)) else ""
     caption = (
         "The score of each trial as the search saw it. The line of the best score so far can only rise, and luck makes "
-        "it rise too."
+        f"it rise too.{believe}"
     )
-    if any(map(search_history.headline, searches)):
-        caption += " The broken line is the estimate to believe."
     drawn = style.files("search_history", search_history.history(searches, colours))
     return _picture("search_history", drawn, files, f"Score by trial. {'; '.join(words)}.", caption)
 

@@ -57,16 +57,14 @@ def _division(division: Division, strata: Sequence[Stratum], models: Sequence[st
     rows = []
     for level in division.levels:
         mine = {each.model: each for each in strata if each.division is division and each.level == level}
-        cells = []
-        for model in models:
-            each = mine[model]
-            cells.append(
-                {
-                    "text": paper_tables.printed(metric, each.mean),
-                    "interval": paper_tables.printed_interval(metric, each.low, each.high),
-                    "few": each.has_few_patients and each.num_images > 0,
-                }
-            )
+        cells = [
+            {
+                "text": paper_tables.printed(metric, each.mean),
+                "interval": paper_tables.printed_interval(metric, each.low, each.high),
+                "few": each.has_few_patients and each.num_images > 0,
+            }
+            for each in map(mine.__getitem__, models)
+        ]
         rows.append(
             {
                 "level": level,

@@ -21,7 +21,7 @@ KINDS = {"unet": "fixed", "daf_net": "fixed"}
 
 
 def study(differences: Sequence[float], metric: str = "dsc", fold: Any = None) -> pd.DataFrame:
-    """daf_net is above unet by `differences`, one image a patient; folds in turn unless given."""
+    """Return scores in which daf_net is above unet by `differences`, one image per patient; folds alternate."""
     number = len(differences)
     base = np.linspace(0.3, 0.5, number) if metric not in ("hd", "avd") else np.linspace(20, 40, number)
     frames = [
@@ -40,7 +40,7 @@ def study(differences: Sequence[float], metric: str = "dsc", fold: Any = None) -
 
 
 def normal(mean: float, sd: float, number: int) -> np.ndarray:
-    """Differences with exactly this mean and SD, shaped as normal ones and in no order of folds."""
+    """Return normal differences with exactly this mean and SD, in random order."""
     z = scipy.stats.norm.ppf((np.arange(number) + 0.5) / number)
     z = np.random.default_rng(0).permutation((z - z.mean()) / z.std(ddof=1))
     return mean + sd * z

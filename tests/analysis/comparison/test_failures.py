@@ -21,7 +21,7 @@ MakeStudy = Callable[..., Store]
 
 
 def row(image_id: str, patient_id: str, iou: float, truth: int, found: int) -> dict[str, object]:
-    """An image with so many pixels in truth and prediction."""
+    """Return an image with so many pixels in truth and prediction."""
     tp = round(iou * (truth + found) / (1 + iou))
     return {
         "model": "m",
@@ -90,7 +90,7 @@ def test_one_patient_alone_fills_the_strip() -> None:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[image_panels.Row]]:
-    """The rows of each grid of pictures that is drawn."""
+    """Record the rows of each grid of pictures that is drawn."""
     seen: list[list[image_panels.Row]] = []
     draw = image_panels.picture_grid
 

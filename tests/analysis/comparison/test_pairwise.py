@@ -27,7 +27,7 @@ FIVE_FOLDS = Training(dict.fromkeys(range(5), 5), {})
 
 
 def scores(**models: dict[str, Any]) -> pd.DataFrame:
-    """One row a model and image; each model's columns, `image_id` counting from 0 unless given."""
+    """Return one row per model and image from each model's columns; `image_id` counts from 0 by default."""
     frames = []
     for model, columns in models.items():
         frame = pd.DataFrame({"model": model, "fold": 0, "diagonal": 100.0} | columns)

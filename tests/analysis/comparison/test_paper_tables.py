@@ -25,7 +25,7 @@ from eus_ray.analysis.statistics import bootstrap
 
 
 def paper_patients() -> pd.DataFrame:
-    """150 patients and 330 images with the categories of the paper's Table 1."""
+    """Return 150 patients and 330 images with the categories of the paper's Table 1."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {

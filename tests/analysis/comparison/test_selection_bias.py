@@ -1,4 +1,4 @@
-"""Estimates of a search: by hand, against a slow literal BBC-CV, without signal, and from a study folder."""
+"""Estimates of a search: by hand, against a slow literal BBC-CV, without signal, from a study folder."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_scores_that_are_not_all_there_are_named_at_once(make_study: MakeStudy) 
 
 
 def tried(make_study: MakeStudy, number: int, seed: int = 0) -> dict[str, float]:
-    """Scores that depend on the learning rate alone; every third trial was pruned."""
+    """Compute importances if scores depend on the learning rate alone; every third trial is pruned."""
     study = make_study(models=["unet"], whole=[])
     rng = np.random.default_rng(seed)
     rows = []

@@ -22,23 +22,17 @@ from eus_ray.analysis.comparison.pairwise import compare_pairs, read_training
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.statistics_table import AS_IN_THE_PAPER, SCHEMA, as_parquet, statistics_table
 from eus_ray.analysis.comparison.subgroups import divide, level_tests, stratum_means
-from eus_ray.analysis.figures import style
 from eus_ray.analysis.report.results import Results, Section, read_study, read_table
 from eus_ray.analysis.report.sections import claims as claims_section
 from eus_ray.analysis.report.sections import strata as strata_section
 from eus_ray.store import Store
 
 MakeStudy = Callable[..., Store]
-
-
-@pytest.fixture(autouse=True)
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures have tests of their own."""
-    monkeypatch.setattr(style, "files", lambda name, figure: dict.fromkeys(style.names(name), b"<svg/>"))
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def scores(models: int = 3, patients: int = 40, seed: int = 0) -> pd.DataFrame:
-    """One to three images a patient; each model a little better than the one before, model 0 with misses."""
+    """Return one to three images per patient; each model is a little better than the last, model 0 misses some."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
     base = rng.uniform(0.5, 0.8, len(patient))
@@ -65,7 +59,7 @@ def scores(models: int = 3, patients: int = 40, seed: int = 0) -> pd.DataFrame:
 
 
 def results_of(frame: pd.DataFrame, folder: Path) -> Results:
-    """As `analyze` reads a table of scores."""
+    """Return results as `analyze` reads them from a table of scores."""
     frame.to_csv(folder / "scores.csv", index=False)
     return read_table(Store(folder), "scores.csv")
 

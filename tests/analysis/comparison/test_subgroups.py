@@ -31,7 +31,7 @@ from eus_ray.analysis.statistics import patient_bootstrap
 
 
 def cohort(patients: int = 60, models: Sequence[str] = ("a", "b"), seed: int = 0) -> pd.DataFrame:
-    """Two images a patient; stage T3 is harder, the rest says nothing."""
+    """Return two images per patient; stage T3 is harder, other columns have no effect."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(patients), 2)
     stage = np.array(["T1", "T2", "T3"])[patient % 3]
@@ -267,7 +267,7 @@ def test_tukey_by_hand() -> None:
 
 
 def num_boxes(axes: Axes, *patches: Patch) -> int:
-    """How many closed shapes a panel's patches, or the given ones, hold."""
+    """Count the closed shapes in a panel's patches, or in the given ones."""
     return sum(int((patch.get_path().codes == Path.CLOSEPOLY).sum()) for patch in patches or axes.patches)
 
 

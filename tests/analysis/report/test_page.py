@@ -1,4 +1,4 @@
-"""report.html in a browser, as a reader has it: it asks nobody for anything, sorts, prints, and can be read by all."""
+"""report.html in a browser: it loads nothing, sorts, prints, and is accessible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MakeStudy = Callable[..., Store]
 pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.slow]
 
 A4_PIXELS = 687
-"""What a page with 14 mm margins is wide, at 96 pixels an inch."""
+"""The width inside 14 mm margins at 96 pixels per inch."""
 
 
 # ---- nothing from outside -----------------------------------------------------------------------

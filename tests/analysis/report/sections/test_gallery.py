@@ -1,4 +1,4 @@
-"""The gallery of the report: in a browser it filters, sorts, pages and enlarges; in the file it keeps to its size."""
+"""The gallery of the report: it filters, sorts, pages and enlarges, and its size is limited."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeStudy = Callable[..., Store]
 
 @pytest.fixture(scope="module")
 def scores(thirty: Path) -> pd.DataFrame:
-    """The headline's DSC by image, a column a model."""
+    """Return the headline's DSC by image, one column per model."""
     images = pd.read_parquet(thirty / "report/images.parquet")
     shown = images[images["kind"] == images["model"].map({"unet": "nested", "daf_net": "fixed"})]
     return shown.pivot(index="image_id", columns="model", values="dsc").loc[manifest_of_thirty()["image_id"]]
@@ -81,7 +81,8 @@ def test_filters_by_model_and_score(opened: Opened, scores: pd.DataFrame) -> Non
     assert opened.names() == lowest.index[lowest <= lowest.min() + 1e-9].tolist()
 
 
-def test_filters_by_finding(browser: Browser, tmp_path: Path, undrawn: None) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_filters_by_finding(browser: Browser, tmp_path: Path) -> None:
     study = write_thirty(tmp_path / "study")
     study.delete("selection.parquet")  # so that unet's headline is the fixed trial, which has findings
     opened = Opened(browser, Path(analyze(study.location)))
@@ -193,7 +194,7 @@ def test_pictures_shrink_then_maps_go_then_images(make_study: MakeStudy, monkeyp
     results = read_study(make_study())
 
     def built(budget: int) -> tuple[int, int, int, Page]:
-        """Images, maps and bytes of pictures, and the section."""
+        """Return the numbers of images and maps, the bytes of pictures, and the section."""
         monkeypatch.setattr(gallery, "_BUDGET_BYTES", budget)
         section = gallery.build(results)
         assert section is not None

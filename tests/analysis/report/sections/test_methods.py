@@ -27,7 +27,7 @@ SEARCH_WORDS = ("searched", "Optuna", "BBC-CV", "optimistic", "nested", "validat
 
 
 def methods_of(results: Results) -> str:
-    """The text and what it cites, without settings and versions."""
+    """Return the text and its references, without settings and versions."""
     section = methods.build(results)
     assert section is not None
     return Page(str(section.body)).text.partition(" Provenance and versions ")[0]
@@ -35,7 +35,7 @@ def methods_of(results: Results) -> str:
 
 @pytest.fixture
 def tuned(make_study: MakeStudy, example: Example) -> Callable[..., str]:
-    """`tuned(**rules)`: the methods of the example study with a search of unet."""
+    """Return `tuned(**rules)`: the methods of the example study with a search of unet."""
 
     def make(select: bool = True, **rules: Any) -> str:
         study = make_study(whole=[])

@@ -25,7 +25,7 @@ def built(results: Results) -> Section:
 
 
 def text(found: Section) -> str:
-    """Words and numbers without markup."""
+    """Return words and numbers without markup."""
     return " ".join(re.sub(r"<[^>]*>", " ", str(found.body)).split())
 
 

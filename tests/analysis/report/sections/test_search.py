@@ -1,4 +1,4 @@
-"""A search in the report: nested rows, what the page says while it goes on and when it has ended, and the figures."""
+"""A search in the report: nested rows, the text during and after the search, and the figures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.report.results import Results, read_study
 from eus_ray.store import PartKey, Store, TrialKey
-from tests.analysis.conftest import leave_out_figures
 from tests.analysis.search_example import example_search, trial_row, write_search
 from tests.analysis.test_analyze import Page
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 MakeStudy = Callable[..., Store]
 Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.ndarray]]
@@ -32,7 +31,7 @@ Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.nd
 
 @pytest.fixture
 def tuned(make_study: MakeStudy, example: Example) -> Callable[..., Store]:
-    """`tuned(**rules)`: the example study, unet tuned beside its fixed trial; the selection is written."""
+    """Return `tuned(**rules)`: the example study with a search of unet beside its fixed trial, and its selection."""
 
     def make(select: bool = True, **rules: Any) -> Store:
         manifest, truths, _ = example
@@ -43,12 +42,6 @@ def tuned(make_study: MakeStudy, example: Example) -> Callable[..., Store]:
         return study
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are looked at by tests of their own."""
-    leave_out_figures(monkeypatch)
 
 
 def page_of(study: Store) -> Page:
