@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +181,17 @@ class Ensemble:
             raise UserError(*lines)
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return probabilities `(B, S, S)` in [0, 1] of gray images `(B, S, S)`, S the study's `data.image_size`.
+        """Return the mean probabilities `(B, S, S)`, taken in float64, of what `maps` takes."""
+        total = np.zeros(images.shape, np.float64)
+        for maps in self.maps(images):
+            total += maps
+        return (total / len(self._models)).astype(np.float32)
 
-        The mean is taken in float64.
+    def maps(self, images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the probabilities `(B, S, S)` in [0, 1] of each network.
+
+        Args:
+            images: Gray, `(B, S, S)`, S the study's `data.image_size`.
 
         Raises:
             UserError: If a network's answer is not a number.
@@ -193,7 +201,6 @@ class Ensemble:
         from eus_ray.models import as_input, forward, probability
 
         image = as_input(images, self._device, self._trained.study.train.channels_last)
-        total = np.zeros(images.shape, np.float64)
         for model, name in zip(self._models, self._trained.weights, strict=True):
             with torch.inference_mode():
                 maps = probability(forward(model, image, self._precision)).cpu().numpy()
@@ -202,8 +209,7 @@ class Ensemble:
                     f"{self._trained.store.location}: {name} gives probabilities that are not numbers; "
                     "train the model again"
                 )
-            total += maps
-        return (total / len(self._models)).astype(np.float32)
+            yield maps
 
 
 def load_ensemble(trained: Trained) -> tuple[Ensemble, str]:

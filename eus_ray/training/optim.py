@@ -58,7 +58,7 @@ def precision_for(name: str, device: torch.device) -> torch.dtype:
 
 def optim_state(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, torch.Tensor]:
     """Return the state of optimiser and loss scaler, under `optimizer/` and `scaler/`."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
     for name, value in scaler.state_dict().items():

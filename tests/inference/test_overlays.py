@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from eus_ray.inference.overlays import clip_frames, comes_into_view, draw_outline, strip_frames
+from eus_ray.inference.overlays import clip_frames, draw_outline, find_onset, strip_frames
 
 
 def seen(*runs: int) -> np.ndarray:
@@ -44,13 +44,13 @@ def test_a_line_on_white_tissue_has_a_dark_casing() -> None:
     assert drawn.sum(axis=2).min() < 255 * 3 - 250
 
 
-def test_the_lesion_comes_into_view_where_it_stays() -> None:
-    assert comes_into_view(seen(10, 10), 1) == 10
-    assert comes_into_view(seen(3, 1, 8, 6), 2) == 12, "not with the flicker before"
-    assert comes_into_view(seen(8, 6, 8, 6), 2) == 8, "of equals the first"
-    assert comes_into_view(seen(0, 5, 9, 5), 2) == 14, "with a clear time before"
-    assert comes_into_view(seen(0, 5), 2) == 0
-    assert comes_into_view(seen(5), 1) is None
+def test_the_lesion_find_onset_where_it_stays() -> None:
+    assert find_onset(seen(10, 10), 1) == 10
+    assert find_onset(seen(3, 1, 8, 6), 2) == 12, "not with the flicker before"
+    assert find_onset(seen(8, 6, 8, 6), 2) == 8, "of equals the first"
+    assert find_onset(seen(0, 5, 9, 5), 2) == 14, "with a clear time before"
+    assert find_onset(seen(0, 5), 2) == 0
+    assert find_onset(seen(5), 1) is None
 
 
 def test_a_strip_shows_every_half_second_around_that_frame() -> None:

@@ -12,8 +12,9 @@ import torch
 
 from eus_ray.cli import main
 from eus_ray.config_file import study_toml
+from eus_ray.models import as_input, forward
 from eus_ray.store import Store, read_manifest, read_trials
-from eus_ray.training.checkpoint import unpack
+from eus_ray.training.checkpoint import load_model, unpack
 from eus_ray.training.fold import Fold
 from eus_ray.training.records import Record
 from tests.helpers import light_study
@@ -51,6 +52,24 @@ def test_an_unfinished_checkpoint_holds_rows_and_a_finished_one_does_not() -> No
     assert set(metadata) == {"epoch", "settings", "best_epoch", "best_value"}
     settings = json.loads(metadata["settings"])
     assert (settings["model.arch"], settings["model.width"], settings["data.image_size"]) == ("unet", 4, 32)
+
+
+def test_a_model_is_loaded_as_its_fold_evaluated_it() -> None:
+    settings = study("train.epochs=1", "data.resize=pad")
+    fold = Fold(settings, fold_data(), CPU)
+    with pytest.raises(ValueError, match="a checkpoint of 0 of 1 epochs"):
+        load_model(fold.state(), settings, CPU)
+    fold.train_epoch()
+    model = load_model(fold.state(), settings, CPU)
+    assert not model.training
+    image = as_input(fold.data.images[:4], CPU, settings.train.channels_last)
+    with torch.inference_mode():
+        outputs, expected = (forward(each, image, fold.precision).si for each in (model, fold.model.eval()))
+    assert torch.equal(outputs, expected)
+    with pytest.raises(ValueError, match="a checkpoint of other settings"):
+        load_model(fold.state(), study("train.epochs=1"), CPU)
+    with pytest.raises(ValueError, match="a damaged checkpoint"):
+        load_model(fold.state()[:-1], settings, CPU)
 
 
 @pytest.mark.ray
