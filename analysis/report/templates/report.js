@@ -1,6 +1,6 @@
 "use strict";
 
-// What needs this script shows itself now; without it every number, figure and image is on the page.
+// Controls that need this script are shown now. Without it, every number, figure and image is still on the page.
 document.documentElement.classList.add("js");
 const byId = (id) => document.getElementById(id);
 
@@ -9,7 +9,7 @@ const byId = (id) => document.getElementById(id);
 const NUMBER = /^[<≤≈]?\s*([+\-−]?(?:\d+\.?\d*|\.\d+)(?:e[+\-]?\d+)?)(?=$|[\s%(])/i;
 const INFINITE = /^[+\-−]?(?:inf|∞)$/i;
 
-// What a cell sorts by: a number, a text, or null where it is empty or a dash. `data-sort` stands for what is printed.
+// Return a cell's sort key: a number, a text, or null if it is empty or a dash. `data-sort` replaces the printed text.
 function sortKey(cell) {
   const text = (cell.dataset.sort ?? cell.textContent).trim();
   if (/^[-–—−]?$/.test(text) || text.toLowerCase() === "nan") return null;
@@ -78,9 +78,9 @@ function startGallery(filters) {
   const large = byId("large");
   const perPage = Number(grid.dataset.page);
   const images = [...grid.children].map(readCard);
-  let kept = images; // those that the filters leave, in the chosen order
+  let kept = images; // images that pass the filters, in the chosen order
   let page = 0;
-  let current = 0; // place in `kept` of the enlarged one
+  let current = 0; // index in `kept` of the enlarged image
 
   function readCard(card) {
     const enlarge = document.createElement("button");
@@ -104,7 +104,7 @@ function startGallery(filters) {
     return text === "" || Number.isNaN(Number(text)) ? otherwise : Number(text);
   };
 
-  // A model's score of an image, or the mean of all; NaN where there is none.
+  // Return a model's score of an image, or the mean of all models; NaN if there is none.
   function score(image, model) {
     const values = image.scores.filter((each) => !model || each.model === model).map((each) => each.value);
     return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : NaN;
@@ -150,7 +150,7 @@ function startGallery(filters) {
     enable(byId("after"), page < last);
   }
 
-  // Outlines, maps and scores of what is chosen, in the grid or in the larger view.
+  // Show the chosen outlines, maps and scores, in the grid or in the larger view.
   function paint(root) {
     const model = setting("model");
     const heat = byId("heat")?.value;
@@ -163,7 +163,7 @@ function startGallery(filters) {
     for (const line of root.querySelectorAll(".score")) line.hidden = Boolean(model) && line.dataset.model !== model;
   }
 
-  // Not `disabled`: the focus would be lost as the last page is reached.
+  // Not `disabled`: the button would lose the focus on the last page.
   const enable = (button, possible) => button.setAttribute("aria-disabled", String(!possible));
   const possible = (button) => button.getAttribute("aria-disabled") !== "true";
 
