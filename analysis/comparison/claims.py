@@ -118,19 +118,19 @@ def verdict(pair: Comparison) -> str:
 
 
 def differs(pair: Comparison) -> bool:
-    """Return whether the patient-level test shows a difference, and ranks and mean agree on its direction."""
+    """Return whether a difference is shown, and ranks and mean agree on its direction."""
     return pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not _is_opposed(pair)
 
 
 def _is_opposed(pair: Comparison) -> bool:
-    """Return whether ranks and mean disagree: a few large differences outweigh the other patients."""
+    """Return whether ranks and mean disagree, because of a few large differences."""
     return pair.patients.effect_size * pair.difference <= 0
 
 
 def scope(pair: Comparison) -> str:
-    """Return what a supported claim is about: `ARCHITECTURES` if Nadeau-Bengio agrees, else `THESE_MODELS`.
+    """Return the scope of a supported claim: architectures, or these trained models.
 
-    Nadeau-Bengio over folds asks whether other trainings would show the difference too.
+    It is `ARCHITECTURES` if Nadeau-Bengio over folds agrees: other trainings would show the difference too.
     """
     statistic = pair.folds.statistic  # infinite if all folds have the same difference
     agrees = pair.folds_p_adjusted < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
@@ -171,7 +171,7 @@ def patients_needed(pair: Comparison) -> int | None:
 
 
 def claim(pair: Comparison, kinds: Mapping[str, str], unit: str = "") -> str:
-    """Return the claim about a pair: the sentence for its verdict, then one for each thing that weakens it.
+    """Return the claim about a pair: its verdict, then each thing that weakens it.
 
     Args:
         pair: The comparison.

@@ -16,12 +16,14 @@ _MIN_BEST_TRIALS, _BEST_SHARE = 5, 0.1
 
 
 def has_score(trials: pd.DataFrame) -> pd.Series:
-    """Return which trials have a score: complete ones, and pruned ones with their fair value."""
+    """Return which trials have a score: complete ones and pruned ones (fair value)."""
     return trials["state"].isin([TrialState.COMPLETE, TrialState.PRUNED]) & trials["value"].notna()
 
 
 def importances(search: Search) -> dict[str, float]:
-    """Compute how much each searched field separates the best trials from the rest (PED-ANOVA).
+    """Compute the importance of each searched field by PED-ANOVA.
+
+    It is the field's share in what separates the best trials from the rest.
 
     The best are a tenth of the trials, at least five. Pruned trials count with their fair value. A conditional field is
     judged by the trials that have it. Source: Watanabe, Bansal, Hutter, IJCAI 2023, as implemented in Optuna.
@@ -68,7 +70,7 @@ def importances(search: Search) -> dict[str, float]:
 
 
 def _within(search: Search, dimension: Dimension) -> pd.Series:
-    """Return a field's settings; missing if they lie outside the space, as the study's own may."""
+    """Return a field's settings; missing if they lie outside the space."""
     values = search.settings(dimension)
     if dimension.kind == "choice":
         return values.where(values.isin(dimension.choices))

@@ -48,7 +48,7 @@ class Margins:
 
 
 def read_margins(settings: Mapping[str, Any]) -> Margins:
-    """Read `analysis.margin` (ratios) and `analysis.distance_margin` from a study's settings.
+    """Read `analysis.margin` and `analysis.distance_margin` of a study.
 
     Raises:
         UserError: If one of them is not a positive number.
@@ -104,7 +104,10 @@ def read_training(patients: pd.DataFrame, kinds: Mapping[str, str], settings: Ma
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models in one metric. Differences are first minus second; unknown values are NaN."""
+    """Two models in one metric.
+
+    Differences are first minus second; unknown values are NaN.
+    """
 
     first: str
     second: str
@@ -141,7 +144,7 @@ class Comparison:
 
     @property
     def is_constant(self) -> bool:
-        """Return whether all patients have the same difference, so that its interval has no width."""
+        """Return whether all patients have the same difference."""
         return not self.sd > 10**-DECIMALS
 
     @property
@@ -244,7 +247,7 @@ def _compare(
 
 
 def _over_folds(differences: Floats, folds: npt.NDArray[np.int64], training: Training, models: tuple[str, str]) -> Test:
-    """Test patients' differences `(n,)` over folds (Nadeau-Bengio); NaN with fewer than two folds."""
+    """Test patients' differences `(n,)` over folds; NaN with fewer than two folds."""
     numbers = np.unique(folds)
     means = bootstrap.fold_means(differences[:, None], folds)[:, 0]
     ratio = training.test_to_train(models, [int(number) for number in numbers]) if len(numbers) else np.nan

@@ -1,4 +1,4 @@
-"""The paper's Table 1 (patients) and Table 2 (performance) for any data, as CSV and LaTeX."""
+"""The paper's Table 1 (patients) and Table 2 (performance), as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def table2(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
-    """Compute the paper's Table 2 with its uncertainty: one row per model, in the order of `images`.
+    """Compute the paper's Table 2 with its uncertainty, one row per model.
 
     An infinite distance enters the mean as the image's diagonal; an undefined AUC is left out.
 
@@ -142,7 +142,10 @@ def printed_interval(metric: str, low: float, high: float) -> str:
 
 
 def best_printed(table: pd.DataFrame, metric: str) -> str | None:
-    """Return the best mean as printed: all models that print it are bold. None if all print the same."""
+    """Return the best mean as printed; None if all models print the same.
+
+    All models that print it are bold.
+    """
     values = table[metric].dropna()
     texts = {printed(metric, value) for value in values}
     if len(texts) < 2:
@@ -157,7 +160,7 @@ def shown_metrics(table: pd.DataFrame) -> list[str]:
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """Return the table as CSV text with full precision: each number reads back to the same bits."""
+    """Return the table as CSV text; each number reads back to the same bits."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
@@ -195,7 +198,9 @@ def table1_latex(table: pd.DataFrame) -> str:
 
 
 def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
-    """Return Table 2 as LaTeX: the best means in bold, known intervals beneath; needs booktabs.
+    """Return Table 2 as LaTeX; needs the package booktabs.
+
+    The best means are bold, and intervals are below the means.
 
     Args:
         table: What `table2` returns.

@@ -22,7 +22,7 @@ Row = tuple[str, str, str, float, float, float, float]
 
 
 def over_folds(curves: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Return mean and sample SD (ddof 1) `(G,)` of the folds' curves `(G,)` at each false positive rate.
+    """Return mean and sample SD (ddof 1) `(G,)` of the folds' curves `(G,)`.
 
     Curves that are NaN are left out. Both are NaN without curves; the SD is NaN for a single one.
     """
@@ -60,7 +60,9 @@ def curves(rocs: Mapping[str, Sequence[FoldRoc]]) -> pd.DataFrame:
 
 
 def pooled_draws(fold: FoldRoc, draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED) -> Floats:
-    """Resample the fold's patients and return the pooled area `(draws,)`, on the draws of `bootstrap.bootstrap`.
+    """Resample the fold's patients and return the pooled area `(draws,)`.
+
+    The draws are those of `bootstrap.bootstrap`.
 
     A patient who is drawn twice counts twice, with all their pixels. A draw whose pixels have one class gives NaN; so
     do all draws if the fold has too many patients (no `wins`).
@@ -79,7 +81,7 @@ def areas(
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
-    """Compute the areas under the curves of each model, and their differences for each pair.
+    """Compute the areas under the curves of each model, and pairwise differences.
 
     Args:
         images: One row per model and image with `model, image_id, patient_id, fold, auc`.
@@ -148,7 +150,7 @@ def _of_folds(
 def _rows(
     names: tuple[str, str], pixels: str, by_fold: Mapping[int, float], drawn: Floats, has_interval: bool
 ) -> list[Row]:
-    """Return the mean over folds with its interval from draws `(draws, 1)`, then each fold."""
+    """Return the mean over folds with its interval, then each fold."""
     unknown = float("nan")
     mean = bootstrap.mean_of_fold_means(np.array(list(by_fold.values()))[:, None])
     low, high = bootstrap.interval(drawn if has_interval else np.full_like(drawn, np.nan))

@@ -39,7 +39,7 @@ class Aligned:
         return np.unique(self.patients)
 
     def patient_means(self, values: Floats) -> Floats:
-        """Return each patient's mean `(P, ...)` over their images of values `(N, ...)`; NaN are left out."""
+        """Return each patient's mean `(P, ...)` of values `(N, ...)`, without NaN."""
         flat = values.reshape(len(values), -1)
         return bootstrap.fold_means(flat, self.patients).reshape(-1, *values.shape[1:])
 
@@ -49,7 +49,7 @@ class Aligned:
 
 
 def align(images: pd.DataFrame, metrics: Sequence[str]) -> Aligned:
-    """Arrange per-image scores as arrays by image and model, both in the order of the rows.
+    """Arrange scores as arrays by image and model, in the order of the rows.
 
     Args:
         images: One row per model and image (one kind per model) with `model, image_id, patient_id, fold, diagonal` and

@@ -36,7 +36,10 @@ _COUNTS = ["tp", "fp", "fn", "tn"]
 
 @dataclass(frozen=True)
 class PatientScores:
-    """Scores of P patients in C complete trials and K folds, at each fold's chosen epoch; NaN if there is none."""
+    """Scores of P patients in C complete trials and K folds; NaN if there is none.
+
+    They are those of each fold's chosen epoch.
+    """
 
     trials: tuple[int, ...]
     validation: Floats
@@ -69,7 +72,7 @@ def fold_winners(validation: Floats) -> npt.NDArray[np.int64]:
 def bbc_cv(
     test: Floats, folds: npt.NDArray[np.int64], draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Resample patients, choose the best trial on the drawn ones, and score all trials on the others.
+    """Choose the best trial on drawn patients, and score all trials on the others.
 
     Patients are drawn from all folds together. A fold with no patient among the drawn ones, or among the others, is
     left out of that mean over folds. The first trial wins ties.
@@ -93,7 +96,7 @@ def bbc_cv(
 
 
 def _criteria(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Return the criterion `(B, C)` of scores `(C, P)` with patients weighted `(B, P)`.
+    """Return the criterion `(B, C)` of scores `(C, P)` with weights `(B, P)`.
 
     A fold without weight is left out.
     """
@@ -179,7 +182,7 @@ def _limits(drawn: Floats) -> dict[str, Any]:
 
 
 def write_selection(store: Store) -> pd.DataFrame:
-    """Estimate what every search of the study has found, and replace `selection.parquet`.
+    """Estimate what every search has found, and replace `selection.parquet`.
 
     Returns:
         The rows of `selection.parquet`; a search without a complete trial has none.
@@ -277,7 +280,7 @@ class Statement:
 
 
 def statements(selection: pd.DataFrame) -> list[Statement]:
-    """Explain one model's rows of `selection.parquet`, the number to believe first; nothing without rows."""
+    """Explain one model's rows of `selection.parquet`, the number to believe first."""
     rows: dict[str, Mapping[Any, Any]] = {row["estimate"]: row for row in selection.to_dict("records")}
     if "naive" not in rows:
         return []
@@ -357,7 +360,7 @@ def _gain(row: Mapping[Any, Any]) -> Statement:
 
 
 def headline(selection: pd.DataFrame) -> list[str]:
-    """Return what the searches have found as lines of text: one per model, and below it one per estimate."""
+    """Return lines of text on searches: one per model, then one per estimate."""
     lines = []
     for model, mine in selection.groupby("model", sort=False):
         said = statements(mine)

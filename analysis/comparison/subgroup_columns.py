@@ -1,4 +1,4 @@
-"""Columns that divide images into subgroups: categories, and names and order of their levels."""
+"""Columns that divide images into subgroups, and their levels."""
 
 from __future__ import annotations
 

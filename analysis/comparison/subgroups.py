@@ -149,7 +149,7 @@ class LevelTest:
 
 
 def level_tests(aligned: Aligned, divisions: Sequence[Division]) -> tuple[LevelTest, ...]:
-    """Test each metric of each model by each clinical category: Kruskal-Wallis, then Dunn's pairs.
+    """Test each metric by clinical category: Kruskal-Wallis, then Dunn's pairs.
 
     Each test is done over images and over patients. A patient whose images lie in several levels is left out of the
     test over patients. A category with values in fewer than two levels has no test.
@@ -182,7 +182,10 @@ def _level_tests(aligned: Aligned, division: Division) -> Iterator[LevelTest]:
 
 
 def _by_patient(aligned: Aligned, division: Division) -> tuple[Level, Floats]:
-    """Return each patient's level `(P,)`, -1 for none or several, and their means `(P, K, M)`."""
+    """Return each patient's level `(P,)` and means `(P, K, M)`.
+
+    The level is -1 for none or several.
+    """
     names, index = np.unique(aligned.patients, return_inverse=True)
     known = division.level >= 0
     low, high = np.full(len(names), len(division.levels)), np.full(len(names), -1)

@@ -33,7 +33,9 @@ Box = dict[str, Any]
 
 
 def tukey(values: Floats) -> Box:
-    """Compute what a box plot of values `(n,)`, n >= 1, shows, with matplotlib's names.
+    """Compute what a box plot of values `(n,)` shows; n is at least 1.
+
+    The names are matplotlib's.
 
     Returns:
         `med`, `q1`, `q3` by linear interpolation; `whislo`, `whishi`, the smallest and largest value within 1.5 IQR of
@@ -118,7 +120,10 @@ def _panel(axes: Axes, values: Floats, division: Division, patients: Sequence[in
 
 
 def _limits(boxes: Sequence[Box], is_distance: bool) -> tuple[float, float]:
-    """Return the axis limits: from 0, and to 1 for ratios; closer if all whiskers are far from 0 or from large dots."""
+    """Return the limits of the axis.
+
+    It begins at 0, and ends at 1 for ratios. It is shorter if all whiskers are far from 0, or from large values.
+    """
     low = min((box["whislo"] for box in boxes), default=0.0)
     if is_distance:
         return 0.0, 1.25 * max((box["whishi"] for box in boxes), default=0.0) or 1.0
@@ -128,7 +133,10 @@ def _limits(boxes: Sequence[Box], is_distance: bool) -> tuple[float, float]:
 
 
 def _boxes(axes: Axes, boxes: dict[float, Box], width: float, model: int, is_broken: bool) -> None:
-    """Draw boxes by their place on the axis, all as one shape: a hundred artists per panel would take seconds."""
+    """Draw boxes by their place on the axis.
+
+    All are one shape: a hundred artists per panel would take seconds.
+    """
     rectangles, whiskers, medians = [], [], []
     for x, box in boxes.items():
         left, right, cap = x - width / 2, x + width / 2, width / 4
@@ -157,7 +165,7 @@ def _hatch(model: int) -> str:
 
 
 def _name_levels(axes: Axes, levels: Sequence[str], patients: Sequence[int], columns: int) -> None:
-    """Write each level and its number of patients; names that are too long side by side are vertical."""
+    """Write each level and its number of patients; long names are vertical."""
     is_vertical = _has_vertical_names(levels, columns)
     texts = [
         f"{style.shortened(level, _MAX_NAME_LENGTH)}{' ' if is_vertical else chr(10)}({number})"

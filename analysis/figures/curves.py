@@ -21,7 +21,9 @@ _SPLITS = {"train": "Training loss", "validation": "Validation loss"}
 
 
 def learning_curves(epochs: pd.DataFrame) -> Figure:
-    """Draw the loss of each fold by epoch (figure 4): one column per model, validation below training.
+    """Draw the loss of each fold by epoch (figure 4), one column per model.
+
+    Validation is below training.
 
     Epochs count from 1 on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were
     tested. Architectures with deep supervision add up more losses, so each model has its own scale, the same for
@@ -65,7 +67,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
 
 
 def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits: list[str]) -> None:
-    """Draw one model's curves, one panel per split; test losses are drawn in its last panel."""
+    """Draw one model's curves, one panel per split; test losses are in the last."""
     last = panels[0]
     for axes, split in zip(panels, splits, strict=True):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

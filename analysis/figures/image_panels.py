@@ -1,4 +1,6 @@
-"""Images with outlines: examples (the paper's figure 6), video frames (figure 8), failures (figure 9).
+"""Images with outlines: the paper's figures 6, 8 and 9.
+
+They show examples, video frames and failures.
 
 Nothing is filled, so that the tissue stays visible.
 """
@@ -74,13 +76,16 @@ def truth_beneath(outline: Outline) -> Drawn:
 
 
 def legend_of(models: Mapping[str, int]) -> dict[str, str]:
-    """Return the legend: colours by label, for the truth and for each model by its place."""
+    """Return the legend: colours by label, for the truth and for each model."""
     labels = {model_label(model): style.outline_colour(place) for model, place in models.items()}
     return {"Truth": style.TRUTH_COLOUR} | labels
 
 
 def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
-    """Draw one row per example: the image, the truth, and each model's outline with the truth (figure 6)."""
+    """Draw one row per example (figure 6).
+
+    It shows the image, the truth, and each model's outline with the truth.
+    """
     rows = []
     for example in examples:
         panels = [

@@ -1,4 +1,4 @@
-"""ROC curves of the models (the paper's figure 5): mean over folds with its band, and the corner enlarged."""
+"""ROC curves of the models (the paper's figure 5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEAR_TOP_TPR = 0.9
 
 
 def roc_curves(curves: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Draw the mean of the images' curves in one panel and of the folds' pooled curves in another.
+    """Draw the mean ROC curves, of each image and of all pixels of a fold.
 
     Each model has a line, the mean over folds, and a band of ± 1 SD over folds, cut at 0 and 1. A panel without curves
     is left out. If all models are near the top early, that corner is enlarged inside the panel.
@@ -81,7 +81,10 @@ def _draw(axes: Axes, lines: Mapping[int, Floats]) -> None:
 
 
 def _corner(lines: Mapping[int, Floats]) -> tuple[float, float] | None:
-    """Return the right and lower end of the enlarged corner; None if a model is near the top only late."""
+    """Return the right and lower end of the enlarged corner, if there is one.
+
+    None if a model is near the top only late.
+    """
     for right in _CORNER_FPRS:
         lowest = min(np.interp(right, line[:, 0], line[:, 1]) for line in lines.values())
         if lowest >= _NEAR_TOP_TPR:

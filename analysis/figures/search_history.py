@@ -1,4 +1,4 @@
-"""Figures of a search: history of trials, importances of fields, and the score against each field."""
+"""Figures of a search: history, importances, and the score against each field."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RING: dict[str, Any] = {"mfc": "none", "mec": style.INK, "ms": 8.5, "mew": 0.9}
 
 
 def history(searches: Sequence[Search], colours: Mapping[str, str]) -> Figure:
-    """Draw each trial's score by number, the best so far, and the headline estimate; one panel per search.
+    """Draw each trial's score, the best so far, and the headline estimate.
 
     A pruned trial is shown at its fair value. A failed trial has no score and is a cross at the axis' foot. A score far
     below all others is a triangle there.
@@ -104,7 +104,10 @@ def _history(axes: Axes, search: Search, colour: str) -> None:
 
 
 def importance_bars(searches: Sequence[Search], colours: Mapping[str, str]) -> Figure:
-    """Draw each searched field's share, the largest on top; one panel per search. All have importances."""
+    """Draw the importances of searched fields, the largest on top.
+
+    All searches have importances; each has a panel.
+    """
     with style.styled():
         shares = [search.importances() for search in searches]
         longest = max(map(len, shares))
@@ -149,14 +152,17 @@ def slices(search: Search, colour: str) -> Figure:
 
 
 def sliced(search: Search) -> list[Dimension]:
-    """Return the fields in which trials with a score differ, the most important first; at most `MAX_SLICES`."""
+    """Return at most `MAX_SLICES` fields that vary, the most important first.
+
+    Only trials with a score count.
+    """
     scored, shares = has_score(search.trials), search.importances()
     varied = [each for each in search.dimensions if search.settings(each)[scored].nunique() > 1]
     return sorted(varied, key=lambda each: -shares.get(each.name, 0.0))[:MAX_SLICES]
 
 
 def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
-    """Prepare the axis and return each trial's place on it; NaN if the trial does not have the field."""
+    """Prepare the axis and return each trial's place; NaN without the field."""
     if dimension.kind == "choice":
         texts = [text for text in dimension.choices if (settings == text).any()]
         labels = [style.shortened(text, _MAX_CHOICE_LENGTH) for text in texts]
@@ -179,7 +185,7 @@ def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
 
 
 def _dots(axes: Axes, places: Floats, search: Search, colour: str, size: float = 4.5) -> None:
-    """Draw a dot for each trial with a score; scores below the axis are triangles at its foot."""
+    """Draw a dot for each score; those below the axis are triangles at its foot."""
     foot = axes.get_ylim()[0]
     values = search.trials["value"].to_numpy(np.float64)
     looks: Mapping[TrialState, dict[str, Any]] = {

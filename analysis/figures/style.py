@@ -1,4 +1,4 @@
-"""Style of all figures: one look, one palette, and the same file bytes from the same numbers.
+"""Style of all figures: one palette, and equal files from equal numbers.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart. Lines also differ in their dashes, so they can
 be told apart in gray.
@@ -88,7 +88,7 @@ def names(name: str) -> tuple[str, str]:
 
 
 def shortened(text: str, max_length: int) -> str:
-    """Shorten a text to at most `max_length` characters; an ellipsis replaces the rest."""
+    """Shorten a text to `max_length` characters; an ellipsis replaces the rest."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""HTML of the report from the templates in this folder; values are escaped unless they are markup."""
+"""HTML of the report from templates; values are escaped unless they are markup."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def verbatim(name: str) -> Markup:
 
 
 def script_source(script: str) -> str:
-    """Return the Content-Security-Policy source of an inline script: only this text may run."""
+    """Return an inline script's source for the Content-Security-Policy.
+
+    No other text may run.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
 
@@ -44,12 +47,12 @@ def data_uri(data: bytes, mime: str) -> str:
 
 
 def photo_uri(png: bytes) -> str:
-    """Return a figure with photographs as a data URI: a JPEG, much smaller than its PNG file."""
+    """Return a figure with photographs as a data URI, a JPEG to save space."""
     return data_uri(jpeg_of_png(png), "image/jpeg")
 
 
 def svg_picture(name: str, files: Mapping[str, bytes], alt: str, caption: str = "") -> dict[str, str]:
-    """Return source, alternative text and caption of a figure for the template `picture`."""
+    """Return source, alternative text and caption of a figure for a template."""
     return {"src": data_uri(files[f"figures/{name}.svg"], "image/svg+xml"), "alt": alt, "caption": caption}
 
 

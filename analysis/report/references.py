@@ -243,7 +243,7 @@ REFERENCES = {
 
 
 class Citations:
-    """Cite references in a text and remember which, so that the list has these and no others."""
+    """Cite references in a text and remember them for the list."""
 
     def __init__(self) -> None:
         """Begin without citations."""

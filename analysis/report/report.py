@@ -29,7 +29,10 @@ def build_sections(results: Results) -> list[Section]:
 
 
 def report_html(results: Results, sections: list[Section]) -> str:
-    """Return the report as one page; its security policy allows no loading and no other scripts."""
+    """Return the report as one page.
+
+    Its security policy forbids it to load anything or to run other scripts.
+    """
     script = verbatim("report.js")
     return str(
         render(
@@ -49,7 +52,7 @@ def report_html(results: Results, sections: list[Section]) -> str:
 
 
 def _headline(results: Results) -> dict[str, Any] | None:
-    """Return each model's mean of the first known metric (usually DSC) with its interval.
+    """Return each model's mean of the first known metric with its interval.
 
     A winner's own scores chose it, so BBC-CV's estimate replaces them if there is one.
     """

@@ -1,4 +1,4 @@
-"""Results of a study or a score table: read once, shared by all sections of the report."""
+"""Results of a study or a score table, shared by all sections of the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ HEADLINE_KINDS = (ReportKind.NESTED, ReportKind.FIXED, ReportKind.WINNER)
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the report. `order` sorts it; `files` go beside report.html, with names relative to its folder."""
+    """One section of the report.
+
+    `order` sorts the sections. `files` go beside report.html; their names are relative to its folder.
+    """
 
     order: int
     anchor: str
@@ -72,7 +75,10 @@ class Results:
 
     @cached_property
     def headline(self) -> pd.DataFrame:
-        """Return the rows of `images` that tables and figures show: each model's first kind of `HEADLINE_KINDS`."""
+        """Return the rows of `images` that tables and figures show.
+
+        They are each model's first kind of `HEADLINE_KINDS`.
+        """
         if self.images.empty:
             return self.images
         rank = self.images["kind"].map(HEADLINE_KINDS.index)
@@ -80,7 +86,10 @@ class Results:
 
     @cached_property
     def table2(self) -> pd.DataFrame:
-        """Return Table 2 with the paper's metrics; a score table without any of them is shown with its own."""
+        """Return Table 2 with the paper's metrics.
+
+        A score table without any of them is shown with its own.
+        """
         known = [name for name in (*OVERLAPS, *DISTANCES, "auc") if name in self.headline]
         return table2(self.headline, TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known)
 
@@ -95,7 +104,7 @@ class Results:
 
     @cached_property
     def interval_note(self) -> str:
-        """Return a warning about intervals of means of fold means if patients are few; else an empty text."""
+        """Return a warning about intervals if patients are few; else an empty text."""
         tested = [] if self.headline.empty else [mine for _, mine in self.headline.groupby("model")]
         numbers = [bootstrap.patients_in_folds(mine["patient_id"], mine["fold"]) for mine in tested]
         if any(number.min() == 1 for number in numbers):
@@ -123,7 +132,7 @@ class Results:
         return " and ".join(sorted(units, reverse=True))
 
     def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield image_id and pixels `(H, W)` of the wanted images, in the order of the cases.
+        """Yield image_id and pixels `(H, W)` of images, in the order of the cases.
 
         A table of scores has none.
         """

@@ -85,7 +85,10 @@ def _beside(pair: Comparison) -> dict[str, Any]:
 
 
 def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
-    """Return the Friedman and Nemenyi tests of all models, best mean rank first; None without a result."""
+    """Return the Friedman and Nemenyi tests of all models; None without a result.
+
+    The best mean rank is first.
+    """
     found = statistics_table.rank_models(aligned, metric)
     if found is None or np.isnan(found[0].chi2):
         return None
@@ -131,7 +134,10 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
 
 
 def _short_verdict(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in few words, with a remark if a supported difference is smaller than the margin."""
+    """Return a verdict in few words.
+
+    It says so if a supported difference is smaller than the margin.
+    """
     if row["verdict"] == claims.SUPPORTED and row["equivalent_p"] < claims.LEVEL:
         return "supported, small"
     return "too few" if row["verdict"] == claims.TOO_FEW else str(row["verdict"])

@@ -1,4 +1,4 @@
-"""Section with example images from best to worst and every model's outline (the paper's figure 6)."""
+"""Section with example images from best to worst (the paper's figure 6)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile":
 
 
 def build(results: Results) -> Section | None:
-    """Build the section; None without an image with a lesion that all models have predicted."""
+    """Build the section; None if no lesion was predicted by all models."""
     if results.headline.empty or not results.cases:
         return None
     lesions = results.headline[results.headline["tp"] + results.headline["fn"] > 0]

@@ -24,7 +24,7 @@ _WORDS = {
 
 
 def build(results: Results) -> Section | None:
-    """Build the section; None without IoU or without marks for missed lesions and false alarms."""
+    """Build the section; None without IoU, missed lesions and false alarms."""
     images = results.headline
     if images.empty or not {"iou", "missed", "false_alarm"} <= set(images.columns):
         return None

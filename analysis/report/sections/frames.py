@@ -1,4 +1,4 @@
-"""Section with consecutive video frames and every model's outline (the paper's figure 8)."""
+"""Section with consecutive video frames (the paper's figure 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gallery: every image with all outlines and probability maps, small enough for an e-mail."""
+"""Gallery of all images with outlines and maps, small enough for an e-mail."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _findings(score: Mapping[Hashable, Any]) -> dict[str, str]:
 
 
 def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> list[tuple[Division, Mapping[str, str]]]:
-    """Return the divisions of the images in `truths`, each with the images' levels for the filter."""
+    """Return the divisions of the images in `truths`, with levels for the filter."""
     images = results.patients[results.patients["image_id"].isin(truths.keys())].reset_index(drop=True)
     # counts of a perfect prediction: a lesion has an area before anything is predicted
     counts = [(int(truth.sum()), 0, 0, int((~truth).sum())) for truth in map(truths.__getitem__, images["image_id"])]
@@ -187,7 +187,9 @@ def _paths(results: Results, image_id: str) -> dict[str, str]:
 
 
 def _plan(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]) -> _Plan:
-    """Make pictures smaller until all images fit, then leave out maps, then images with high scores.
+    """Choose the size of pictures, whether to show maps, and how many images.
+
+    Pictures become smaller until all images fit. Then maps are left out, then images with high scores.
 
     The mean size of an image is estimated from a sample that is spread over the order.
     """
@@ -205,7 +207,10 @@ def _plan(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping
 
 
 def _worst(results: Results, order: list[str], number: int) -> list[str]:
-    """Return the `number` images with the lowest mean DSC; all images, in their order, if there are no more."""
+    """Return the `number` images with the lowest mean DSC.
+
+    All images, in their order, if there are no more.
+    """
     if len(order) <= number:
         return order
     means = results.headline.groupby("image_id")["dsc"].mean().reindex(order)

@@ -1,4 +1,4 @@
-"""Section on methods: sentences for a manuscript with their references, then settings and versions."""
+"""Section on methods: text for a manuscript, references, settings, versions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def build(results: Results) -> Section | None:
 
 
 def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | None:
-    """Return the training settings in words; None if the study file lacks some of them."""
+    """Return the training settings in words; None if some of them are missing."""
     if not {"models", "data", "optim", "loss", "train", "augment", "model"} <= settings.keys():
         return None
     only, optim, loss, augment = settings.get("only", {}), settings["optim"], settings["loss"], settings["augment"]

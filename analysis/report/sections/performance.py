@@ -55,7 +55,7 @@ def _head(metric: str, unit: str) -> dict[str, str]:
 
 
 def _winners_beside(results: Results) -> pd.DataFrame:
-    """Compute Table 2 of the winners that are not the headline: their own scores chose them."""
+    """Compute Table 2 of the winners that are not the headline."""
     shown = [model for model in results.models if results.kind(model) == ReportKind.WINNER]
     is_winner = results.images["kind"] == ReportKind.WINNER
     return paper_tables.table2(results.images[is_winner & ~results.images["model"].isin(shown)])
@@ -77,7 +77,7 @@ def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, can_be_best: bo
 
 
 def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:
-    """Return counts that a mean does not show: one line per count with one value per model.
+    """Return counts that a mean does not show, one line per count.
 
     A count whose columns `images` lacks is left out.
     """

@@ -58,7 +58,10 @@ def build(results: Results) -> Section | None:
 
 
 def headline_rocs(results: Results) -> dict[str, list[FoldRoc]]:
-    """Return the folds of each model's headline kind, ascending; a model without folds is left out."""
+    """Return the folds of each model's headline kind, ascending.
+
+    A model without folds is left out.
+    """
     keys = sorted(results.rocs)
     found = {
         model: [results.rocs[key] for key in keys if key[:2] == (model, results.kind(model))]

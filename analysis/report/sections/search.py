@@ -70,7 +70,7 @@ def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
 
 
 def _fold_winners(search: Search) -> str:
-    """Return the folds' own winners, such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
+    """Return the folds' winners, such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
     won = search.fold_winners()
     return "; ".join(
         f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
@@ -82,7 +82,7 @@ def _fold_winners(search: Search) -> str:
 
 
 def _settings(search: Search) -> dict[str, Any] | None:
-    """Return the searched fields of the chosen trial, of the study's own settings and of the paper's."""
+    """Return the searched fields: chosen, of the study's settings, of the paper's."""
     chosen = search.estimate("naive")
     if chosen is None:
         return None

@@ -1,4 +1,4 @@
-"""Section on scores by stratum: stage, location, size, device, ... (the paper's figure 7)."""
+"""Section on scores by stratum (the paper's figure 7)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _division(division: Division, strata: Sequence[Stratum], models: Sequence[st
 
 
 def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
-    """Return the tests of one model by one category: over images as in the paper, over patients, and pairs.
+    """Return the tests of one model by one category, over images and patients.
 
     Pairs are those that differ in the test over patients.
     """
