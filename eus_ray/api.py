@@ -34,17 +34,13 @@ __all__ = ["StudyResults", "analyze", "compare", "cross_validate", "evaluate", "
 __all__ += ["tune"]
 
 
-def load_study(
-    path: str | Path | None = None, *, preset: str | None = None, models: Sequence[str] | None = None, **settings: Any
-) -> Study:
-    """Read a study file and check it whole; later sources win: preset, file, models, settings.
+def load_study(path: str | Path | None = None, **settings: Any) -> Study:
+    """Read a study file and check it whole; settings win over the file, and the file over a preset.
 
     Args:
         path: A TOML file; None if the settings say everything.
-        preset: The name of shipped settings, such as `paper`.
-        models: The architectures to train.
-        settings: Fields by dotted name, as `**{"optim.lr": 1e-4}`. A path among them is relative to the working folder,
-            a path in the file to the file.
+        settings: Fields by dotted name, as `**{"optim.lr": 1e-4}`, or `models=[…]`. A manifest among them is relative
+            to the working folder, one in the file to the file. `preset="paper"` names shipped settings.
 
     Raises:
         UserError: With one line for each mistake.
@@ -52,7 +48,7 @@ def load_study(
     >>> load_study(models=["unet"], **{"train.epochs": 3}).train.epochs
     3
     """
-    return config_file.load_study(path, preset=preset, models=models, settings=settings)
+    return config_file.load_study(path, preset=settings.pop("preset", None), settings=settings)
 
 
 def tune(
@@ -243,11 +239,13 @@ def compare(scores: pd.DataFrame, metric: str = "dsc") -> pd.DataFrame:
     from eus_ray.analysis.comparison.claims import claims_table
     from eus_ray.analysis.comparison.pairwise import compare_pairs, read_training
     from eus_ray.analysis.comparison.score_matrix import align
-    from eus_ray.analysis.inputs.score_table import check_scores
+    from eus_ray.analysis.inputs.score_table import checked_scores
 
     if metric not in scores:
         raise UserError(f"the scores have no column {metric}")
-    checked = check_scores(scores, "the scores")
+    frame = scores.reset_index(drop=True)
+    names = {name: frame[name].astype(str) for name in ("model", "image_id", "patient_id") if name in frame}
+    checked = checked_scores(frame.assign(**names), "the scores")
     kinds = dict(zip(checked["model"], checked["kind"], strict=True))
     pairs = compare_pairs(align(checked, [metric]), read_training(checked, kinds, {}))
     return claims_table(pairs, kinds)

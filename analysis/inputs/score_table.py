@@ -1,4 +1,4 @@
-"""Per-image scores from any tool (CSV or Parquet), as the columns of a study.
+"""Per-image scores from any tool (CSV, Parquet or a frame), as the columns of a study.
 
 pandas reads them, not `data.io.tables`: booleans and dates stay what they are, and an index or a trailing comma that
 other programs add is no defect.
@@ -40,11 +40,19 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
 
     Raises:
         UserError: With a line for each defect: missing columns, unnamed models, images or patients, a model's image
-            given twice, a patient in two folds, scores that are NaN (except an AUC, which one class leaves undefined) or
-            out of range, infinite distances without a size of the image.
+            given twice, a patient in two folds, scores that are NaN (except an AUC, which one class leaves undefined)
+            or out of range, infinite distances without a size of the image.
     """
-    where = store.path(name)
-    frame = _read(store, name)
+    return checked_scores(_read(store, name), store.path(name))
+
+
+def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Check the scores of a frame as `read_score_table` does those of a file, and return the same columns.
+
+    Args:
+        frame: Rows are numbered from 0, as a spreadsheet's below its header.
+        where: What the messages call it.
+    """
     metrics = [column for column in _SCORES if column in frame]
     missing = [column for column in ("model", "image_id", "patient_id") if column not in frame]
     lines = [f"{where}: has no column {column}" for column in missing]

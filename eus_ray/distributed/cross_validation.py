@@ -98,6 +98,7 @@ class CaseTruths:
         self._png: dict[str, bytes] = {}
 
     def __call__(self, row: int) -> npt.NDArray[np.uint8]:
+        """Return the truth of one image."""
         if not self._png:
             wanted = pa.array([self._image_ids[row] for row in self._rows])
             table = self._store.read_table(names.CASES_FILE, ["image_id", "truth"])

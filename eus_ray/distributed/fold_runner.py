@@ -187,7 +187,8 @@ class FoldOnDisk:
 
     def _restore_rows(self) -> None:
         """Evaluate a finished fold again if rows of its test images are lost."""
-        if self._fold.is_finished and not all(self._run.store.read_part(table, self._key()).num_rows for table in PARTS):
+        rows_of = (self._run.store.read_part(table, self._key()) for table in PARTS)
+        if self._fold.is_finished and not all(table.num_rows for table in rows_of):
             for rows in (self._record.epochs, self._record.scores):
                 rows[:] = [row for row in rows if row["split"] != "test"]
             self._record.epochs.append(self._fold.evaluate(self._record))

@@ -149,8 +149,7 @@ def train_folds(config: dict[str, Any]) -> None:
 
 
 def _backend(workers: Workers) -> str:
-    """gloo, since folds exchange nothing and NCCL refuses two workers on one GPU; also NCCL if a team has GPUs, which
-    exchange gradients."""
+    """gloo: folds exchange nothing, and NCCL refuses two workers on one GPU. A team's GPUs exchange gradients by NCCL."""
     return "cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"
 
 

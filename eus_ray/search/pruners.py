@@ -42,8 +42,8 @@ class Pruner(Protocol):
         ...
 
 
-def make_pruner(settings: SearchSettings, num_folds: int, num_epochs: int) -> Pruner:
-    """Return the pruner of a search over so many folds of so many epochs."""
+def make_pruner(settings: SearchSettings, num_epochs: int) -> Pruner:
+    """Return the pruner of a search whose folds train so many epochs."""
     if settings.scheduler == "racing":
         return Racing(settings.racing_alpha)
     if settings.scheduler == "asha":
@@ -55,7 +55,7 @@ ARGUMENTS = {"racing": ("racing_alpha",), "asha": ("asha_reduction", "asha_grace
 """What may follow a rule's name, separated by colons, as fields of `[search]`."""
 
 
-def parse_rule(text: str, num_folds: int, num_epochs: int) -> Pruner:
+def parse_rule(text: str, num_epochs: int) -> Pruner:
     """Return the pruner of a rule as a person writes it: `racing:0.05`, `asha:3`, `asha:3:5`, `none`.
 
     Arguments that are left out have the defaults of `[search]`.
@@ -75,7 +75,7 @@ def parse_rule(text: str, num_folds: int, num_epochs: int) -> Pruner:
     except ValidationError as error:
         said = [f"{problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}" for problem in error.errors()]
         raise UserError(*(f"rule {text}: search.{line}" for line in said)) from None
-    return make_pruner(settings, num_folds, num_epochs)
+    return make_pruner(settings, num_epochs)
 
 
 class Never:

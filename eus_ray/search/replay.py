@@ -236,7 +236,7 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
     lines: list[str] = []
     for text in rules:
         try:
-            order = parse_rule(text, 1, 1).order
+            order = parse_rule(text, 1).order
         except UserError as error:
             lines += error.lines
             continue
@@ -251,9 +251,9 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
     rows = []
     for curves, protected in found:
         num_trials, folds, _, _ = curves.scores.shape
-        best = replay(curves, parse_rule("none", folds, curves.epochs)).value
+        best = replay(curves, parse_rule("none", curves.epochs)).value
         for text in rules:
-            outcome = replay(curves, parse_rule(text, folds, curves.epochs), slots, protected)
+            outcome = replay(curves, parse_rule(text, curves.epochs), slots, protected)
             rows.append(
                 {
                     "model": curves.model,

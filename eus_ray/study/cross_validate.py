@@ -122,7 +122,13 @@ def _fixed_key(trials: Trials, model: str) -> TrialKey:
 
 
 class FixedTrials:
-    """A `TrialController` of cross-validations that are all known before; none is stopped."""
+    """A `TrialController` of cross-validations that are all known before; none is stopped.
+
+    Args:
+        context: The run.
+        specs: The cross-validations; those that are complete are not trained again.
+        kind: Theirs.
+    """
 
     def __init__(self, context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind) -> None:
         self._context, self._specs = context, specs
@@ -138,9 +144,11 @@ class FixedTrials:
         self._waiting = iter(self.todo)
 
     def next(self) -> TrialSpec | None:
+        """Return the next of them."""
         return None if self._context.interrupted.is_set() else next(self._waiting, None)
 
     def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
+        """Log the reports, and stop nothing."""
         self._context.trials.report(key, reports, note)
         for report in reports:
             if report.error:
@@ -148,6 +156,7 @@ class FixedTrials:
         return False
 
     def on_process_end(self, key: TrialKey, error: str) -> None:
+        """Keep the error."""
         if error:
             self._failed[key] = self._context.keep_process_error(key, error)
 

@@ -54,7 +54,7 @@ class ModelSearch:
         self.model, self.base, self._trials, self.space = run.model, run, trials, space
         self.settings = run.study.search
         self.first, self.default_trial = self._begin(first)
-        self._pruner = make_pruner(self.settings, run.num_folds, run.study.train.epochs_to_train)
+        self._pruner = make_pruner(self.settings, run.study.train.epochs_to_train)
         self._standings: dict[int, Standing] = {}
         self._failed: dict[int, str] = {}
         self._points: dict[int, dict[str, Any]] = {}

@@ -110,7 +110,7 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
     """
     study = dataset.study
     search = study.search
-    order = make_pruner(search, study.folds.count, study.train.epochs).order
+    order = make_pruner(search, study.train.epochs).order
     if study.run.order_of(order) != order:
         raise UserError(
             f"run.order is {study.run.order}, and search.scheduler {search.scheduler} trains {order}; "

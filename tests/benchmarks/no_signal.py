@@ -47,7 +47,7 @@ def errors(search: Nested, rule: str) -> dict[str, float]:
     """Return the estimates of a search's winner under a rule, minus the truth of its models; and its cost."""
     curves = search.validation
     settings, folds, epochs, _ = curves.scores.shape
-    outcome = replay(curves, parse_rule(rule, folds, epochs))
+    outcome = replay(curves, parse_rule(rule, epochs))
     complete = np.flatnonzero(np.array(outcome.states) == "complete")
     validation = curves.scores[complete, :, -1].astype(np.float64)
     test, models = search.test[complete], search.fold_models[complete]

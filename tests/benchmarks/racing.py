@@ -95,8 +95,8 @@ def _mean(trial: Any) -> float:
 
 RULES: dict[str, Callable[[int, int], Pruner]] = {
     "none": lambda *_: Never(),
-    "racing (default)": lambda folds, epochs: make_pruner(SearchSettings(), folds, epochs),
-    "asha:3:3, epochs": lambda folds, epochs: parse_rule("asha:3:3", folds, epochs),
+    "racing (default)": lambda _, epochs: make_pruner(SearchSettings(), epochs),
+    "asha:3:3, epochs": lambda _, epochs: parse_rule("asha:3:3", epochs),
     "halving on folds": lambda folds, _: HalvingOnFolds(folds),
     "Optuna WilcoxonPruner": lambda *_: OptunaWilcoxon(),
 }

@@ -178,7 +178,7 @@ def test_asha_decides_as_ray_tunes_scheduler_does() -> None:
 
     rng = np.random.default_rng(0)
     tunes = AsyncHyperBandScheduler("epoch", "score", "max", max_t=12, grace_period=2, reduction_factor=3)
-    ours = parse_rule("asha:3:2", num_folds=2, num_epochs=12)
+    ours = parse_rule("asha:3:2", num_epochs=12)
     stopped = 0
     for trial in range(12):
         theirs = SimpleNamespace(trial_id=f"their {trial}")
@@ -211,10 +211,10 @@ def test_asha_judges_the_last_of_the_folds_and_each_epoch_once() -> None:
 
 
 def test_rules_from_settings() -> None:
-    assert isinstance(make_pruner(SearchSettings(), 5, 50), Racing)
-    assert make_pruner(SearchSettings(), 5, 50).order == "by_fold"
-    assert make_pruner(SearchSettings(scheduler="asha", asha_grace=9), 5, 3).order == "abreast"
-    assert isinstance(make_pruner(SearchSettings(scheduler="none"), 5, 50), Never)
+    assert isinstance(make_pruner(SearchSettings(), 50), Racing)
+    assert make_pruner(SearchSettings(), 50).order == "by_fold"
+    assert make_pruner(SearchSettings(scheduler="asha", asha_grace=9), 3).order == "abreast"
+    assert isinstance(make_pruner(SearchSettings(scheduler="none"), 50), Never)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_rules_from_settings() -> None:
 )
 def test_wrong_rules_are_named(text: str, said: str) -> None:
     with pytest.raises(UserError) as error:
-        parse_rule(text, 5, 50)
+        parse_rule(text, 50)
     assert error.value.lines == (said,)
 
 

@@ -127,7 +127,7 @@ def test_racing_spends_less_and_finds_as_good_a_setting(slots: int) -> None:
     spent, lost = [], []
     for seed in range(5):
         drawn, truth = Generator(epochs=10, tau_epochs=2).draw(np.random.default_rng(seed))
-        outcome = replay(drawn, parse_rule("racing", 5, 10), slots)
+        outcome = replay(drawn, parse_rule("racing", 10), slots)
         everything = replay(drawn, Never())
         spent.append(outcome.fold_epochs.sum() / everything.fold_epochs.sum())
         lost.append(truth[everything.chosen] - truth[outcome.chosen])

@@ -303,5 +303,5 @@ def test_the_drivers_memory_does_not_grow_with_epochs(phantom: Path, tmp_path: P
 
 
 def epochs_done(folder: Path) -> int:
-    rows = Store(folder).read_parts("epochs", ["split"]).to_pandas() if folder.exists() else pd.DataFrame({"split": []})
+    rows = Store(folder).read_parts("epochs").to_pandas() if folder.exists() else pd.DataFrame({"split": []})
     return int((rows["split"] == "train").sum())

@@ -112,7 +112,7 @@ class Run:
             image_ids=dataset.frame["image_id"].tolist(),
             patient_ids=dataset.frame["patient_id"].tolist(),
             arrays=lambda: (arrays.images, arrays.masks),
-            order=make_pruner(search, study.folds.count, study.train.epochs).order,
+            order=make_pruner(search, study.train.epochs).order,
             kind=TrialKind.TRIAL,
             validation=validation,
         )

@@ -159,7 +159,7 @@ def test_a_killed_search_ends_as_if_it_had_not_been(unbroken: Search, tmp_path: 
 def progress(folder: Path) -> int:
     if not folder.exists():
         return 0
-    return int((Store(folder).read_parts("epochs", ["split"]).to_pandas()["split"] == "train").sum())
+    return int((Store(folder).read_parts("epochs").to_pandas()["split"] == "train").sum())
 
 
 @pytest.mark.parametrize(
