@@ -1,4 +1,4 @@
-"""`analyze`: from a study folder, or a table of per-image scores, to tables, figures and report.html."""
+"""From a study folder or a score table to tables, figures and report.html."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ IMAGES = "images.parquet"
 
 
 def analyze(source: str | Path, out: str | Path | None = None) -> str:
-    """Write images.parquet, table1 and table2 (csv, tex), figures/ and report.html; return where the report is.
+    """Write the report: images.parquet, tables (csv, tex), figures/ and report.html.
 
-    source: a study folder in any state (STUDY/report is replaced unless `out` is given), or a CSV or Parquet table with
-    `model, image_id, patient_id` and one metric at least (the default is NAME_report beside it). Both, and `out`,
-    may be any location that the store opens. Nothing is written before all of it is ready. Raises `UserError` for a
-    source that is neither, for defects in it, and for an `out` that has files already.
+    Nothing is written before all of it is ready.
+
+    Args:
+        source: A study folder in any state, or a CSV or Parquet table with `model, image_id, patient_id` and one metric
+            at least; any location that the store opens.
+        out: The report's folder. By default STUDY/report, which is replaced, or NAME_report beside the table.
+
+    Returns:
+        The location of report.html.
+
+    Raises:
+        UserError: For a source that is neither, for defects in it, and for an `out` that has files already.
     """
     text = str(source)
     folder = Store(text)
@@ -39,7 +47,7 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
     target.write_frame(prefix + IMAGES, results.images)
     for name, data in files.items():
         target.write_bytes(prefix + name, data)
-    if prefix:  # what an earlier report had and this one has not
+    if prefix:  # files that only an earlier report had
         for name in target.names("report"):
             if name.removeprefix(prefix) not in {*files, IMAGES}:
                 target.delete(name)
@@ -47,7 +55,10 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
 
 
 def report_files(results: Results) -> dict[str, bytes]:
-    """All files of a report but images.parquet, by name relative to its folder; report.html comes last."""
+    """Return all files of a report but images.parquet, by name in its folder.
+
+    report.html comes last.
+    """
     from eus_ray.analysis.report.report import build_sections, report_html  # draws: matplotlib is slow to load
 
     sections = build_sections(results)

@@ -1,4 +1,4 @@
-"""What in a published table cannot be: `audit` of statements, `audit_lines` of a CSV table of them."""
+"""Audit of published tables: numbers that contradict each other or themselves."""
 
 from eus_ray.analysis.audit.checks import audit, audit_lines
 from eus_ray.analysis.audit.findings import Finding

@@ -1,7 +1,7 @@
-"""The audit of a table: each statement alone, each group's statements together, and what stands in several places.
+"""The audit: each statement alone, each group together, and repeated statements.
 
-Every check takes the intervals that the printed digits leave, in exact fractions, and reports only what no number
-within them can mend: honest averages, however rounded, give no finding.
+Each check takes the intervals that the printed digits leave, in exact fractions. It reports only what no number within
+them can repair: honest averages, however rounded, give no finding.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from eus_ray.analysis.audit.relations import Book, alike, check_relations
 from eus_ray.analysis.audit.statements import Aspect, Statement, read_statements
 
 TOTALS = frozenset(("", "all", "total", "overall"))
-"""Groups that are everybody."""
+"""Names of the group of everybody."""
 
 _CATEGORY = re.compile(r"(?P<whole>[^:=<>]+?)\s*[:=]\s*\S.*")
 
 
 def audit_lines(path: str | Path) -> list[str]:
-    """A CSV table of statements audited: a line a finding, the impossible first, and a last one that counts them.
+    """Audit a CSV table of statements.
 
-    Raises `UserError` as `read_statements` does.
+    Returns:
+        One line a finding, the impossible first, and a last one that counts them.
+
+    Raises:
+        UserError: As `read_statements`.
     """
     statements = read_statements(path)
     findings = audit(statements)
@@ -37,7 +41,10 @@ def audit_lines(path: str | Path) -> list[str]:
 
 
 def audit(statements: Sequence[Statement]) -> list[Finding]:
-    """Everything that cannot be, or is worth a look, in the order of verdict and row; nothing in an honest table."""
+    """Return everything that cannot be, or is worth a look, by verdict and row.
+
+    Nothing for an honest table.
+    """
     findings = [finding for one in statements for finding in _alone(one)]
     possible = [one for one in statements if not _out_of_range(one)]
     findings += [finding for book in _books(possible) for finding in check_relations(book)]
@@ -70,7 +77,10 @@ def _alone(one: Statement) -> Iterator[Finding]:
 
 
 def _out_of_range(one: Statement) -> str:
-    """Why the number cannot be one of its metric; empty where it can. Limits of intervals may lie anywhere."""
+    """Return why the number cannot be one of its metric; empty if it can.
+
+    Limits of intervals may lie anywhere.
+    """
     if one.aspect in ("low", "high"):
         return ""
     if one.value.high < 0:
@@ -81,7 +91,10 @@ def _out_of_range(one: Statement) -> str:
 
 
 def _books(statements: Iterable[Statement]) -> Iterator[Book]:
-    """Each table's groups. What is stated differently in one place is left out: it may be of different things."""
+    """Yield each table's groups.
+
+    Numbers stated differently in one place are left out: they may be of different things.
+    """
     places: dict[tuple[str, str], dict[tuple[str, Aspect], list[Statement]]] = defaultdict(lambda: defaultdict(list))
     for one in statements:
         places[one.key][one.metric, one.aspect].append(one)
@@ -94,7 +107,10 @@ def _books(statements: Iterable[Statement]) -> Iterator[Book]:
 
 
 def _stated_twice(statements: Iterable[Statement]) -> Iterator[Finding]:
-    """One quantity with two values: the same group, metric and unit. Two tables may be of different images."""
+    """Find quantities with two values: the same group, metric and unit.
+
+    Two tables may be of different images.
+    """
     stated: dict[tuple[str, ...], list[Statement]] = defaultdict(list)
     for one in statements:
         if one.aspect not in ("low", "high"):  # those of two bootstraps differ
@@ -111,7 +127,7 @@ def _stated_twice(statements: Iterable[Statement]) -> Iterator[Finding]:
 
 
 def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
-    """Categories whose counts, or whose n, do not sum to that of all."""
+    """Find categories whose counts, or whose n, do not sum to that of all."""
     partitions: dict[tuple[str, ...], dict[str, Statement]] = defaultdict(dict)
     for one in statements:
         if one.aspect == "mean" and (match := _CATEGORY.fullmatch(one.group)):
@@ -126,7 +142,7 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
         what = f"{'the counts' if counted else f'n of {rows[0].name}'} of {whole} are "
         what += f"{' + '.join(map(show, sizes))} = {show(added)}, and all are {show(total)}"
         if added > total:
-            why = f"that is {show(added - total)} too many, where each is in one category"
+            why = f"that is {show(added - total)} too many, since each is in one category"
             meaning = "a miscount, some counted in two categories, or images counted in place of patients"
             yield Finding("impossible" if counted else "look", rows, what, why, meaning)
         elif added < total and counted:
@@ -135,15 +151,18 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
 
 
 def _size(one: Statement) -> Fraction | None:
-    """How many a statement is about: a count's value, a mean's n."""
+    """Return how many a statement is about: a count's value, a mean's n."""
     if one.kind == "count":
         return one.value.low
     return None if one.n is None else Fraction(one.n)
 
 
 def _total(candidates: Sequence[Statement], table: str, parts: Sequence[Statement]) -> Fraction | None:
-    """How many there are in all: the n that all counted parts name, else what the table states of all, else, of counts,
-    what the other tables agree on."""
+    """Return how many there are in all.
+
+    It is the n that all counted parts name, else the table's statement about all, else (for counts) the number on which
+    the other tables agree.
+    """
     counted = parts[0].kind == "count"
     own = {one.n for one in parts}
     if counted and len(own) == 1 and (n := own.pop()) is not None:

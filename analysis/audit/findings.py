@@ -1,4 +1,4 @@
-"""What an audit finds, and how its numbers are shown."""
+"""Findings of an audit, and how their numbers are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERDICTS: dict[Verdict, str] = {"impossible": "cannot be", "look": "worth a loo
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding about some rows: what they state, why that cannot be, and what may have happened."""
+    """One finding about some rows: their statement, its fault and a likely cause."""
 
     verdict: Verdict
     statements: tuple[Statement, ...]
@@ -38,14 +38,15 @@ class Finding:
 
 
 def apart(one: Printed, other: Printed) -> bool:
-    """Whether no number prints as both."""
+    """Return whether no number prints as both."""
     return one.low > other.high or one.high < other.low
 
 
 def show(value: Fraction | int) -> str:
-    """Four digits; whole numbers in full."""
+    """Return four digits; whole numbers in full."""
     return str(int(value)) if value == int(value) else f"{float(value):.4g}"
 
 
 def show_root(square: Fraction) -> str:
+    """Return four digits of the square root."""
     return f"{math.sqrt(square):.4g}"

@@ -1,6 +1,6 @@
-"""Relations among the means, SDs and ranges of one group of images, which averages of any images obey.
+"""Relations among means, SDs and ranges of one group of images.
 
-Per image, with the contours' directed mean distances m_AB and m_BA:
+Averages of any images obey them. Per image, with the contours' directed mean distances m_AB and m_BA:
 
     IoU = DSC / (2 - DSC)        convex: for means, Jensen's inequality and the chord give D/(2 - D) <= IoU <= D
     MAD = (m_AB + m_BA) / 2 <= AVD = max(m_AB, m_BA) <= 2 MAD, AVD <= HD, HD95 <= HD
@@ -31,22 +31,28 @@ _AT_MOST = (
     ("avd_truth_to_pred", "avd", 1, "AVD is the larger of the two directed means"),
     ("avd_pred_to_truth", "avd", 1, "AVD is the larger of the two directed means"),
 )
-"""(a, b, factor, why): in every image, and so in every mean, a <= factor b."""
+"""(a, b, factor, reason): in every image, and so in every mean, a <= factor b."""
 
 
 def check_relations(book: Book) -> Iterator[Finding]:
-    """What cannot be, or is worth a look, among the statements of one table about one group."""
+    """Find contradictions among one table's statements about one group."""
     for check in (_spread, _overlaps, _single_image, _distances, _ends, _rank_tests, _shares_of_counts):
         yield from check(book)
 
 
 def alike(*statements: Statement) -> bool:
-    """Whether the statements can be of the same values: no two name different numbers of them, or units."""
+    """Return whether the statements can be of the same values.
+
+    No two may name different numbers of them, or units.
+    """
     return len({one.n for one in statements} - {None}) < 2 and len({one.unit for one in statements}) == 1
 
 
 def _spread(book: Book) -> Iterator[Finding]:
-    """SDs larger than any values of this mean and range can have. Without n: the bound of two values, the loosest."""
+    """Find SDs larger than any values of this mean and range can have.
+
+    Without n it is the bound of two values, the loosest.
+    """
     for (metric, aspect), one in book.items():
         if aspect != "mean" or one.kind == "count" or one.sd is None or one.sd.low <= 0 or one.n == 1:
             continue
@@ -76,11 +82,15 @@ def _spread(book: Book) -> Iterator[Finding]:
 
 
 def least_mean_iou(dsc: Fraction, variance: Fraction = Fraction(0)) -> Fraction:
-    """The smallest mean IoU of images whose mean DSC is `dsc`, and whose DSC vary by at least `variance` (over N).
+    """Return the smallest mean IoU of images with a given mean DSC.
 
     D² / (2D - D² - v), which is D/(2 - D) for v = 0: IoU = f(DSC) with f''' > 0, so that of all distributions with
     these two moments the one on 0 and D + v/D alone, their lower principal representation, is extreme (Karlin and
-    Studden 1966). From 1 - IoU to 1 - DSC it gives the largest. Rises in both arguments; `dsc` is in [0, 1].
+    Studden 1966). From 1 - IoU to 1 - DSC it gives the largest. Rises in both arguments.
+
+    Args:
+        dsc: The mean DSC, in [0, 1].
+        variance: The images' DSC vary by at least this (over N).
     """
     if dsc <= 0:
         return Fraction(0)
@@ -89,15 +99,22 @@ def least_mean_iou(dsc: Fraction, variance: Fraction = Fraction(0)) -> Fraction:
 
 
 def most_mean_dsc(iou: Fraction, variance: Fraction = Fraction(0)) -> Fraction:
-    """The largest mean DSC of images whose mean IoU is `iou`, and whose IoU vary by at least `variance` (over N).
+    """Return the largest mean DSC of images with a given mean IoU.
 
-    2Y / (1 + Y) for v = 0: 1 - DSC = f(1 - IoU) with the f of `least_mean_iou`. `iou` is in [0, 1].
+    2Y / (1 + Y) for v = 0: 1 - DSC = f(1 - IoU) with the f of `least_mean_iou`.
+
+    Args:
+        iou: The mean IoU, in [0, 1].
+        variance: The images' IoU vary by at least this (over N).
     """
     return 1 - least_mean_iou(1 - iou, variance)
 
 
 def _overlaps(book: Book) -> Iterator[Finding]:
-    """Mean IoU against mean DSC, and against their SDs as far as these say how much images differ."""
+    """Compare mean IoU with mean DSC.
+
+    Their SDs count as far as they say how much images differ.
+    """
     dsc, iou = book.get(("dsc", "mean")), book.get(("iou", "mean"))
     if dsc is None or iou is None or not alike(dsc, iou):
         return
@@ -126,15 +143,17 @@ def _overlaps(book: Book) -> Iterator[Finding]:
 
 
 def _least_variance(one: Statement) -> Fraction:
-    """The smallest variance (over N) that a printed SD leaves. Images vary at least as much as their folds' means, so
-    that it holds for SDs over images, patients and folds."""
+    """Return the smallest variance (over N) that a printed SD leaves.
+
+    Images vary at least as much as their folds' means, so it holds for SDs over images, patients and folds.
+    """
     if one.sd is None or one.sd.low <= 0:
         return Fraction(0)
     return one.sd.low**2 * (Fraction(one.n - 1, one.n) if one.n else Fraction(1, 2))
 
 
 def _single_image(book: Book) -> Iterator[Finding]:
-    """DSC = 2 SEN PC / (SEN + PC) holds image by image, not for means: it is asked of one image alone."""
+    """Check DSC = 2 SEN PC / (SEN + PC) for n = 1: it holds for images, not for means."""
     three = [book[name, "mean"] for name in ("dsc", "sen", "pc") if (name, "mean") in book]
     if len(three) < 3 or {one.n for one in three} != {1}:
         return
@@ -160,7 +179,7 @@ def _distances(book: Book) -> Iterator[Finding]:
 
 
 def _ends(book: Book) -> Iterator[Finding]:
-    """Intervals and ranges that are upside down, or leave their mean out."""
+    """Find intervals and ranges that are upside down, or leave their mean out."""
     pairs: tuple[tuple[Aspect, Aspect], ...] = (("low", "high"), ("min", "max"))
     for metric in dict.fromkeys(metric for metric, _ in book):
         for below, above in pairs:
@@ -184,7 +203,10 @@ def _ends(book: Book) -> Iterator[Finding]:
 
 
 def _rank_tests(book: Book) -> Iterator[Finding]:
-    """IoU rises with DSC, image by image: both put images in one order, and a test of ranks answers the same."""
+    """Compare the p-values of IoU and DSC in a test of ranks.
+
+    IoU rises with DSC, image by image: both put images in one order, and a test of ranks answers the same.
+    """
     dsc, iou = book.get(("dsc", "kruskal_p")), book.get(("iou", "kruskal_p"))
     if dsc is not None and iou is not None and apart(dsc.value, iou.value):
         what = f"p of a test of ranks is {dsc.value.text} for DSC and {iou.value.text} for IoU"

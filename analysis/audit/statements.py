@@ -6,11 +6,11 @@
     Table 1,location: body,count,37,,150,patients
     Section 4,DAF-Net,share iou>0.5,90.9,,330,%
 
-`group` is whom the number is about: a model, a stratum, both; all of them where it is empty or `all`. Numbers of other
-images want another group (`DAF-Net, external`). A group written `characteristic: category` is one category of a
+`group` is whom the number is about: a model, a stratum, both; all of them if it is empty or `all`. Numbers of other
+images need another group (`DAF-Net, external`). A group written `characteristic: category` is one category of a
 partition: each patient is in one. `metric` is one of `KINDS` (or `ALIASES`) for a mean; with `_low`, `_high` for the
 limits of its interval, `_min`, `_max` for its range, `_kruskal_p` for the p value of a Kruskal-Wallis or Mann-Whitney
-test of it; `count ...` and `share ...`, followed by what is counted where the group does not say it. `sd` and `n`
+test of it; `count ...` and `share ...`, followed by what is counted if the group does not say it. `sd` and `n`
 belong to a mean: `n` is how many values (images, patients or folds) mean and SD are of; 1 is read as one image. A
 count's or a share's `n` is the whole that it is a part of. Empty cells say nothing.
 """
@@ -69,7 +69,7 @@ UNITS: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(("year", "years"), ("years", Fraction(1))),
     **{name: (noun, Fraction(1)) for noun in COUNTED for name in (noun, noun.removesuffix("s"))},
 }
-"""Each unit as it may be written: the unit that numbers are compared in, and what they are multiplied by."""
+"""Units as they may be written: the unit of comparison, and the factor to it."""
 _UNITS_OF: dict[str, tuple[str, ...]] = {
     "ratio": ("", "%"),
     "share": ("", "%"),
@@ -80,7 +80,7 @@ _UNITS_OF: dict[str, tuple[str, ...]] = {
 }
 
 TRUST = Fraction(1, 10**6)
-"""Of a number, or of 1 if that is more: digits below it are not trusted, since means may come from single precision."""
+"""Digits below this part of a number (of 1 if that is more) are not trusted: means may come from single precision."""
 
 _NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,30})?|\.\d{1,30})(e[+-]?\d{1,2})?", re.ASCII)
 _WHOLE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
@@ -89,8 +89,11 @@ _COUNT_OR_SHARE = re.compile(r"(count|share)(?:[\s_:]+(.*))?")
 
 @dataclass(frozen=True)
 class Printed:
-    """A number as printed, and the interval of numbers that print so, in the unit of comparison (per cent as parts of
-    1, cm as mm). 0.84 is [0.835, 0.845], a little wider for `TRUST`; both ends belong to it, since roundings differ."""
+    """A number as printed, and the interval of numbers that print so.
+
+    The interval is in the unit of comparison (per cent as parts of 1, cm as mm). 0.84 is [0.835, 0.845], a little wider
+    for `TRUST`; both ends belong to it, since roundings differ.
+    """
 
     text: str
     low: Fraction
@@ -99,8 +102,11 @@ class Printed:
 
 @dataclass(frozen=True)
 class Statement:
-    """One row. `metric`: a name of `KINDS`, or `count` or `share` with what is counted. `unit`: that of comparison,
-    empty for ratios. `row` counts as a spreadsheet does, the header being row 1."""
+    """One row of the table.
+
+    `metric`: a name of `KINDS`, or `count` or `share` with what is counted. `unit`: that of comparison, empty for
+    ratios. `row` counts as a spreadsheet does, the header being row 1.
+    """
 
     row: int
     table: str
@@ -124,12 +130,15 @@ class Statement:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Table and group for comparison: case, blanks, hyphens and underscores do not count."""
+        """Table and group for comparison.
+
+        Case, blanks, hyphens and underscores do not count.
+        """
         return same(self.table), same(self.group)
 
 
 def same(text: str) -> str:
-    """Equal for names that differ only in case, blanks, hyphens and underscores.
+    """Return a name for comparison, without case, blanks, hyphens and underscores.
 
     >>> same("DAF-Net") == same("daf_net")
     True
@@ -138,15 +147,19 @@ def same(text: str) -> str:
 
 
 def read_statements(path: str | Path) -> tuple[Statement, ...]:
-    """The statements of a table (CSV, or Parquet with text) with the columns `COLUMNS`; other columns are left alone.
+    """Read the statements of a table.
 
-    Raises `UserError` with a line for each defect: a file that is no such table, missing columns, cells that are no
-    numbers, unknown metrics and units, units that a metric cannot have.
+    Args:
+        path: CSV, or Parquet with text, with the columns `COLUMNS`; other columns are ignored.
+
+    Raises:
+        UserError: With a line for each defect: a file that is no such table, missing columns, cells that are no
+            numbers, unknown metrics and units, units that a metric cannot have.
     """
     stored = read_table(Path(path))
     header, lines = [name.strip() for name in stored.columns], Lines()
     defects = [f"has no column {name}{did_you_mean(name, header)}" for name in COLUMNS if name not in header]
-    defects += [f"column {name} is there twice; leave one" for name in COLUMNS if header.count(name) > 1]
+    defects += [f"column {name} appears twice; keep one" for name in COLUMNS if header.count(name) > 1]
     if defects:
         raise UserError(*(f"{path}: {line}" for line in defects))
     statements = []
@@ -162,7 +175,7 @@ def read_statements(path: str | Path) -> tuple[Statement, ...]:
 
 
 def _statement(row: int, cells: Mapping[str, str], defects: list[str]) -> Statement | None:
-    """One row's cells as a statement; None where some are wrong, which `defects` then says."""
+    """Return one row's cells as a statement; None, with `defects`, if some are wrong."""
     found = _metric(cells["metric"], defects)
     unit, value_text, sd_text = " ".join(cells["unit"].casefold().split()), cells["value"], cells["sd"]
     if unit in ("", "%") and value_text.endswith("%"):
@@ -180,7 +193,7 @@ def _statement(row: int, cells: Mapping[str, str], defects: list[str]) -> Statem
     sd = _number("sd", sd_text, unit, False, defects) if sd_text else None
     n = cells["n"]
     if n and not _WHOLE.fullmatch(n):
-        defects.append(f"n {n}: must be a whole number from 1 on, without separators; empty where it is not known")
+        defects.append(f"n {n}: must be a whole number from 1 on, without separators; empty if it is not known")
     if defects or found is None or value is None:
         return None
     metric, aspect, kind = found
@@ -223,9 +236,15 @@ def _number(column: str, text: str, unit: str, exact: bool, defects: list[str]) 
 
 
 def printed(text: str, unit: str = "", *, exact: bool = False) -> Printed:
-    """The interval of a printed number; of `exact` ones, such as counts, the number alone. An unknown unit is none.
+    """Return the interval of a printed number.
 
-    Raises `ValueError` where the text is no number in digits.
+    Args:
+        text: The number in digits.
+        unit: A name of `UNITS`; another is none.
+        exact: Whether the number has no interval, such as a count.
+
+    Raises:
+        ValueError: If the text is no number in digits.
 
     >>> [f"{float(end):.4f}" for end in (printed("84", "%").low, printed("84", "%").high)]
     ['0.8350', '0.8450']

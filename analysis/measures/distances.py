@@ -1,8 +1,8 @@
-"""Distances between the contours of two masks (equations 4 to 6 of the paper), exact in float64.
+"""Exact distances between contours of two masks (equations 4 to 6 of the paper).
 
-The contour of a mask is the set of its own pixels that have an edge-neighbour outside the mask, where
-everything beyond the image counts as outside. A point is a pixel centre. All components and the rims
-of holes take part.
+The contour of a mask is the set of its own pixels that have an edge-neighbour outside the mask; everything beyond the
+image counts as outside. A point is a pixel centre. All components and the rims of holes take part. Arithmetic is
+float64.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ OneEmpty = Literal["inf", "nan", "diagonal"]
 BothEmpty = Literal["zero", "nan"]
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
-_FLOAT32_BELOW = 2**22
-"""Where the squared diagonal of the crop is below this, a float32 distance still rounds to its whole square, and four
-times any square is a whole float32."""
-_PAIRS_AT_ONCE = 2**16
-"""Of a matrix product: it stays in the cache, and BLAS starts no threads for it."""
+_MIN_SQUARED_DIAGONAL_FOR_FLOAT64 = 2**22
+"""Below, a float32 distance still rounds to its whole square, and four times any square is a whole float32."""
+_NUM_PAIRS_IN_PRODUCT = 2**16
+"""Such a matrix product stays in the cache, and BLAS starts no threads for it."""
 _COST_NS = {"products": 0.65, "differences": 3.0, "transform": 31.0, "tree": 900.0}
-"""What each way takes, roughly: a pair of points, a pair of points, a pixel of the crop, a point."""
+"""Measured, roughly: for a pair of points, a pair of points, a pixel of the crop, a point."""
 
 
 class Directed(NamedTuple):
-    """Each contour point's distance to the other contour, ascending, in the unit of the spacing.
+    """Distances of each contour's points to the other contour, in the spacing's unit.
 
-    A list is empty where its own mask is, and all infinite where only the other mask is.
+    Both are ascending. A list is empty if its own mask is, and all infinite if only the other mask is.
     """
 
     truth_to_pred: npt.NDArray[np.float64]
@@ -42,7 +41,7 @@ class Directed(NamedTuple):
 
 
 class Distances(NamedTuple):
-    """What the two directed lists come to for one image, in the unit of the spacing."""
+    """All distances of one image, in the unit of the spacing."""
 
     hd: float
     """Hausdorff distance (equation 5): the largest distance of both lists."""
@@ -61,7 +60,11 @@ class Distances(NamedTuple):
 
 
 def check_spacing(spacing: npt.ArrayLike) -> tuple[float, float]:
-    """`(row, column)` spacing as floats. Raises `ValueError` unless it is two positive finite numbers."""
+    """Return a `(row, column)` spacing as floats.
+
+    Raises:
+        ValueError: If it is not two positive finite numbers.
+    """
     values = np.asarray(spacing, dtype=np.float64)
     if values.shape != (2,) or not np.isfinite(values).all() or not (values > 0).all():
         raise ValueError(f"spacing must be two positive finite numbers (row, column), not {spacing!r}")
@@ -69,7 +72,7 @@ def check_spacing(spacing: npt.ArrayLike) -> tuple[float, float]:
 
 
 def contour(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The contour `(H, W)` of a mask `(H, W)`; empty only for an empty mask.
+    """Return the contour `(H, W)` of a mask `(H, W)`; empty only for an empty mask.
 
     >>> contour(np.ones((3, 4), bool)).astype(int).tolist()
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
@@ -80,7 +83,10 @@ def contour(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def bounding_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns of the smallest box that holds all masks `(H, W)`; an empty box where all are empty."""
+    """Return rows and columns of the smallest box that holds all masks `(H, W)`.
+
+    The box is empty if all masks are.
+    """
     union = reduce(np.logical_or, masks)
     if not union.size:  # such as a crop that had nothing in it
         return slice(0, 0), slice(0, 0)
@@ -91,7 +97,7 @@ def bounding_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 def directed_distances(
     truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], spacing: tuple[float, float] = (1.0, 1.0)
 ) -> Directed:
-    """The two directed lists of distances between the contours of boolean masks `(H, W)`."""
+    """Return both directed lists of distances of boolean masks `(H, W)`."""
     box = bounding_box(truth, pred)
     # The contour of the crop is the crop of the contour: beyond the box there is no mask, as beyond the frame.
     return contour_distances(truth[box], pred[box], spacing)
@@ -100,7 +106,7 @@ def directed_distances(
 def contour_distances(
     truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], spacing: tuple[float, float]
 ) -> Directed:
-    """As `directed_distances`, but nothing is cropped: for masks that fill their frame."""
+    """Do as `directed_distances` without a crop: for masks that fill their frame."""
     if not truth.size:
         return Directed(np.empty(0), np.empty(0))
     edges = contour(truth), contour(pred)
@@ -122,7 +128,7 @@ def contour_distances(
 
 
 def _cheapest(here: int, there: int, shape: tuple[int, ...], spacing: tuple[float, float]) -> str:
-    """Which of the ways to the same numbers is fastest for so many contour points."""
+    """Name the fastest of the ways to the same numbers for so many contour points."""
     cost = {"tree": _COST_NS["tree"] * (here + there)}
     if spacing[0] != spacing[1]:
         cost["differences"] = _COST_NS["differences"] * here * there
@@ -135,12 +141,15 @@ def _cheapest(here: int, there: int, shape: tuple[int, ...], spacing: tuple[floa
 
 
 def _whole(shape: tuple[int, ...]) -> type[np.floating]:
-    """The narrowest type that holds four times the squared diagonal, and every whole number below it."""
-    return np.float32 if shape[0] ** 2 + shape[1] ** 2 < _FLOAT32_BELOW else np.float64
+    """Return the narrowest type that is exact for squared distances.
+
+    It holds four times the squared diagonal, and every whole number below it.
+    """
+    return np.float32 if shape[0] ** 2 + shape[1] ** 2 < _MIN_SQUARED_DIAGONAL_FOR_FLOAT64 else np.float64
 
 
 def _points(edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Rows and columns `(2, K)` of the pixels of a contour."""
+    """Return rows and columns `(2, K)` of the pixels of a contour."""
     index = np.flatnonzero(edge)
     points = np.empty((2, index.size), np.int64)
     np.divmod(index, edge.shape[1], out=(points[0], points[1]))
@@ -150,9 +159,9 @@ def _points(edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 def _by_products(
     here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: float, dtype: type[np.floating]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """All pairs, by |a - b|² = |a|² + |b|² - 2ab: one matrix product, in which every number is a whole one.
+    """Compare all pairs by one matrix product: |a - b|² = |a|² + |b|² - 2ab.
 
-    None of them, nor any sum on the way, is beyond four times the crop's squared diagonal, and so `dtype` rounds none.
+    No number, and no sum on the way, is beyond four times the crop's squared diagonal, so that `dtype` rounds none.
     """
     ours, theirs = np.ones((4, here.shape[1]), dtype), np.ones((4, there.shape[1]), dtype)
     ours[:2], theirs[:2] = here, there
@@ -160,7 +169,7 @@ def _by_products(
     np.einsum("ij,ij->j", theirs[:2], theirs[:2], out=theirs[3])
     theirs[:2] *= -2
     forth, back = np.empty(here.shape[1], dtype), np.full(there.shape[1], np.inf, dtype)
-    some = max(1, _PAIRS_AT_ONCE // there.shape[1])
+    some = max(1, _NUM_PAIRS_IN_PRODUCT // there.shape[1])
     for start in range(0, here.shape[1], some):
         squares = ours[:, start : start + some].T @ theirs
         np.minimum.reduce(squares, axis=1, out=forth[start : start + some])
@@ -171,10 +180,10 @@ def _by_products(
 def _by_differences(
     here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: tuple[float, float]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """All pairs, whatever the spacing."""
+    """Compare all pairs, for any spacing."""
     (row, column), theirs = here.astype(np.float64), there.astype(np.float64)
     forth, back = np.empty(here.shape[1]), np.full(there.shape[1], np.inf)
-    some = max(1, _PAIRS_AT_ONCE // 2 // there.shape[1])
+    some = max(1, _NUM_PAIRS_IN_PRODUCT // 2 // there.shape[1])
     for start in range(0, here.shape[1], some):
         squares = np.subtract.outer(row[start : start + some], theirs[0])
         squares *= spacing[0]
@@ -191,7 +200,10 @@ def _by_differences(
 def _by_transform(
     points: npt.NDArray[np.bool_], targets: npt.NDArray[np.bool_], spacing: float
 ) -> npt.NDArray[np.float64]:
-    """Distances from `points` to the nearest of `targets`; their squares in pixels are integers."""
+    """Return distances from `points` to the nearest of `targets`.
+
+    Their squares in pixels are whole numbers.
+    """
     away = (~targets).view(np.uint8)
     ipp = cv2.ipp.useIPP()
     cv2.ipp.setUseIPP(
@@ -207,24 +219,33 @@ def _by_transform(
 def _by_tree(
     here: npt.NDArray[np.int64], there: npt.NDArray[np.int64], spacing: tuple[float, float]
 ) -> npt.NDArray[np.float64]:
-    """The tree only names the neighbour: steps are counted in whole pixels, so that no rounding stays in."""
+    """Return distances to the neighbours that a k-d tree names.
+
+    Steps are counted in whole pixels, so that no rounding of the tree stays.
+    """
     _, nearest = cKDTree(there.T * spacing).query(here.T * spacing)
     steps = (here - there[:, nearest]).T * spacing
     return np.sqrt(np.square(steps).sum(axis=1))
 
 
 def diagonal(shape: tuple[int, int], spacing: tuple[float, float] = (1.0, 1.0)) -> float:
-    """hypot(H row, W column): above any distance that two pixels of the image can have."""
+    """Return hypot(H row, W column).
+
+    No two pixels of the image are so far apart.
+    """
     return math.hypot(shape[0] * spacing[0], shape[1] * spacing[1])
 
 
 def summarise(
     lists: Directed, diagonal: float, one_empty: OneEmpty = "inf", both_empty: BothEmpty = "zero"
 ) -> Distances:
-    """All distances of one image from its directed lists.
+    """Return all distances of one image.
 
-    Both masks empty: 0 (`both_empty="nan"`: NaN). Exactly one empty: infinite (`one_empty="nan"`: NaN;
-    `"diagonal"`: the image's `diagonal`, a finite penalty above any attainable distance).
+    Args:
+        lists: Its directed distances.
+        diagonal: The image's diagonal: a finite penalty above any possible distance.
+        one_empty: Distances if exactly one mask is empty: infinite, NaN, or `diagonal`.
+        both_empty: Distances if both masks are empty: 0 or NaN.
     """
     forth, back = lists
     if not (forth.size and back.size):
@@ -259,7 +280,14 @@ def distances(
     one_empty: OneEmpty = "inf",
     both_empty: BothEmpty = "zero",
 ) -> Distances:
-    """All distances of one pair of boolean masks `(H, W)`; where a mask is empty, see `summarise`.
+    """Return all distances of one pair of boolean masks `(H, W)`.
+
+    Args:
+        truth: The true mask.
+        pred: The predicted mask.
+        spacing: `(row, column)`.
+        one_empty: See `summarise`.
+        both_empty: See `summarise`.
 
     >>> left, right = np.zeros((2, 1, 8), bool)
     >>> left[0, 1] = right[0, 4] = right[0, 6] = True
@@ -270,7 +298,7 @@ def distances(
 
 
 def _percentile_95(ascending: npt.NDArray[np.float64]) -> float:
-    """NumPy's default percentile, without its overhead of several distance transforms."""
+    """Return NumPy's default percentile, without its overhead."""
     position = 0.95 * (len(ascending) - 1)
     below = int(position)
     low, high = float(ascending[below]), float(ascending[min(below + 1, len(ascending) - 1)])

@@ -1,7 +1,7 @@
-"""Every metric of one predicted mask against its truth, for single images and for stacks.
+"""All metrics of a predicted mask against its truth, for single images and stacks.
 
-Overlap metrics are in [0, 1], distances in the unit of the spacing. What each number means where a mask
-is empty is said at `image_metrics`.
+Overlap metrics are in [0, 1], distances in the unit of the spacing. `image_metrics` says what each number means if a
+mask is empty.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ OVERLAPS = COUNT_METRICS
 DISTANCES = Distances._fields
 FINDINGS = ("missed", "false_alarm", "components")
 METRICS = (*COUNTS, *OVERLAPS, *DISTANCES, "auc", *FINDINGS)
-"""Every column that `image_metrics` gives, in the order of `images.parquet`."""
+"""The columns that `image_metrics` gives, in the order of `images.parquet`."""
 
 OverlapPolicy = Literal["defined", "strict"]
 
 
 def as_masks(values: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]:
-    """Masks `(H, W)` or `(N, H, W)`, boolean or integers 0 and 1, as booleans.
+    """Return masks `(H, W)` or `(N, H, W)`, boolean or integers 0 and 1, as booleans.
 
-    Raises `ValueError` for another rank, an image without pixels, or any other value. Probabilities are
-    refused too: binarise them first (`probability >= 0.5`).
+    Raises:
+        ValueError: For another rank, an image without pixels, or any other value. Probabilities are refused too:
+            binarise them first (`probability >= 0.5`).
     """
     array = np.asarray(values)
     if array.ndim not in (2, 3) or 0 in array.shape[-2:]:
@@ -57,10 +58,19 @@ def as_masks(values: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]
 
 
 def auc(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Area under the ROC curve of pixels: Mann-Whitney with ties, equal to the trapezoid area.
+    """Return the area under the ROC curve of pixels.
 
-    `scores` are compared in the precision they arrive in, any real dtype, any shape; `truth` is a mask of that
-    shape. NaN where the truth has one class only. Raises `ValueError` for NaN scores or another shape.
+    It is Mann-Whitney's with ties, which is the trapezoid's.
+
+    Args:
+        scores: Real numbers of any dtype and shape, compared in their own precision.
+        truth: A mask of that shape.
+
+    Returns:
+        The area; NaN if the truth has one class only.
+
+    Raises:
+        ValueError: For NaN scores or another shape.
     """
     values, labels = np.asarray(scores), np.asarray(truth)
     if values.shape != labels.shape:
@@ -88,17 +98,20 @@ def auc(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 
 
 def num_components(mask: npt.NDArray[np.bool_]) -> int:
-    """How many separate regions a boolean mask `(H, W)` has; pixels that touch at a corner belong together."""
+    """Count the separate regions of a boolean mask `(H, W)`.
+
+    Pixels that touch at a corner belong together.
+    """
     return _num_components(np.ascontiguousarray(mask[bounding_box(mask)]))
 
 
 def _num_components(mask: npt.NDArray[np.bool_]) -> int:
-    """Of a mask without much around it."""
+    """Count the regions of a mask without much around it."""
     return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if mask.size else 0
 
 
 def _counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], pixels: int) -> tuple[int, int, int, int]:
-    """TP, FP, FN, TN of masks that were cut out of an image of so many pixels."""
+    """Return TP, FP, FN, TN of masks cut out of an image of so many pixels."""
     tp, in_truth, in_pred = (int(np.count_nonzero(mask)) for mask in (truth & pred, truth, pred))
     return tp, in_pred - tp, in_truth - tp, pixels - in_truth - in_pred + tp
 
@@ -113,18 +126,27 @@ def image_metrics(
     one_empty: OneEmpty = "inf",
     both_empty: BothEmpty = "zero",
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """All of `METRICS` by name: arrays `(N,)` for masks `(N, H, W)`, scalars for one pair `(H, W)`.
-
-    truth, pred: masks of one shape, boolean or 0 and 1.
-    scores: what the AUC ranks the pixels by, of the masks' shape (probabilities, logits or levels, as they are);
-        without them the AUC is NaN, and so it is where the truth is empty or full.
-    spacing: `(row, column)`, or `(N, 2)` for one an image; distances come in its unit.
-    overlap: what 0/0 is. `defined`: 1 where truth and prediction agree on the class concerned, else 0 (both empty:
-        DSC = IoU = SEN = PC = 1). `strict`: NaN.
-    one_empty, both_empty: distances where a mask is empty, see `summarise`.
+    """Return all of `METRICS` by name.
 
     `missed`: the truth has a lesion and the prediction is empty; `false_alarm`: the reverse. `components`: regions of
-    the prediction. Raises `ValueError` for masks that are none, shapes that differ, and spacings that are not positive.
+    the prediction.
+
+    Args:
+        truth: Masks `(H, W)` or `(N, H, W)`, boolean or 0 and 1.
+        pred: Masks of the same shape.
+        scores: Ranks the pixels for the AUC, in the masks' shape (probabilities, logits or levels, as they are). The
+            AUC is NaN without them, and if the truth is empty or full.
+        spacing: `(row, column)`, or `(N, 2)` for one an image; the unit of distances.
+        overlap: The value of 0/0. `defined`: 1 if truth and prediction agree on the class concerned, else 0 (both
+            empty: DSC = IoU = SEN = PC = 1). `strict`: NaN.
+        one_empty: Distances if one mask is empty, see `summarise`.
+        both_empty: Distances if both masks are empty, see `summarise`.
+
+    Returns:
+        Arrays `(N,)` for masks `(N, H, W)`, scalars for one pair `(H, W)`.
+
+    Raises:
+        ValueError: For masks that are none, shapes that differ, and spacings that are not positive.
     """
     truths, preds = as_masks(truth, "truth"), as_masks(pred, "pred")
     if truths.shape != preds.shape:

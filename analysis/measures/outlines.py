@@ -14,14 +14,14 @@ Outline = tuple[npt.NDArray[np.float32], ...]
 """Closed polygons `(K, 2)` of column and row, the rims of holes too; pixel (r, c) covers [c, c+1] x [r, r+1]."""
 
 MOST_POLYGONS = 40
-"""Of a mask in more pieces, the longest outlines are drawn: the rest are specks that nobody can see."""
-_MOST_POINTS = 500
-_TOLERANCE = 0.6
-"""How far a simplified outline may lie from the traced one, in pixels; more only beyond `_MOST_POINTS`."""
+"""The longest outlines of a mask in more pieces are drawn: the rest are specks that nobody can see."""
+_MAX_POINTS = 500
+_TOLERANCE_PX = 0.6
+"""A simplified outline lies so near the traced one, unless that takes more than `_MAX_POINTS`."""
 
 
 def outline(mask: npt.NDArray[np.bool_]) -> Outline:
-    """The outline of a boolean mask `(H, W)`, simplified; no polygon for an empty mask."""
+    """Return the simplified outline of a boolean mask `(H, W)`; no polygon if empty."""
     # Traced on doubled pixels, the line runs a quarter of a pixel inside the mask's edge, and one pixel is not nothing.
     box = bounding_box(mask)
     doubled = mask[box].view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
@@ -30,16 +30,20 @@ def outline(mask: npt.NDArray[np.bool_]) -> Outline:
     corner = (2 * box[1].start, 2 * box[0].start)
     traced, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=corner)
     longest = sorted(traced, key=lambda points: cv2.arcLength(points, True), reverse=True)[:MOST_POLYGONS]
-    tolerance = _TOLERANCE
+    tolerance = _TOLERANCE_PX
     while True:
         simple = [cv2.approxPolyDP(points, 2 * tolerance, True) for points in longest]
-        if sum(map(len, simple)) <= _MOST_POINTS:
+        if sum(map(len, simple)) <= _MAX_POINTS:
             return tuple((points.reshape(-1, 2) + 0.5).astype(np.float32) / np.float32(2) for points in simple)
         tolerance *= 2
 
 
 def svg_path(polygons: Outline, scale: float = 1.0) -> str:
-    """The `d` of an SVG path, coordinates times `scale`, to a quarter of a unit.
+    """Return the `d` of an SVG path, to a quarter of a unit.
+
+    Args:
+        polygons: The outline in pixels.
+        scale: Multiplies the coordinates.
 
     >>> svg_path(outline(np.ones((2, 3), bool)))
     'M.25 .25V1.75H2.75V.25Z'

@@ -1,7 +1,7 @@
-"""ROC curves of pixels and the areas under them: of each image, of all pixels of a fold, and their mean over folds.
+"""ROC curves of pixels and their areas: of an image, of a fold, and over folds.
 
-Stored probabilities have 65,536 levels. How many pixels of the lesion, and how many others, have each level is all that
-a curve depends on, so curves and areas are exact, and a pass over the maps keeps counts instead of pixels.
+Stored probabilities have 65,536 levels. A curve depends only on how many pixels of the lesion, and how many others,
+have each level. So curves and areas are exact, and a pass over the maps keeps counts instead of pixels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 NUM_LEVELS = 65536
 FPR = np.concatenate([np.arange(40) / 4000, np.arange(10, 100) / 1000, np.arange(10, 101) / 100])
-"""False positive rates at which curves are given, `(G,)`: most pixels are no lesion, so the corner is what differs."""
+"""False positive rates at which curves are given, `(G,)`: most pixels are no lesion, so curves differ in the corner."""
 
 MOST_PATIENTS = 400
-"""A fold with more patients has no interval of its pooled area: each takes half a megabyte while his fold is read, and
-the pairs of so many take a second."""
-_BLOCK = 4096
+"""A fold with more patients has no interval of its pooled area: each patient takes half a megabyte while the fold is
+read, and the pairs of so many take a second."""
+_NUM_LEVELS_IN_BLOCK = 4096
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -30,7 +30,10 @@ Counts = npt.NDArray[np.int64]
 
 
 class LevelCounts(NamedTuple):
-    """Pixels by level, `(K,)` each: the levels that occur, ascending, and how many pixels of either class have them."""
+    """Pixels by level, `(K,)` each.
+
+    These are the levels that occur, ascending, and how many pixels of either class have them.
+    """
 
     levels: npt.NDArray[np.uint16]
     positive: npt.NDArray[np.int64]
@@ -39,7 +42,10 @@ class LevelCounts(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """All corners of a ROC curve from (0, 0) to (1, 1), `(K + 1,)` each; a pixel at its threshold counts as lesion."""
+    """All corners of a ROC curve from (0, 0) to (1, 1), `(K + 1,)` each.
+
+    A pixel at its threshold counts as lesion.
+    """
 
     fpr: Floats
     tpr: Floats
@@ -48,7 +54,7 @@ class Curve(NamedTuple):
 
 
 class Roc(NamedTuple):
-    """A curve at `FPR`, and its area; all NaN where there are pixels of one class only."""
+    """A curve at `FPR`, and its area; all NaN if all pixels are of one class."""
 
     auc: float
     tpr: Floats
@@ -58,9 +64,14 @@ class Roc(NamedTuple):
 
 
 def count_levels(levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> LevelCounts:
-    """The counts of a map of stored levels and its truth, both of one shape.
+    """Count the pixels of each level.
 
-    Raises `ValueError` for levels that are not uint16, a truth that is not boolean, and different shapes.
+    Args:
+        levels: A map of stored levels.
+        truth: Its true mask, of the same shape.
+
+    Raises:
+        ValueError: For levels that are not uint16, a truth that is not boolean, and different shapes.
     """
     if levels.dtype != np.uint16 or truth.dtype != np.bool_ or levels.shape != truth.shape:
         raise ValueError(
@@ -73,15 +84,15 @@ def count_levels(levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -
 
 
 def as_level_counts(positive: Counts, negative: Counts) -> LevelCounts:
-    """From counts `(65536,)` by level."""
+    """Return the counts of levels that occur from counts `(65536,)` of all."""
     used = np.flatnonzero(positive + negative)
     return LevelCounts(used.astype(np.uint16), positive[used], negative[used])
 
 
 def curve(counts: LevelCounts) -> Curve | None:
-    """Every corner of the curve, one a level that occurs; None where there are pixels of one class only.
+    """Return every corner of the curve, one a level that occurs.
 
-    As scikit-learn's `roc_curve(..., drop_intermediate=False)`.
+    It is scikit-learn's `roc_curve(..., drop_intermediate=False)`; None if all pixels are of one class.
     """
     num_positive, num_negative = int(counts.positive.sum()), int(counts.negative.sum())
     if not num_positive or not num_negative:
@@ -92,7 +103,10 @@ def curve(counts: LevelCounts) -> Curve | None:
 
 
 def area(counts: LevelCounts) -> float:
-    """The area under the curve, as `metrics.auc` of the pixels; NaN where there are pixels of one class only."""
+    """Return the area under the curve, `image_metrics.auc` of the pixels.
+
+    NaN if all pixels are of one class.
+    """
     positive, negative = counts.positive, counts.negative
     pairs = int(positive.sum()) * int(negative.sum())
     if not pairs:
@@ -104,7 +118,7 @@ def area(counts: LevelCounts) -> float:
 
 
 def roc(counts: LevelCounts) -> Roc:
-    """The curve at `FPR` and its exact area."""
+    """Return the curve at `FPR` and its exact area."""
     corners = curve(counts)
     if corners is None:
         unknown = np.full(len(FPR), np.nan)
@@ -122,34 +136,39 @@ def roc(counts: LevelCounts) -> Roc:
 
 @dataclass(frozen=True, eq=False)
 class FoldRoc:
-    """What one model does on one fold."""
+    """One model's curves on one fold."""
 
     fold: int
     num_images: int
     num_undefined: int
     """Images with one class only, which have no curve of their own."""
     image_tpr: Floats
-    """The mean `(G,)` of the images' curves; NaN where none has one. Its area is the mean of their areas."""
+    """The mean `(G,)` of the images' curves; NaN if none has one. Its area is the mean of their areas."""
     pooled: Roc
-    """Of all pixels of all images together."""
+    """The curve of all pixels of all images together."""
     patients: tuple[str, ...]
     """The fold's patients, P of them, sorted."""
     positives: Counts
     """Pixels of each patient's lesions, `(P,)`."""
     negatives: Counts
     wins: Floats | None
-    """`(P, P)`: of all pairs of a lesion pixel of patient i and another pixel of patient j, in how many the former has
-    the higher level; equal levels count half. None beyond `MOST_PATIENTS`."""
+    """`(P, P)`: the pairs of a lesion pixel of patient i and another pixel of patient j in which the former has the
+    higher level; equal levels count half. None beyond `MOST_PATIENTS`."""
 
 
 def pair_wins(counts: Sequence[npt.NDArray[np.integer]]) -> Floats:
-    """`FoldRoc.wins` from each patient's counts `(2, 65536)`, of lesions and of the rest, P patients.
+    """Return `FoldRoc.wins` of P patients.
 
     Exact as long as no two patients have more than 2 ** 52 pairs of pixels.
+
+    Args:
+        counts: Each patient's pixels by level, `(2, 65536)`: of lesions and of the rest.
     """
     wins, below = np.zeros((len(counts), len(counts))), np.zeros((len(counts), 1))
-    for start in range(0, NUM_LEVELS, _BLOCK):
-        lesion, others = np.stack([both[:, start : start + _BLOCK] for both in counts], axis=1).astype(np.float64)
+    for start in range(0, NUM_LEVELS, _NUM_LEVELS_IN_BLOCK):
+        lesion, others = np.stack([both[:, start : start + _NUM_LEVELS_IN_BLOCK] for both in counts], axis=1).astype(
+            np.float64
+        )
         up_to = below + np.cumsum(others, axis=1)
         wins += lesion @ (up_to - others / 2).T
         below = up_to[:, -1:]
@@ -157,9 +176,13 @@ def pair_wins(counts: Sequence[npt.NDArray[np.integer]]) -> Floats:
 
 
 class FoldCounts:
-    """One model's images of one fold, added one by one; it holds counts of each patient, not pixels."""
+    """Collects one model's images of one fold, one by one.
+
+    It holds counts of each patient, not pixels.
+    """
 
     def __init__(self, fold: int) -> None:
+        """Begin a fold without images."""
         self.fold = fold
         self._num_images = self._num_undefined = 0
         self._image_tpr = np.zeros(len(FPR))
@@ -169,7 +192,7 @@ class FoldCounts:
         self._patients: dict[str, npt.NDArray[np.uint32]] | None = {}
 
     def add(self, patient: str, counts: LevelCounts, tpr: Floats) -> None:
-        """One image of a patient, with its own curve at `FPR`."""
+        """Add one image of a patient, with its own curve at `FPR`."""
         both = np.stack([counts.positive, counts.negative])
         self._num_images += 1
         if np.isnan(tpr[0]):
@@ -185,7 +208,7 @@ class FoldCounts:
             mine[:, counts.levels] += both.astype(np.uint32)
 
     def finish(self) -> FoldRoc:
-        """What the images added so far, one at least, come to."""
+        """Return the curves of the images added so far, one at least."""
         patients = tuple(sorted(self._pixels))
         positives, negatives = np.stack([self._pixels[patient] for patient in patients], axis=1)
         wins = None

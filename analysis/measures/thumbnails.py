@@ -1,4 +1,4 @@
-"""Pictures small enough for a report that is one file: images, probability maps, figures with photographs."""
+"""Pictures small enough for a report in one file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,35 @@ import numpy.typing as npt
 
 Gray = npt.NDArray[np.unsignedinteger[Any]]
 
-MAP_SIDE = 96
-"""Longest side of a probability map's picture, in pixels: maps are smooth, so that more shows nothing more."""
+MAP_SIDE_PX = 96
+"""Maps are smooth, so that more pixels show nothing more."""
 _MAP_QUALITY = 60
 _FIGURE_QUALITY = 88
 
 
 def jpeg(pixels: npt.NDArray[np.uint8], side: int, quality: int) -> bytes:
-    """A gray image `(H, W)` as JPEG, made smaller where its longest side is more than `side` pixels."""
+    """Return a gray image `(H, W)` as JPEG.
+
+    It is made smaller if its longest side is more than `side` pixels.
+    """
     return _encode(_at_most(pixels, side), quality)
 
 
 def probability_jpeg(levels: npt.NDArray[np.uint16]) -> bytes:
-    """A stored probability map `(H, W)`, 65535 is 1, as a small gray JPEG in which 255 is 1."""
-    return _encode(np.rint(_at_most(levels, MAP_SIDE) / 257).astype(np.uint8), _MAP_QUALITY)
+    """Return a stored probability map `(H, W)` as a small gray JPEG.
+
+    Level 65535 and gray 255 are 1.
+    """
+    return _encode(np.rint(_at_most(levels, MAP_SIDE_PX) / 257).astype(np.uint8), _MAP_QUALITY)
 
 
 def jpeg_of_png(png: bytes) -> bytes:
-    """A figure in colour as JPEG with all of its colour: coloured lines on photographs stay sharp.
+    """Return a figure in colour as JPEG, colour in full resolution.
 
-    Raises `ValueError` where the bytes are no picture.
+    So coloured lines on photographs stay sharp.
+
+    Raises:
+        ValueError: If the bytes are no picture.
     """
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) if png else None
     if pixels is None:
@@ -43,7 +52,10 @@ def jpeg_of_png(png: bytes) -> bytes:
 
 
 def _at_most(pixels: Gray, side: int) -> Gray:
-    """The picture `(H, W)` with its longest side at most `side`; each new pixel is the mean of those it covers."""
+    """Return the picture `(H, W)` with its longest side at most `side`.
+
+    Each new pixel is the mean of those it covers.
+    """
     scale = side / max(pixels.shape)
     if scale >= 1:
         return pixels

@@ -6,12 +6,12 @@
 - Several models on the same cases: `friedman`, `nemenyi`.
 - Many p-values: `holm`, `benjamini_hochberg`.
 - Two areas under the ROC curve of the same cases: `delong`.
-- Drawing again: `patient_bootstrap`.
+- Intervals: `patient_bootstrap`.
 
 All tests are two-sided, ties get average ranks, and arithmetic is float64. The cases of a test must be independent:
-hand over one value a patient. Where values are too few or all equal for a result, it is NaN; each function says what
-it does then. NaN among the values is a `ValueError`. Infinite values are welcome only in rank tests between independent
-groups, where all of them tie; everything paired refuses them, because the difference of two is nothing.
+give one value a patient. If values are too few or all equal, the result is NaN; each function says what it does then.
+NaN among the values is a `ValueError`. Infinite values are allowed only in rank tests between independent groups, in
+which all of one sign tie; paired tests refuse them, because two of them have no difference.
 """
 
 from eus_ray.analysis.statistics.auc import DeLong, delong

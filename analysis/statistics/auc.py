@@ -19,7 +19,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, eq=False)
 class DeLong:
-    """Areas of scores a and b with Wald 95 % intervals, which are not clipped to [0, 1]."""
+    """Areas of scores a and b with Wald 95 % intervals, not clipped to [0, 1]."""
 
     auc_a: float
     low_a: float
@@ -33,22 +33,30 @@ class DeLong:
     """The interval of the difference."""
     high: float
     covariance: Floats
-    """`(2, 2)`, of the two areas."""
+    """Between the two areas, `(2, 2)`."""
     z: float
     p_value: float
 
 
 def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLike) -> DeLong:
-    """DeLong's test of two correlated areas: truth `(n,)`, boolean or 0 and 1, and two scores `(n,)` of the same cases.
+    """Compare two correlated areas under the ROC curve by DeLong's test.
 
-    The areas are those of `metrics.auc`. With psi(x, y) = 1, 1/2, 0 for x >, =, < y, V10 is each positive's mean psi
-    over the negatives, V01 each negative's over the positives, and the covariance of the areas is
+    The areas are those of `image_metrics.auc`. With psi(x, y) = 1, 1/2, 0 for x >, =, < y, V10 is each positive's mean
+    psi over the negatives, V01 each negative's over the positives, and the covariance of the areas is
     cov(V10)/m + cov(V01)/n (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988; by ranks as in Sun and Xu, IEEE
     Signal Process. Lett. 21, 2014). Cases must be independent: images or patients, not pixels of one image.
 
-    With one class only all is NaN; with one case in a class the areas are known and their covariance is NaN. A
-    difference of exactly 0 has z = 0 and p = 1, whatever the covariance. Raises `ValueError` for different lengths,
-    labels other than 0 and 1, and NaN scores; infinite scores are ordered as they are.
+    Args:
+        truth: Classes `(n,)` of the cases, boolean or 0 and 1.
+        scores_a: Scores `(n,)`; infinite ones are allowed.
+        scores_b: Scores `(n,)` of the same cases.
+
+    Returns:
+        All NaN for one class only; with one case in a class the areas are known and their covariance is NaN. A
+        difference of exactly 0 has z = 0 and p = 1, whatever the covariance.
+
+    Raises:
+        ValueError: For different lengths, labels other than 0 and 1, and NaN scores.
     """
     labels, first, second = np.asarray(truth), np.asarray(scores_a), np.asarray(scores_b)
     if labels.ndim != 1 or not labels.shape == first.shape == second.shape:
@@ -82,7 +90,10 @@ def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLik
 
 
 def _components(scores: npt.NDArray[np.generic], positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """V10 `(m,)` and V01 `(n,)`: a case's rank among all, less that among its own class, counts the others below it."""
+    """Return V10 `(m,)` and V01 `(n,)`.
+
+    A case's rank among all, minus that among its own class, counts the others below it.
+    """
     ranks = scipy.stats.rankdata(scores, method="average")
     below_positives = ranks[positive] - scipy.stats.rankdata(scores[positive], method="average")
     below_negatives = ranks[~positive] - scipy.stats.rankdata(scores[~positive], method="average")

@@ -1,6 +1,6 @@
-"""From per-image values to a model's mean: folds first, and intervals that respect patients.
+"""A model's mean over folds, with intervals that respect patients.
 
-Images of one patient are not independent, so patients are what is drawn.
+Images of one patient are not independent, so patients are drawn.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from eus_ray.analysis.measures.image_metrics import DISTANCES
 DRAWS = 2000
 SEED = 0
 FEWEST_PATIENTS = 10
-"""With fewer a stratum's mean gets no interval and is marked; that of fold means is said to be too short. A percentile
-interval of n normal values covers what Student's t with n - 1 degrees of freedom has within ±1.96 √((n - 1)/n): instead
-of 95 %, 90 % at 10 patients, 85 % at 5."""
+"""With fewer, a stratum's mean gets no interval and is marked, and that of fold means is said to be too short. A
+percentile interval of n normal values covers what Student's t with n - 1 degrees of freedom has within
+±1.96 √((n - 1)/n): instead of 95 %, 90 % at 10 patients, 85 % at 5."""
 FEWEST_IN_A_FOLD = 3
-"""With fewer in a fold the interval of a mean of fold means is said to be too short. By the same formula, n patients in
-each of five folds: 86 % at 3, 78 % at 2."""
+"""With fewer in a fold, the interval of a mean of fold means is said to be too short. By the same formula, n patients
+in each of five folds: 86 % at 3, 78 % at 2."""
 
 
 def at_diagonal(images: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with the image's `diagonal` in place of infinite distances.
+    """Return the rows with images' `diagonal` in place of infinite distances.
 
-    Means, differences, intervals and paired tests take these: a mean of the finite distances alone would improve
-    as a model misses more lesions. Only rank tests between independent groups may use the infinities. Raises
-    `ValueError` where a diagonal is missing that is needed.
+    Means, differences, intervals and paired tests take these: a mean of the finite distances alone improves as a model
+    misses more lesions. Only rank tests between independent groups may use the infinities.
+
+    Raises:
+        ValueError: If a diagonal is missing that is needed.
     """
     infinite = [name for name in DISTANCES if name in images and np.isinf(images[name]).any()]
     unbounded = np.isinf(images[infinite].to_numpy(np.float64)).any(axis=1)
@@ -37,14 +39,20 @@ def at_diagonal(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def fold_means(values: npt.NDArray[np.float64], folds: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Means `(F, M)` of values `(N, M)` in each fold, ascending; NaN are left out, a fold of NaN alone is NaN."""
+    """Return means `(F, M)` of values `(N, M)` in each fold, ascending by fold.
+
+    NaN are left out; a fold of NaN alone is NaN.
+    """
     _, index = np.unique(np.asarray(folds), return_inverse=True)
     sums, counts = _sums(values, index)
     return _divide(sums, counts)
 
 
 def mean_of_fold_means(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The headline `(..., M)` of fold means `(..., F, M)`; folds that are NaN are left out."""
+    """Return the headline `(..., M)` of fold means `(..., F, M)`.
+
+    Folds that are NaN are left out.
+    """
     valid = ~np.isnan(means)
     return _divide(np.where(valid, means, 0.0).sum(axis=-2), valid.sum(axis=-2).astype(np.float64))
 
@@ -56,12 +64,19 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> npt.NDArray[np.float64]:
-    """The mean of fold means `(draws, M)` of values `(N, M)` when patients are drawn again within their folds.
+    """Return means of fold means `(draws, M)`, patients drawn within their folds.
 
-    As many patients as a fold has are drawn with replacement; all images of a drawn patient come along, twice where
-    he is drawn twice. NaN values are left out. The draws depend on the seed and on each fold's number and patients, so
-    models tested on the same folds are compared on the same draws. With one fold this is the patient-cluster bootstrap
-    of the mean over images.
+    As many patients as a fold has are drawn with replacement. All images of a drawn patient are included, twice if the
+    patient is drawn twice. The draws depend on the seed and on each fold's number and patients, so models tested on the
+    same folds are compared on the same draws. With one fold this is the patient-cluster bootstrap of the mean over
+    images.
+
+    Args:
+        values: `(N, M)`; NaN are left out.
+        patients: `(N,)`.
+        folds: `(N,)`.
+        draws: How often to draw.
+        seed: Seeds the draws.
     """
     patients, folds = np.asarray(patients), np.asarray(folds)
     by_fold = np.empty((draws, len(np.unique(folds)), values.shape[1]))
@@ -75,28 +90,38 @@ def bootstrap(
 
 
 def draw_patients(number: int, fold: int, draws: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.float64]:
-    """How often each of a fold's patients, sorted by name, is drawn: `(draws, number)`, with replacement."""
+    """Return how often each of a fold's patients is drawn, `(draws, number)`.
+
+    As many patients as the fold has are drawn with replacement; columns are sorted by name.
+    """
     rng = np.random.default_rng((seed, fold))
     return rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
 
 
 def has_interval(patients: npt.ArrayLike, folds: npt.ArrayLike) -> bool:
-    """Whether patients drawn within their folds say how sure a mean is: each fold has two of them at least.
+    """Return whether patients drawn within their folds say how sure a mean is.
 
-    The only patient of a fold is always drawn himself, and an interval of such folds has no width. patients, folds:
-    `(N,)` of images.
+    Each fold must have two patients at least: the only patient of a fold is always drawn, and the interval has no
+    width.
+
+    Args:
+        patients: `(N,)` of images.
+        folds: `(N,)` of images.
     """
     return int(patients_in_folds(patients, folds).min()) > 1
 
 
 def patients_in_folds(patients: npt.ArrayLike, folds: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How many different patients each fold has `(F,)`, ascending by fold."""
+    """Return how many different patients each fold has `(F,)`, ascending by fold."""
     pairs = pd.DataFrame({"patient": np.asarray(patients), "fold": np.asarray(folds)})
     return np.asarray(pairs.groupby("fold")["patient"].nunique(), dtype=np.int64)
 
 
 def interval(drawn: npt.NDArray[np.float64], level: float = 0.95) -> tuple[npt.NDArray[np.float64], ...]:
-    """Percentile limits `(M,)`, `(M,)` of statistics `(draws, M)`, linear between draws; NaN draws are left out."""
+    """Return percentile limits `(M,)`, `(M,)` of statistics `(draws, M)`.
+
+    They are linear between draws; NaN draws are left out.
+    """
     limits = np.full((2, drawn.shape[1]), np.nan)
     for column in range(drawn.shape[1]):
         known = drawn[~np.isnan(drawn[:, column]), column]
@@ -108,7 +133,7 @@ def interval(drawn: npt.NDArray[np.float64], level: float = 0.95) -> tuple[npt.N
 def _sums(
     values: npt.NDArray[np.float64], index: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Sums and numbers `(G, M)` of the known values of each group."""
+    """Return sums and numbers `(G, M)` of the known values of each group."""
     groups = int(index.max()) + 1 if index.size else 0
     known = ~np.isnan(values)
     sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))

@@ -18,27 +18,32 @@ from eus_ray.analysis.statistics.test_result import Test
 from eus_ray.analysis.statistics.validation import Floats
 
 MAX_SIZE_FOR_EXACT = 8
-"""Mann-Whitney is exact where one of the samples has at most so many values, and nothing ties."""
+"""Mann-Whitney is exact up to so many values in one sample: beyond, the normal distribution describes it well."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two of several groups, by their places in the order given."""
+    """Two of several groups, by their places in the given order."""
 
     i: int
     j: int
     z: float
-    """Positive where group i has the higher ranks."""
+    """Positive if group i has the higher ranks."""
     p_value: float
     p_adjusted: float
 
 
 def kruskal_wallis(groups: Iterable[npt.ArrayLike]) -> Test:
-    """Kruskal-Wallis test of groups `(n_i,)`: H corrected for ties, p from chi-square with k - 1 degrees of freedom.
+    """Test whether groups `(n_i,)` differ, by the Kruskal-Wallis test.
 
-    Effect: epsilon squared, H / (N - 1), from 0 (equal mean ranks) to 1 (Tomczak and Tomczak, Trends Sport Sci. 21,
-    2014). NaN for fewer than two groups, for a group without values, and for values that are all equal. Raises
-    `ValueError` for NaN.
+    H is corrected for ties; p is from chi-square with k - 1 degrees of freedom.
+
+    Returns:
+        As effect epsilon squared, H / (N - 1), from 0 (equal mean ranks) to 1 (Tomczak and Tomczak, Trends Sport Sci.
+        21, 2014). NaN for fewer than two groups, for a group without values, and for values that are all equal.
+
+    Raises:
+        ValueError: For NaN.
     """
     samples = validation.groups(groups)
     ranks = _pooled_ranks(samples)
@@ -51,12 +56,17 @@ def kruskal_wallis(groups: Iterable[npt.ArrayLike]) -> Test:
 
 
 def dunn(groups: Iterable[npt.ArrayLike]) -> tuple[Pair, ...]:
-    """Dunn's test of all pairs of groups `(n_i,)`, (0, 1), (0, 2), ..., after Kruskal-Wallis.
+    """Test all pairs of groups `(n_i,)` after Kruskal-Wallis, by Dunn's test.
 
     z = (mean rank i - mean rank j) / sqrt(s2 (1/n_i + 1/n_j)) with ranks over all groups together and
-    s2 = N (N + 1)/12 - sum(t^3 - t)/(12 (N - 1)) for ties of t values (Technometrics 6, 1964); `p_adjusted` by Holm
-    over all pairs. NaN for a pair with a group without values, and for all pairs where all values are equal. Raises
-    `ValueError` for NaN.
+    s2 = N (N + 1)/12 - sum(t^3 - t)/(12 (N - 1)) for ties of t values (Technometrics 6, 1964).
+
+    Returns:
+        Pairs (0, 1), (0, 2), ...; `p_adjusted` by Holm over all. NaN for a pair with a group without values, and for
+        all pairs if all values are equal.
+
+    Raises:
+        ValueError: For NaN.
     """
     ranks = _pooled_ranks(validation.groups(groups))
     # The s2 above is the variance of the ranks themselves.
@@ -75,14 +85,21 @@ def mann_whitney(
     method: Literal["auto", "exact", "normal"] = "auto",
     continuity: bool = True,
 ) -> Test:
-    """Mann-Whitney U test of two samples `(n_x,)` and `(n_y,)`; the statistic is U_x = #(x > y) + #(x = y)/2.
+    """Test whether two samples differ, by the Mann-Whitney U test.
 
-    method: `exact` is the null distribution of U without ties; `normal` corrects for ties; `auto` takes the exact one
-        where nothing ties and a sample has at most 8 values.
-    continuity: the normal approximation moves U by 1/2 towards its mean.
+    Args:
+        x: `(n_x,)`.
+        y: `(n_y,)`.
+        method: `exact` is the null distribution of U without ties; `normal` corrects for ties; `auto` takes the exact
+            one if nothing ties and a sample has at most 8 values.
+        continuity: Whether the normal approximation moves U by 1/2 towards its mean.
 
-    Effect: Cliff's delta. NaN for a sample without values; values that are all equal have p = 1. Raises `ValueError`
-    for NaN, and for `exact` where values tie.
+    Returns:
+        The statistic U_x = #(x > y) + #(x = y)/2; as effect Cliff's delta. NaN for a sample without values; p = 1 for
+        values that are all equal.
+
+    Raises:
+        ValueError: For NaN, and for `exact` if values tie.
     """
     if method not in ("auto", "exact", "normal"):
         raise ValueError(f"method: must be auto, exact or normal, not {method!r}")
@@ -104,9 +121,10 @@ def mann_whitney(
 
 
 def cliffs_delta(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Cliff's delta of two samples: (#(x > y) - #(x < y)) / (n_x n_y), from -1 to 1 (Psychol. Bull. 114, 1993).
+    """Return Cliff's delta of two samples, from -1 to 1.
 
-    NaN for a sample without values. Raises `ValueError` for NaN.
+    It is (#(x > y) - #(x < y)) / (n_x n_y) (Psychol. Bull. 114, 1993); NaN for a sample without values. Raises
+    `ValueError` for NaN.
 
     >>> cliffs_delta([1, 2, 3], [0, 2])
     0.5
@@ -120,7 +138,10 @@ def _two_samples(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _pooled_ranks(samples: tuple[Floats, ...]) -> list[Floats]:
-    """Each group's ranks among all values together. Tests of ranks need no more, and ranks are always finite."""
+    """Return each group's ranks among all values together.
+
+    Tests of ranks need no more, and ranks are always finite.
+    """
     if not samples:
         return []
     ranks = scipy.stats.rankdata(np.concatenate(samples), method="average")
@@ -128,7 +149,7 @@ def _pooled_ranks(samples: tuple[Floats, ...]) -> list[Floats]:
 
 
 def _all_tie(ranks: list[Floats]) -> bool:
-    """Nothing differs; also true of no values."""
+    """Return whether nothing differs; also true of no values."""
     together = np.concatenate(ranks) if ranks else np.empty(0)
     return not together.size or bool(together.min() == together.max())
 
@@ -140,7 +161,7 @@ def _dunn_z(first: Floats, second: Floats, variance: float) -> float:
 
 
 def _u(ranks: list[Floats]) -> float:
-    """U of the first of two samples; a multiple of 1/2, and exactly that."""
+    """Return U of the first of two samples; exact, a multiple of 1/2."""
     size = len(ranks[0])
     return float(ranks[0].sum()) - size * (size + 1) / 2
 

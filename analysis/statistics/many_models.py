@@ -1,4 +1,4 @@
-"""Several models on the same cases: Friedman's test of all together, Nemenyi's of each pair."""
+"""Several models on the same cases: all together, and each pair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eus_ray.analysis.statistics.validation import Floats
 
 @dataclass(frozen=True, eq=False)
 class Friedman:
-    """n cases, k models. NaN where there is no result."""
+    """Results of Friedman's test of k models on n cases; NaN if there are none."""
 
     chi2: float
     """Corrected for ties; k - 1 degrees of freedom."""
@@ -34,7 +34,7 @@ class Friedman:
 
 @dataclass(frozen=True, eq=False)
 class Nemenyi:
-    """All pairs of k models."""
+    """Results of Nemenyi's test of all pairs of k models."""
 
     mean_ranks: Floats
     """`(k,)`; rank 1 is the smallest value."""
@@ -47,12 +47,20 @@ class Nemenyi:
 
 
 def friedman(values: npt.ArrayLike) -> Friedman:
-    """Friedman's test of values `(n, k)`, one row a case and one column a model.
+    """Test whether models differ, by Friedman's test.
 
     chi2 with ties as in Conover (Practical Nonparametric Statistics, section 5.8);
-    F = (n - 1) chi2 / (n (k - 1) - chi2) (Iman and Davenport, Commun. Stat. A 9, 1980), infinite where all cases agree
-    on one order; W = chi2 / (n (k - 1)). Two models are enough. NaN for no cases, for one model, and where every case
-    has all values equal; F also for a single case. Raises `ValueError` for another rank, NaN and infinite values.
+    F = (n - 1) chi2 / (n (k - 1) - chi2) (Iman and Davenport, Commun. Stat. A 9, 1980), infinite if all cases agree on
+    one order; W = chi2 / (n (k - 1)). Two models are enough.
+
+    Args:
+        values: `(n, k)`, one row a case and one column a model.
+
+    Returns:
+        NaN for no cases, for one model, and if every case has all values equal; F also for a single case.
+
+    Raises:
+        ValueError: For another rank, NaN and infinite values.
     """
     array = validation.table(values)
     n, k = array.shape
@@ -74,11 +82,21 @@ def friedman(values: npt.ArrayLike) -> Friedman:
 
 
 def nemenyi(values: npt.ArrayLike, alpha: float = 0.05) -> Nemenyi:
-    """Nemenyi's test of all pairs of models, values `(n, k)` as in `friedman` (Demšar, J. Mach. Learn. Res. 7, 2006).
+    """Test all pairs of models by Nemenyi's test.
 
-    p is that of |q| sqrt(2) in the studentized range of k groups with infinite degrees of freedom, without correction
-    for ties; the critical difference is q_alpha / sqrt(2) * sqrt(k (k + 1)/(6 n)). NaN for no cases and for one model.
-    Raises `ValueError` as `friedman` does, and for an alpha outside (0, 1).
+    It is that of Demšar (J. Mach. Learn. Res. 7, 2006). p is that of |q| sqrt(2) in the studentized range of k groups
+    with infinite degrees of freedom, without correction for ties; the critical difference is q_alpha / sqrt(2) * sqrt(k
+    (k + 1)/(6 n)).
+
+    Args:
+        values: `(n, k)`, one row a case and one column a model.
+        alpha: The level of the critical difference.
+
+    Returns:
+        NaN for no cases and for one model.
+
+    Raises:
+        ValueError: As `friedman`, and for an alpha outside (0, 1).
     """
     validation.inside(alpha, "alpha", 0, 1)
     array = validation.table(values)
@@ -98,5 +116,5 @@ def nemenyi(values: npt.ArrayLike, alpha: float = 0.05) -> Nemenyi:
 
 
 def _mean_ranks(ranks: Floats) -> Floats:
-    """`(k,)` of ranks `(n, k)`; NaN for no cases."""
+    """Return mean ranks `(k,)` of ranks `(n, k)`; NaN for no cases."""
     return ranks.mean(axis=0) if len(ranks) else np.full(ranks.shape[1], math.nan)

@@ -1,4 +1,4 @@
-"""p-values of many tests, adjusted for their number."""
+"""Adjustment of p-values for the number of tests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from eus_ray.analysis.statistics.validation import Floats
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """Holm's adjusted p-values `(m,)` in the order given; they control the family-wise error rate.
+    """Return Holm's adjusted p-values `(m,)`, in the given order.
 
-    The running maximum of min(1, (m - i + 1) p_(i)) over ascending p_(1) ... p_(m) (Holm, Scand. J. Stat. 6, 1979).
-    A NaN is a test without result: it stays NaN and is not counted in m. No p-values give none. Raises `ValueError`
-    for values outside [0, 1].
+    They control the family-wise error rate: the running maximum of min(1, (m - i + 1) p_(i)) over ascending
+    p_(1) ... p_(m) (Holm, Scand. J. Stat. 6, 1979). A NaN is a test without result: it stays NaN and is not counted in
+    m. Raises `ValueError` for values outside [0, 1].
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
@@ -28,10 +28,10 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 
 def benjamini_hochberg(p_values: npt.ArrayLike) -> Floats:
-    """Benjamini and Hochberg's adjusted p-values `(m,)` in the order given; they control the false discovery rate.
+    """Return Benjamini and Hochberg's adjusted p-values `(m,)`, in the given order.
 
-    The running minimum, from the largest down, of min(1, m p_(i) / i) (J. R. Stat. Soc. B 57, 1995). NaN, no p-values
-    and errors as in `holm`.
+    They control the false discovery rate: the running minimum, from the largest down, of min(1, m p_(i) / i)
+    (J. R. Stat. Soc. B 57, 1995). NaN and errors as in `holm`.
     """
     given, known = _p_values(p_values)
     if not known.any():

@@ -1,4 +1,4 @@
-"""Do values come from a normal distribution?"""
+"""Tests of normality."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from eus_ray.analysis.statistics.validation import sample
 
 
 def shapiro_wilk(values: npt.ArrayLike) -> Test:
-    """Shapiro-Wilk test of values `(n,)`: statistic W in (0, 1], small where they are not normal.
+    """Test whether values `(n,)` are normal, by the Shapiro-Wilk test.
 
     Royston's algorithm AS R94 (Applied Statistics 44, 1995), made for 3 to 5000 values; beyond, p is extrapolated.
-    NaN for fewer than 3 values, and for values that are all equal. Raises `ValueError` for NaN and infinite values.
+
+    Returns:
+        The statistic W in (0, 1], small if values are not normal. NaN for fewer than 3 values, and for values that are
+        all equal.
+
+    Raises:
+        ValueError: For NaN and infinite values.
     """
     array = sample(values)
     if len(array) < 3 or array.min() == array.max():

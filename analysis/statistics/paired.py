@@ -26,9 +26,9 @@ class Tost:
     t_low: float
     t_upp: float
     p_low: float
-    """Of a mean difference at or below the lower margin."""
+    """Against a mean difference at or below the lower margin."""
     p_upp: float
-    """Of a mean difference at or above the upper margin."""
+    """Against a mean difference at or above the upper margin."""
     p_value: float
     """The larger one."""
     equivalent: bool
@@ -99,12 +99,23 @@ def _signed_ranks(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[int, Floats]:
 
 
 def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> Tost:
-    """Two one-sided paired t-tests of pairs `(n,)`, `(n,)`: is the mean of x - y between `low` and `high`?
+    """Test whether the mean of x - y lies between margins, by two one-sided t-tests.
 
     t_low = (mean - low)/se against greater, t_upp = (mean - high)/se against less, with n - 1 degrees of freedom
-    (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). NaN, and not equivalent, for fewer than two pairs. Where all
-    differences are equal to 10 decimals the error is 0, t is infinite and the interval a point; on a margin t is 0 and
-    p = 1/2. Raises `ValueError` for margins out of order or not finite, different lengths, NaN and infinite values.
+    (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
+
+    Args:
+        x: `(n,)`.
+        y: `(n,)`.
+        low: The lower margin.
+        high: The upper margin.
+
+    Returns:
+        NaN, and not equivalent, for fewer than two pairs. If all differences are equal to 10 decimals the error is 0, t
+        is infinite and the interval a point; on a margin t is 0 and p = 1/2.
+
+    Raises:
+        ValueError: For margins out of order or not finite, different lengths, NaN and infinite values.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"margins: must be finite and in order, not {low} and {high}")
@@ -124,15 +135,23 @@ def tost_paired(x: npt.ArrayLike, y: npt.ArrayLike, low: float, high: float) -> 
 
 
 def nadeau_bengio(differences: npt.ArrayLike, test_to_train: float, level: float = 0.95) -> Test:
-    """Corrected resampled t-test of differences `(J,)`, one a fold: J = 5 for 5 folds, 5 r for r repeats.
+    """Test folds' differences against 0 by the corrected resampled t-test.
 
     t = mean / sqrt((1/J + n_test/n_train) s^2) with J - 1 degrees of freedom: training sets overlap, so that folds are
-    not independent (Nadeau and Bengio, Mach. Learn. 52, 2003). `test_to_train` is n_test/n_train, 1/4 for 5 folds; 0 is
-    the ordinary t-test. Effect: the mean difference; `low`, `high`: its interval from the same error.
+    not independent (Nadeau and Bengio, Mach. Learn. 52, 2003).
 
-    NaN for fewer than two folds, but for the mean. Where all differences are equal to 10 decimals the error is 0: t is
-    infinite, or 0 with p = 1 where they are 0. Raises `ValueError` for a negative or infinite ratio, a
-    level outside (0, 1), NaN and infinite values.
+    Args:
+        differences: `(J,)`, one a fold: J = 5 for 5 folds, 5 r for r repeats.
+        test_to_train: n_test/n_train, 1/4 for 5 folds; 0 is the ordinary t-test.
+        level: That of the interval.
+
+    Returns:
+        As effect the mean difference; `low`, `high`: its interval from the same error. All but the mean are NaN for
+        fewer than two folds. If all differences are equal to 10 decimals the error is 0: t is infinite, or 0 with p = 1
+        if they are 0.
+
+    Raises:
+        ValueError: For a negative or infinite ratio, a level outside (0, 1), NaN and infinite values.
     """
     if not 0 <= test_to_train < math.inf:
         raise ValueError(f"test_to_train: must be finite and not negative, not {test_to_train}")
@@ -151,10 +170,10 @@ def nadeau_bengio(differences: npt.ArrayLike, test_to_train: float, level: float
 
 
 def _mean_and_deviation(values: Floats) -> tuple[float, float]:
-    """The mean and the deviation (ddof 1); NaN for none, or for only one.
+    """Return the mean and the deviation (ddof 1); NaN for none, or for only one.
 
-    Values that are equal to 10 decimals are those decimals, with a deviation of exactly 0: what is float noise alone
-    must not be divided by itself.
+    Values that are equal to 10 decimals become those decimals, with a deviation of exactly 0: float noise alone must
+    not be divided by itself.
     """
     if not values.size:
         return math.nan, math.nan

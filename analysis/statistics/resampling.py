@@ -30,15 +30,26 @@ def patient_bootstrap(
     seed: int = SEED,
     level: float = 0.95,
 ) -> Estimate:
-    """The mean of per-image values `(N,)`, and its interval when patients `(N,)` are drawn again.
+    """Return the mean of per-image values, with its interval over drawn patients.
 
-    As many patients as there are are drawn with replacement, and all images of a drawn patient come along, twice where
-    he is drawn twice; the limits are percentiles of the drawn means, linear between draws. With `folds` `(N,)`,
-    integers, the statistic is the mean of fold means and patients are drawn within their folds. For two models, hand
-    over the differences of their paired values. An interval to publish needs 2000 draws.
+    As many patients as there are are drawn with replacement. All images of a drawn patient are included, twice if the
+    patient is drawn twice. The limits are percentiles of the drawn means, linear between draws.
 
-    NaN values are left out (an image without an AUC); no known values give NaN. Raises `ValueError` for different
-    lengths, infinite values, folds that are no integers, fewer than one draw, and a level outside (0, 1).
+    Args:
+        values: `(N,)`; NaN are left out (an image without an AUC). For two models, the differences of their paired
+            values.
+        patients: `(N,)`.
+        folds: `(N,)`, integers. With them the statistic is the mean of fold means, and patients are drawn within folds.
+        draws: How often to draw; an interval to publish needs 2000.
+        seed: Seeds the draws.
+        level: That of the interval.
+
+    Returns:
+        NaN without known values.
+
+    Raises:
+        ValueError: For different lengths, infinite values, folds that are no integers, fewer than one draw, and a level
+            outside (0, 1).
     """
     array = np.asarray(values, dtype=np.float64)
     who = np.asarray(patients)
@@ -52,7 +63,8 @@ def patient_bootstrap(
         raise ValueError("values: holds infinite values")
     if where.size and where.dtype.kind not in "iu":
         raise ValueError(f"folds: must be integers, not {where.dtype}")
-    _check_draws(draws)
+    if draws < 1:
+        raise ValueError(f"draws: must be at least 1, not {draws}")
     validation.inside(level, "level", 0, 1)
     column = array[:, None]
     value = bootstrap.mean_of_fold_means(bootstrap.fold_means(column, where))
@@ -61,10 +73,12 @@ def patient_bootstrap(
 
 
 def draw_patients(number: int, draws: int, rng: np.random.Generator) -> Counts:
-    """How often each of `number` patients is drawn, `(draws, number)`, with replacement and as many as there are.
+    """Return how often each of `number` patients is drawn, `(draws, number)`.
 
-    A draw that leaves no patient out is drawn again. Raises `ValueError` for fewer than two patients, of whom none
-    would ever be left out.
+    As many as there are are drawn with replacement. A draw that leaves no patient out is repeated.
+
+    Raises:
+        ValueError: For fewer than two patients: none can be left out.
     """
     if number < 2:
         raise ValueError(f"{number} patients cannot be divided into drawn ones and others")
@@ -73,8 +87,3 @@ def draw_patients(number: int, draws: int, rng: np.random.Generator) -> Counts:
         more = rng.multinomial(number, np.full(number, 1 / number), size=draws - len(drawn))
         drawn = np.concatenate([drawn, more[(more == 0).any(axis=1)]])
     return drawn
-
-
-def _check_draws(draws: int) -> None:
-    if draws < 1:
-        raise ValueError(f"draws: must be at least 1, not {draws}")

@@ -1,4 +1,4 @@
-"""What a test finds."""
+"""Results of tests."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Test:
-    """A two-sided test's result; what it does not have, or cannot have from such values, is NaN."""
+    """A two-sided test's result; NaN if it has none."""
 
     __test__ = False  # not one of pytest's, whatever its name begins with
 
     test: str
     n: int
-    """How many values it is of; for pairs, how many pairs."""
+    """The number of values; for pairs, the number of pairs."""
     statistic: float
     p_value: float
     effect_size: float = math.nan
     effect_name: str = ""
     low: float = math.nan
-    """The confidence interval of the effect, where the test gives one."""
+    """The confidence interval of the effect, if the test gives one."""
     high: float = math.nan
 
 
 def ratio(above: float, below: float) -> float:
-    """A test statistic `above / below` with its limits: nothing above is 0, whatever the error; an error of 0 is ±inf.
+    """Return a test statistic `above / below` with its limits.
 
-    With any error, however small, an effect of exactly 0 gives exactly 0; so it does at error 0.
+    With an effect of exactly 0 it is 0, whatever the error. With another effect and an error of 0 it is ±inf.
     """
     if above == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""What goes into a test, checked: float64 arrays without NaN."""
+"""Checks of the input of tests: float64 arrays without NaN."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ Floats = npt.NDArray[np.float64]
 
 
 def sample(values: npt.ArrayLike, name: str = "values", infinite: bool = False) -> Floats:
-    """Values `(n,)` as float64. Raises `ValueError` for another rank, NaN and, unless allowed, infinite values."""
+    """Return values `(n,)` as float64.
+
+    Raises:
+        ValueError: For another rank, NaN and, unless allowed, infinite values.
+    """
     return _checked(values, name, 1, infinite)
 
 
 def table(values: npt.ArrayLike, name: str = "values") -> Floats:
-    """Values `(n, k)` as float64. Raises `ValueError` for another rank, no columns, NaN and infinite values."""
+    """Return values `(n, k)` as float64.
+
+    Raises:
+        ValueError: For another rank, no columns, NaN and infinite values.
+    """
     array = _checked(values, name, 2, infinite=False)
     if not array.shape[1]:
         raise ValueError(f"{name}: has no columns, shape {array.shape}")
@@ -24,12 +32,16 @@ def table(values: npt.ArrayLike, name: str = "values") -> Floats:
 
 
 def groups(values: Iterable[npt.ArrayLike]) -> tuple[Floats, ...]:
-    """One sample a group, infinite values allowed. Raises `ValueError` as `sample` does."""
+    """Return one sample a group, infinite values allowed. Errors as `sample`."""
     return tuple(sample(group, f"group {place}", infinite=True) for place, group in enumerate(values))
 
 
 def pairs(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Two samples `(n,)` of one length. Raises `ValueError` as `sample` does, and for different lengths."""
+    """Return two samples `(n,)` of one length.
+
+    Raises:
+        ValueError: As `sample`, and for different lengths.
+    """
     first, second = sample(x, "x"), sample(y, "y")
     if first.shape != second.shape:
         raise ValueError(f"x and y must be pairs, but have {len(first)} and {len(second)} values")
@@ -37,7 +49,7 @@ def pairs(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
 
 
 def inside(value: float, name: str, low: float, high: float) -> None:
-    """Raises `ValueError` unless low < value < high."""
+    """Raise `ValueError` unless low < value < high."""
     if not low < value < high:
         raise ValueError(f"{name}: must lie between {low:g} and {high:g}, not {value}")
 

@@ -106,7 +106,8 @@ def test_a_study_becomes_tables_figures_and_a_report(make_study: MakeStudy, draw
     pictures = [attributes["src"] for tag, attributes in Page(Path(location).read_text()).elements if tag == "img"]
     drawn = {base64.b64decode(src.partition("base64,")[2]) for src in pictures if "svg+xml" in src}
     svg = (report / "figures/learning_curves.svg").read_bytes()
-    assert svg in drawn and len(svg) > 5000
+    assert svg in drawn
+    assert len(svg) > 5000
 
 
 def test_the_report_says_what_was_done(make_study: MakeStudy) -> None:
@@ -132,13 +133,18 @@ def test_the_report_is_one_file_that_loads_nothing(make_study: MakeStudy) -> Non
     html = Path(analyze(make_study().location)).read_text()
     page = Page(html)
     links = page.values("src") + page.values("href") + page.values("srcset") + page.values("action")
-    assert links and all(link.startswith(("data:", "#")) for link in links)
-    assert "url(" not in html.replace("url(#", "") and "@import" not in html and "fetch(" not in html
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert "url(" not in html.replace("url(#", "")
+    assert "@import" not in html
+    assert "fetch(" not in html
     assert "http" not in html.replace("http://www.w3.org", "").replace("http-equiv", "")
     ids = page.values("id")
-    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(pictures) > 5 and all(picture["alt"] for picture in pictures)
+    assert len(pictures) > 5
+    assert all(picture["alt"] for picture in pictures)
 
 
 def test_the_same_study_gives_the_same_bytes(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -163,7 +169,9 @@ def test_names_from_the_data_are_text_never_markup(make_study: MakeStudy, exampl
     )
     html = Path(analyze(study.location)).read_text()
     page = Page(html)
-    assert html.count("<script>") == 1 and evil in page.text and "onerror" in page.text
+    assert html.count("<script>") == 1
+    assert evil in page.text
+    assert "onerror" in page.text
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
@@ -174,7 +182,8 @@ def test_a_running_study_says_what_is_missing(make_study: MakeStudy) -> None:
     page = Page(Path(analyze(study.location)).read_text())
     assert "U-Net: 2 of 3 folds finished, running; missing fold 1" in page.text
     assert "models may have been tested on different folds" in page.text
-    assert "not predicted yet" in page.text and "Synthetic" not in page.text
+    assert "not predicted yet" in page.text
+    assert "Synthetic" not in page.text
 
 
 def test_a_single_fold_of_a_single_model(make_study: MakeStudy) -> None:
@@ -183,7 +192,9 @@ def test_a_single_fold_of_a_single_model(make_study: MakeStudy) -> None:
     )
     analyze(study.location)
     (row,) = pd.read_csv(Path(study.root, "report/table2.csv")).to_dict("records")
-    assert row["model"] == "daf_net" and row["dsc_low"] <= row["dsc"] <= row["dsc_high"] and np.isnan(row["dsc_sd"])
+    assert row["model"] == "daf_net"
+    assert row["dsc_low"] <= row["dsc"] <= row["dsc_high"]
+    assert np.isnan(row["dsc_sd"])
     assert r"\textbf" not in Path(study.root, "report/table2.tex").read_text()
 
 
@@ -192,7 +203,8 @@ def test_nothing_finished_is_a_report_that_says_so(make_study: MakeStudy) -> Non
         state="running", whole=[], without=[(model, f) for model in ("unet", "daf_net") for f in range(3)]
     )
     page = Page(Path(analyze(study.location)).read_text())
-    assert "Nothing is finished yet" in page.text and "Learning curves" in page.text
+    assert "Nothing is finished yet" in page.text
+    assert "Learning curves" in page.text
     assert not Path(study.root, "report/table2.csv").exists()
     assert pq.read_table(Path(study.root, "report/images.parquet")).num_rows == 0
 
@@ -221,7 +233,7 @@ def test_the_studys_own_report_is_replaced_whole(make_study: MakeStudy) -> None:
 def test_a_folder_of_the_users_is_not_touched(make_study: MakeStudy, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
-    with pytest.raises(UserError, match=r"mine: has files already; name a new folder with --out"):
+    with pytest.raises(UserError, match=r"mine: has files already; choose another output folder"):
         analyze(make_study().location, tmp_path / "mine")
     assert written(tmp_path / "mine") == {"notes.txt"}
     with pytest.raises(UserError, match="is a file"):
@@ -259,9 +271,12 @@ def test_a_table_of_scores(tmp_path: Path) -> None:
     assert not written(report) & ROCS
     table = pd.read_csv(report / "table2.csv", index_col="model")
     assert table["dsc"].to_dict() == pytest.approx({"a": 0.7, "b": 0.75})
-    assert table.loc["a", "hd"] == (3 + 50) / 2 and table.loc["a", "hd_finite"] == 3 and table["iou"].isna().all()
+    assert table.loc["a", "hd"] == (3 + 50) / 2
+    assert table.loc["a", "hd_finite"] == 3
+    assert table["iou"].isna().all()
     page = Page((report / "report.html").read_text())
-    assert "T-stage (T1, T2)" in page.text and "IoU above 0.5" not in page.text
+    assert "T-stage (T1, T2)" in page.text
+    assert "IoU above 0.5" not in page.text
     with pytest.raises(UserError, match="scores_report: has files already"):
         analyze(tmp_path / "scores.csv")
 
@@ -283,7 +298,8 @@ def test_few_patients_are_told_of_what_an_interval_is_worth(
     scores["fold"] = scores["patient_id"] % folds
     scores.to_csv(tmp_path / "scores.csv", index=False)
     html = Path(analyze(tmp_path / "scores.csv", tmp_path / "out")).read_text()
-    assert note in html and ("too short" in html or "has no interval" in html) == bool(note)
+    assert note in html
+    assert ("too short" in html or "has no interval" in html) == bool(note)
     assert ("(95&nbsp;% interval)" in html) == (folds < patients)
 
 

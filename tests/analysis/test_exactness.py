@@ -198,7 +198,8 @@ def test_facts_of_all_masks(pair: tuple[np.ndarray, np.ndarray], spacing: tuple[
     close(swapped, dict(zip(DISTANCES[6:], (found[name] for name in DISTANCES[:5:-1]), strict=True)))
     assert found["iou"] == pytest.approx(found["dsc"] / (2 - found["dsc"]), rel=1e-14)
     assert found["tp"] + found["fp"] + found["fn"] + found["tn"] == truth.size
-    assert found["hd"] >= found["hd95"] >= 0 and found["hd"] >= found["hd95_pooled"]
+    assert found["hd"] >= found["hd95"] >= 0
+    assert found["hd"] >= found["hd95_pooled"]
     assert found["hd"] >= found["avd"] >= found["mad"] >= found["avd"] / 2
     assert min(found[name] for name in DISTANCES[6:]) <= found["assd"] <= found["avd"]
     scaled = image_metrics(truth, pred, spacing=(scale * spacing[0], scale * spacing[1]))

@@ -53,7 +53,8 @@ def test_the_papers_shares_are_of_images_and_not_of_patients(tmp_path: Path) -> 
     lines = audit_lines(table(tmp_path, *text.splitlines()[1:]))
     of_patients = [line for line in lines if "iou>0.5" in line]
     assert len(of_patients) == 3
-    assert "75.2 % of 150; " in of_patients[0] and "112/150 = 74.67 % and 113/150 = 75.33 %" in of_patients[0]
+    assert "75.2 % of 150; " in of_patients[0]
+    assert "112/150 = 74.67 % and 113/150 = 75.33 %" in of_patients[0]
 
 
 # ---- numbers worked by hand ---------------------------------------------------------------------
@@ -71,7 +72,8 @@ def test_the_papers_shares_are_of_images_and_not_of_patients(tmp_path: Path) -> 
 )
 def test_an_sd_has_a_largest_value(tmp_path: Path, row: str, most: str) -> None:
     ((verdict, line),) = found(tmp_path, row)
-    assert verdict == "impossible" and f" = {most} (" in line
+    assert verdict == "impossible"
+    assert f" = {most} (" in line
 
 
 @pytest.mark.parametrize("row", ["dsc,0.74,0.44,66,", "dsc,0.74,0.62,,", "hd,10.0,22.5,5,px", "hd,10.0,99,,px"])
@@ -84,7 +86,8 @@ def test_a_range_narrows_the_sd(tmp_path: Path) -> None:
     rows = ("age_min,40,,,years", "age_max,94,,,years")
     assert found(tmp_path, "age,71.2,27.2,150,years", *rows) == []
     ((verdict, line),) = found(tmp_path, "age,71.2,27.5,150,years", *rows)
-    assert verdict == "impossible" and " = 27.28 (m = 71.15" in line
+    assert verdict == "impossible"
+    assert " = 27.28 (m = 71.15" in line
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,8 @@ def test_iou_against_dsc(tmp_path: Path, dsc: str, iou: str, verdict: str | None
 def test_distances_have_an_order(tmp_path: Path, one: str, other: str, why: str) -> None:
     for rows in ((one, other), (other, one)):
         ((verdict, line),) = found(tmp_path, *rows)
-        assert verdict == "impossible" and why in line
+        assert verdict == "impossible"
+        assert why in line
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,8 @@ def test_orders_that_digits_units_or_other_images_leave_open(tmp_path: Path, row
 )
 def test_single_numbers_that_cannot_be(tmp_path: Path, row: str, text: str) -> None:
     ((verdict, line),) = found(tmp_path, row)
-    assert verdict == "impossible" and text in line
+    assert verdict == "impossible"
+    assert text in line
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,8 @@ def test_single_numbers_that_can_be(tmp_path: Path, row: str) -> None:
 def test_a_share_is_its_count(tmp_path: Path) -> None:
     assert found(tmp_path, "count missed,37,,150,images", "share missed,24.7,,150,%") == []
     (one,) = found(tmp_path, "count missed,37,,150,images", "share missed,25.3,,150,%")
-    assert one[0] == "impossible" and "37 images of 150 are 24.67 %" in one[1]
+    assert one[0] == "impossible"
+    assert "37 images of 150 are 24.67 %" in one[1]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,8 @@ def test_a_share_is_its_count(tmp_path: Path) -> None:
 )
 def test_intervals_and_single_images(tmp_path: Path, rows: tuple[str, ...], verdict: str, text: str) -> None:
     ((given_verdict, line),) = found(tmp_path, *rows)
-    assert given_verdict == verdict and text in line
+    assert given_verdict == verdict
+    assert text in line
 
 
 def test_means_do_not_obey_what_single_images_do(tmp_path: Path) -> None:
@@ -200,10 +207,12 @@ def test_categories_sum_to_all(tmp_path: Path) -> None:
         sizes = {"body": 37, "head": 60, "neck": neck, "tail": 33, "uncinate": 6}
         return found(tmp_path, total, *(f"T1,Location: {name},count,{k},,{n},patients" for name, k in sizes.items()))
 
-    assert of(14) == [] and of(14, n="150", total="T1,all,count,9,,,images") == []
+    assert of(14) == []
+    assert of(14, n="150", total="T1,all,count,9,,,images") == []
     assert [verdict for verdict, _ in of(18)] == [verdict for verdict, _ in of(18, n="150")] == ["impossible"]
     ((verdict, line),) = of(10)
-    assert verdict == "look" and "4 are in no category" in line
+    assert verdict == "look"
+    assert "4 are in no category" in line
     assert of(18, total="T1,all,count,330,,,images") == []  # of patients nothing is known
 
 
@@ -211,7 +220,8 @@ def test_strata_are_not_more_than_all(tmp_path: Path) -> None:
     rows = ("T2,all,dsc,0.8,,150,", "T2,stage: T1,dsc,0.8,,33,", "T2,stage: T2,dsc,0.8,,99,")
     assert found(tmp_path, *rows, "T2,stage: T3,dsc,0.8,,18,") == []
     ((verdict, line),) = found(tmp_path, *rows, "T2,stage: T3,dsc,0.8,,28,")
-    assert verdict == "look" and "33 + 99 + 28 = 160, and all are 150" in line
+    assert verdict == "look"
+    assert "33 + 99 + 28 = 160, and all are 150" in line
 
 
 def test_one_quantity_has_one_value(tmp_path: Path) -> None:
@@ -275,7 +285,8 @@ def test_a_percent_sign_is_a_unit(tmp_path: Path) -> None:
         table(tmp_path, "T,g,dsc,82.8 %,1.2 %,,", "T,g,dsc,82.8,1.2,,percent", "T,g,dsc,.828,,,")
     )
     assert [float(one.value.low) for one in statements] == pytest.approx([0.8275] * 3, abs=2e-6)
-    assert statements[0].value == statements[1].value and statements[0].sd == statements[1].sd
+    assert statements[0].value == statements[1].value
+    assert statements[0].sd == statements[1].sd
 
 
 def test_every_metric_of_the_project_is_known() -> None:

@@ -93,12 +93,17 @@ def test_the_table_has_the_columns_of_a_study_and_analyze_reads_it(measure: Eval
     first = done.frame.iloc[0]
     assert first[["model", "kind", "fold", "image_id", "patient_id"]].tolist() == ["tool", "fixed", 0, "a", "a"]
     assert first[["tp", "fp", "fn", "tn"]].tolist() == [8, 8, 8, 24]
-    assert first["dsc"] == 0.5 and first["iou"] == pytest.approx(1 / 3) and first["hd"] == 2 and first["diagonal"] == 10
+    assert first["dsc"] == 0.5
+    assert first["iou"] == pytest.approx(1 / 3)
+    assert first["hd"] == 2
+    assert first["diagonal"] == 10
     # Of the 12 contour pixels of LEFT, four are 2 columns from RIGHT's contour, four are 1, and four lie on it.
     assert first["mad"] == first["avd"] == first["assd"] == 1
     assert done.frame["dsc"].tolist() == [0.5, 1.0, 0.0]
-    assert done.frame["missed"].tolist() == [False, False, True] and done.frame["hd"].tolist() == [2, 0, math.inf]
-    assert done.frame["auc"].isna().all() and done.unit == "px"
+    assert done.frame["missed"].tolist() == [False, False, True]
+    assert done.frame["hd"].tolist() == [2, 0, math.inf]
+    assert done.frame["auc"].isna().all()
+    assert done.unit == "px"
     (note,) = done.notes
     assert "each image is a patient of its own" in note
     read = read_score_table(Store(tmp_path), out)
@@ -116,9 +121,12 @@ def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: E
     )
     assert list(done.frame.columns) == [*IDENTITY, "t_stage", "age", *METRICS, "diagonal"]
     assert done.frame["image_id"].tolist() == ["seven", "nine"]  # the manifest's order
-    assert done.frame["patient_id"].tolist() == ["007", "NA1"] and done.frame["fold"].tolist() == [1, 0]
-    assert done.frame["age"].tolist() == [71, 64.5] and done.frame["t_stage"].isna().tolist() == [False, True]
-    assert done.frame["hd"].tolist() == [0.5, 0] and done.frame["diagonal"].tolist() == [math.hypot(3, 2), 10]
+    assert done.frame["patient_id"].tolist() == ["007", "NA1"]
+    assert done.frame["fold"].tolist() == [1, 0]
+    assert done.frame["age"].tolist() == [71, 64.5]
+    assert done.frame["t_stage"].isna().tolist() == [False, True]
+    assert done.frame["hd"].tolist() == [0.5, 0]
+    assert done.frame["diagonal"].tolist() == [math.hypot(3, 2), 10]
     assert done.unit == "mm"
     assert [re.sub(".*/", "", note) for note in done.notes] == [
         "manifest.csv: 1 of its rows describe none of these masks"
@@ -193,9 +201,12 @@ def test_real_masks_moved_by_a_pixel(busbra: Path, tmp_path: Path) -> None:
     done = evaluate(
         tmp_path / "moved", busbra / "masks", tmp_path / "s.parquet", manifest=busbra / "manifest.csv", unpaired="skip"
     )
-    assert set(done.frame["model"]) == {"moved"} and len(done.frame) == 40
-    assert done.frame["hd"].median() == 1.0 and done.frame["dsc"].between(0.8, 1).all()
-    assert {"pathology", "birads"} < set(done.frame.columns) and done.frame["patient_id"].str.startswith("P").all()
+    assert set(done.frame["model"]) == {"moved"}
+    assert len(done.frame) == 40
+    assert done.frame["hd"].median() == 1.0
+    assert done.frame["dsc"].between(0.8, 1).all()
+    assert {"pathology", "birads"} < set(done.frame.columns)
+    assert done.frame["patient_id"].str.startswith("P").all()
 
 
 # ---- what is refused ----------------------------------------------------------------------------
@@ -331,7 +342,8 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path, capsys
     assert not (tmp_path / "scores.csv").exists()
     assert main(["evaluate", *folders, "--unpaired", "skip", "--model", "nnU-Net", "--label", "1"]) == 0
     out = capsys.readouterr().out
-    assert "2 images, mean DSC 0.750; distances in px" in out and "left out: 1 predictions" in out
+    assert "2 images, mean DSC 0.750; distances in px" in out
+    assert "left out: 1 predictions" in out
     assert f"eus-ray analyze {tmp_path}/scores.csv" in out
     assert set(pd.read_csv(tmp_path / "scores.csv")["model"]) == {"nnU-Net"}
     assert main(["evaluate", *folders]) == 2

@@ -69,8 +69,11 @@ def read(folder: Path, prediction: np.ndarray | bytes, suffix: str = ".png", **o
 def test_zero_and_one_other_value(tmp_path: Path, suffix: str, content: np.ndarray | bytes, value: float) -> None:
     masks = read(tmp_path, content, suffix)
     expected = OTHER > 0 if value not in (0, 9) else np.full(OTHER.shape, value == 9)
-    assert masks.pred.dtype == bool and (masks.pred == expected).all() and (masks.truth == (LESION > 0)).all()
-    assert masks.lesion_values == (value, 255) and masks.scores is None
+    assert masks.pred.dtype == bool
+    assert (masks.pred == expected).all()
+    assert (masks.truth == (LESION > 0)).all()
+    assert masks.lesion_values == (value, 255)
+    assert masks.scores is None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,8 @@ def test_a_label_among_others(tmp_path: Path, suffix: str, kind: str) -> None:
         pytest.skip("no such file")
     for label, expected in ((1, OTHER), (2, LESION)):
         masks = read(tmp_path, content, suffix, label=label)
-        assert (masks.pred == (expected > 0)).all() and masks.lesion_values == (label, label)
+        assert (masks.pred == (expected > 0)).all()
+        assert masks.lesion_values == (label, label)
     assert read(tmp_path, content, suffix, label=3).lesion_values == (0, 3)
 
 
@@ -107,8 +111,11 @@ def test_probabilities_are_lesion_from_a_half_on(tmp_path: Path, suffix: str, le
     path.write_bytes(stored(levels, suffix))
     truth.write_bytes(stored(np.array([[0, 9, 0, 9]], np.uint8), ".png"))
     masks = read_pair(path, truth, probability=True)
-    assert masks.pred.tolist() == [[False, False, True, True]] and masks.truth.tolist() == [[False, True, False, True]]
-    assert masks.scores is not None and masks.scores.dtype == levels.dtype and (masks.scores == levels).all()
+    assert masks.pred.tolist() == [[False, False, True, True]]
+    assert masks.truth.tolist() == [[False, True, False, True]]
+    assert masks.scores is not None
+    assert masks.scores.dtype == levels.dtype
+    assert (masks.scores == levels).all()
 
 
 def objects() -> bytes:
@@ -162,7 +169,8 @@ def test_what_is_refused(
     with pytest.raises(UserError) as caught:
         read(tmp_path, content, suffix, **options)
     (line,) = caught.value.lines
-    assert line.startswith(f"{tmp_path}/prediction{suffix}: ") and re.search(reason, line)
+    assert line.startswith(f"{tmp_path}/prediction{suffix}: ")
+    assert re.search(reason, line)
 
 
 def test_both_files_of_a_pair_are_told(tmp_path: Path) -> None:

@@ -44,8 +44,11 @@ def test_names_stay_text_and_sizes_give_diagonals(tmp_path: Path) -> None:
         "hd",
         "diagonal",
     ]
-    assert frame["patient_id"].tolist() == ["007", "NA", "007", "NA"] and frame["image_id"][0] == "001"
-    assert frame["hd"][1] == math.inf and set(frame["diagonal"]) == {50.0} and set(frame["kind"]) == {"fixed"}
+    assert frame["patient_id"].tolist() == ["007", "NA", "007", "NA"]
+    assert frame["image_id"][0] == "001"
+    assert frame["hd"][1] == math.inf
+    assert set(frame["diagonal"]) == {50.0}
+    assert set(frame["kind"]) == {"fixed"}
 
 
 def test_parquet_says_the_same(tmp_path: Path) -> None:
@@ -74,7 +77,8 @@ def test_what_pandas_adds_to_parquet_changes_nothing(tmp_path: Path) -> None:
 
 def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
     frame = read(tmp_path, "model,image_id,patient_id,iou\na,1,1,0.5\n")
-    assert frame["fold"].tolist() == [0] and frame["patient_id"].tolist() == ["1"]
+    assert frame["fold"].tolist() == [0]
+    assert frame["patient_id"].tolist() == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, exam
     manifest, truths, probabilities = example
     frame = read(make_study(spacing=(0.5, 0.25)))
     assert list(frame.columns) == [*IDENTITY, "t_stage", "age", "sex", *METRICS, "diagonal"]
-    assert len(frame) == 24 and set(frame["kind"]) == {"fixed"}
+    assert len(frame) == 24
+    assert set(frame["kind"]) == {"fixed"}
     assert frame["model"].unique().tolist() == ["unet", "daf_net"]  # of the trials, not of the alphabet
     assert frame["image_id"][:12].tolist() == manifest.sort_values("fold", kind="stable")["image_id"].tolist()
     for row in frame.to_dict("records"):
@@ -51,10 +52,15 @@ def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, exam
 def test_what_a_mean_would_hide_is_there(make_study: MakeStudy) -> None:
     frame = read(make_study()).set_index(["model", "image_id"])
     missed = frame.loc["unet", "i03"]
-    assert missed["missed"] and missed["hd"] == math.inf and missed["dsc"] == 0
-    assert frame.loc[("unet", "i06"), "false_alarm"] and frame.loc[("unet", "i06"), "hd"] == math.inf
+    assert missed["missed"]
+    assert missed["hd"] == math.inf
+    assert missed["dsc"] == 0
+    assert frame.loc[("unet", "i06"), "false_alarm"]
+    assert frame.loc[("unet", "i06"), "hd"] == math.inf
     both_empty = frame.loc["daf_net", "i06"]
-    assert both_empty["dsc"] == 1 and both_empty["hd"] == 0 and math.isnan(both_empty["auc"])
+    assert both_empty["dsc"] == 1
+    assert both_empty["hd"] == 0
+    assert math.isnan(both_empty["auc"])
 
 
 def test_more_processes_give_the_same(make_study: MakeStudy) -> None:
@@ -68,7 +74,8 @@ def test_outlines_come_with_the_metrics(make_study: MakeStudy) -> None:
     assert len(outlines) == 24
     assert outlines["unet", "fixed", "i03"] == ()
     (found,) = outlines["daf_net", "fixed", "i00"]
-    assert found.shape[1] == 2 and 10 < np.ptp(found[:, 0]) < 20
+    assert found.shape[1] == 2
+    assert 10 < np.ptp(found[:, 0]) < 20
 
 
 def test_a_running_study_gives_the_folds_that_are_there(make_study: MakeStudy) -> None:
@@ -107,7 +114,9 @@ def test_a_fold_killed_before_its_counts_were_written_is_left_out(make_study: Ma
 def test_trials_of_a_search_are_not_reported(make_study: MakeStudy) -> None:
     study = make_study(kind="trial", state="running")
     frame = read(study)
-    assert frame.empty and list(frame.columns) == [*IDENTITY, *METRICS, "diagonal"] and frame["tp"].dtype == "int64"
+    assert frame.empty
+    assert list(frame.columns) == [*IDENTITY, *METRICS, "diagonal"]
+    assert frame["tp"].dtype == "int64"
     assert missing(study) == [
         f"{model}: the search goes on; no setting is chosen yet" for model in ("U-Net", "DAF-Net")
     ]
@@ -168,7 +177,8 @@ def test_a_file_that_goes_while_it_is_read_is_read_again(
         return measure(*arguments)
 
     monkeypatch.setattr(module, "measure", finish_meanwhile)
-    assert len(read(study)) == 24 and len(calls) == 3
+    assert len(read(study)) == 24
+    assert len(calls) == 3
     monkeypatch.setattr(module, "measure", lambda *arguments: (_ for _ in ()).throw(MovedError()))
     with pytest.raises(UserError, match="faster than they can be read"):
         read(study)

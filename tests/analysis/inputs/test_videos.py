@@ -58,8 +58,10 @@ def test_the_phantoms_videos_are_recognised(tmp_path: Path) -> None:
 
     folder = make_phantom(tmp_path / "set", patients=1, images=1, seed=0, videos=1, size=32).parent
     (video,) = find_videos(pd.read_csv(folder / "videos/manifest.csv"))
-    assert video.name == "video_000" and len(video.images) == FRAMES_PER_VIDEO
-    assert video.captions[:3] == ("0 s", "0.5 s", "1 s") and video.images[2] == "video_000_frame_002"
+    assert video.name == "video_000"
+    assert len(video.images) == FRAMES_PER_VIDEO
+    assert video.captions[:3] == ("0 s", "0.5 s", "1 s")
+    assert video.images[2] == "video_000_frame_002"
 
 
 @pytest.mark.parametrize(
@@ -106,14 +108,16 @@ def with_video(example: Example) -> pd.DataFrame:
 
 def text(results: Results) -> str:
     built = section.build(results)
-    assert built is not None and built.anchor == "frames"
+    assert built is not None
+    assert built.anchor == "frames"
     return " ".join(str(built.body).split())
 
 
 def test_a_strip_a_model_with_no_outline_where_nothing_is(make_study: MakeStudy, example: Example, drawn: Rows) -> None:
     said = text(read_study(make_study(manifest=with_video(example))))
     ((unet, daf_net),) = drawn
-    assert unet.label == "U-Net\nv" and daf_net.label == "DAF-Net\nv"
+    assert unet.label == "U-Net\nv"
+    assert daf_net.label == "DAF-Net\nv"
     # By frame number: i07, i06, i05, i04.
     assert [panel.title for panel in unet.panels][1] == "frame 1: false alarm"
     assert [panel.title for panel in daf_net.panels][1] == "frame 1: no lesion"
@@ -144,4 +148,5 @@ def test_without_videos_there_is_no_section(make_study: MakeStudy) -> None:
 
 def test_what_orders_frames_says_nothing_of_the_patient(make_study: MakeStudy, example: Example) -> None:
     results = read_study(make_study(manifest=with_video(example)))
-    assert {"video", "frame"} <= set(results.patients) and not {"video", "frame"} & set(results.images)
+    assert {"video", "frame"} <= set(results.patients)
+    assert not {"video", "frame"} & set(results.images)

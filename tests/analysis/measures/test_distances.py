@@ -79,10 +79,15 @@ def test_two_pixels_two_millimetres_apart() -> None:
 def test_a_point_against_a_line(way: str) -> None:
     """From the point: 0. From the line: 0, 1, 2, 3, 4."""
     found = distances(drawn("#...."), drawn("#####"))
-    assert found.hd == 4.0 and found.avd_truth_to_pred == 0.0 and found.avd_pred_to_truth == 2.0
-    assert found.avd == 2.0 and found.mad == 1.0 and found.assd == pytest.approx(10 / 6)
+    assert found.hd == 4.0
+    assert found.avd_truth_to_pred == 0.0
+    assert found.avd_pred_to_truth == 2.0
+    assert found.avd == 2.0
+    assert found.mad == 1.0
+    assert found.assd == pytest.approx(10 / 6)
     # h = .95 * 4 = 3.8: 3 + .8; pooled 0 0 1 2 3 4, h = 4.75: 3 + .75
-    assert found.hd95 == pytest.approx(3.8) and found.hd95_pooled == pytest.approx(3.75)
+    assert found.hd95 == pytest.approx(3.8)
+    assert found.hd95_pooled == pytest.approx(3.75)
 
 
 def test_mad_reads_the_comma_of_equation_6_as_a_plus() -> None:
@@ -90,8 +95,10 @@ def test_mad_reads_the_comma_of_equation_6_as_a_plus() -> None:
     truth[4, 4] = True
     pred[4, 7] = pred[1, 4] = pred[4, 0] = True  # 3, 3 and 4 away
     found = distances(truth, pred)
-    assert found.avd_truth_to_pred == 3.0 and found.avd_pred_to_truth == pytest.approx(10 / 3)
-    assert found.mad == pytest.approx((3 + 10 / 3) / 2) and found.avd == pytest.approx(10 / 3)
+    assert found.avd_truth_to_pred == 3.0
+    assert found.avd_pred_to_truth == pytest.approx(10 / 3)
+    assert found.mad == pytest.approx((3 + 10 / 3) / 2)
+    assert found.avd == pytest.approx(10 / 3)
 
 
 def test_a_lesion_inside_another_is_measured_between_contours() -> None:
@@ -119,7 +126,8 @@ def test_empty_masks(policy: dict[str, str], both: float, one: float) -> None:
 
 def test_directed_lists_of_an_empty_mask() -> None:
     lists = directed_distances(np.zeros((2, 2), bool), np.ones((2, 2), bool))
-    assert lists.truth_to_pred.tolist() == [] and lists.pred_to_truth.tolist() == [math.inf] * 4
+    assert lists.truth_to_pred.tolist() == []
+    assert lists.pred_to_truth.tolist() == [math.inf] * 4
 
 
 @pytest.mark.parametrize("spacing", [(1, 0), (1, -1), (math.nan, 1), (1, math.inf), 1.0, (1, 1, 1)])
@@ -145,8 +153,10 @@ def test_facts_that_always_hold(
     truth, pred = pair
     found = distances(truth, pred, spacing)
     swapped = distances(pred, truth, spacing)
-    assert swapped[:6] == found[:6] and swapped[6:] == found[:5:-1]
-    assert found.hd >= found.hd95 and found.hd >= found.avd >= found.mad >= found.avd / 2
+    assert swapped[:6] == found[:6]
+    assert swapped[6:] == found[:5:-1]
+    assert found.hd >= found.hd95
+    assert found.hd >= found.avd >= found.mad >= found.avd / 2
     assert min(found[6:]) <= found.assd <= found.avd
     assert distances(truth, pred, (scale * spacing[0], scale * spacing[1])) == pytest.approx(
         [scale * value for value in found], rel=1e-12
@@ -181,7 +191,8 @@ def test_all_pairs_are_exact_where_the_integers_grow_wider(shape: tuple[int, int
     truth[0, 0] = pred[-1, -1] = pred[0, 5] = True
     far = math.sqrt((shape[0] - 1) ** 2 + (shape[1] - 1) ** 2)
     lists = directed_distances(truth, pred)
-    assert lists.truth_to_pred.tolist() == [5.0] and lists.pred_to_truth.tolist() == [5.0, far]
+    assert lists.truth_to_pred.tolist() == [5.0]
+    assert lists.pred_to_truth.tolist() == [5.0, far]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -189,7 +200,7 @@ def test_the_transform_is_exact_up_to_its_limit(threads: int) -> None:
     """With one thread, as albumentations sets it, OpenCV has another way of its own."""
     before, side = cv2.getNumThreads(), 1448
     cv2.setNumThreads(threads)
-    assert 2 * side**2 < module._FLOAT32_BELOW < 2 * (side + 1) ** 2
+    assert 2 * side**2 < module._MIN_SQUARED_DIAGONAL_FOR_FLOAT64 < 2 * (side + 1) ** 2
     everywhere, corner = np.ones((side, side), bool), np.zeros((side, side), bool)
     corner[0, 0] = True
     rows, columns = np.mgrid[:side, :side]

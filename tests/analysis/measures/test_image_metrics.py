@@ -24,10 +24,15 @@ def test_two_overlapping_squares() -> None:
     found = image_metrics(truth, pred)
     assert tuple(found) == METRICS
     assert [found[name] for name in ("tp", "fp", "fn", "tn")] == [8, 8, 8, 56]
-    assert found["dsc"] == 0.5 and found["iou"] == pytest.approx(1 / 3) and found["acc"] == 0.8
-    assert found["sen"] == found["pc"] == 0.5 and found["sp"] == 56 / 64
+    assert found["dsc"] == 0.5
+    assert found["iou"] == pytest.approx(1 / 3)
+    assert found["acc"] == 0.8
+    assert found["sen"] == found["pc"] == 0.5
+    assert found["sp"] == 56 / 64
     assert found["hd"] == 2.0
-    assert not found["missed"] and not found["false_alarm"] and found["components"] == 1
+    assert not found["missed"]
+    assert not found["false_alarm"]
+    assert found["components"] == 1
     assert math.isnan(found["auc"])
 
 
@@ -57,7 +62,8 @@ def test_missed_and_false_alarm_are_not_mere_bad_overlap() -> None:
     found = image_metrics([SOME, EMPTY, SOME, EMPTY], [EMPTY, SOME, apart, EMPTY])
     assert found["missed"].tolist() == [True, False, False, False]
     assert found["false_alarm"].tolist() == [False, True, False, False]
-    assert found["hd"].tolist()[:2] == [math.inf, math.inf] and found["hd"][3] == 0
+    assert found["hd"].tolist()[:2] == [math.inf, math.inf]
+    assert found["hd"][3] == 0
 
 
 def test_a_stack_is_its_images_each_with_its_spacing() -> None:
@@ -69,7 +75,8 @@ def test_a_stack_is_its_images_each_with_its_spacing() -> None:
     for index in range(5):
         alone = image_metrics(truth[index], pred[index], scores=scores[index], spacing=spacing[index])
         assert {name: values[index] for name, values in together.items()} == alone
-    assert together["tp"].dtype == np.int64 and together["missed"].dtype == bool
+    assert together["tp"].dtype == np.int64
+    assert together["missed"].dtype == bool
     nothing = image_metrics(truth[:0], pred[:0])
     assert all(values.shape == (0,) for values in nothing.values())
 

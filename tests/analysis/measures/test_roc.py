@@ -64,14 +64,17 @@ def test_four_pixels_by_hand() -> None:
     counts = counted([10, 20, 20, 30], [0, 0, 1, 1])
     corners = roc.curve(counts)
     assert corners is not None
-    assert corners.fpr.tolist() == [0, 0, 0.5, 1] and corners.tpr.tolist() == [0, 0.5, 1, 1]
+    assert corners.fpr.tolist() == [0, 0, 0.5, 1]
+    assert corners.tpr.tolist() == [0, 0.5, 1, 1]
     assert corners.threshold.tolist() == [np.inf, 30, 20, 10]
     assert roc.area(counts) == 3.5 / 4
     found = dict(zip(FPR.tolist(), zip(*roc.roc(counts)[1:], strict=True), strict=True))
     at_30, at_20, at_10 = (level / 65535 for level in (30, 20, 10))
     assert found[0] == (0.5, at_30)  # the upper end of the line that goes straight up
     assert found[0.25] == (0.75, at_30)  # halfway to the next corner, which has more than 0.25
-    assert found[0.5] == (1, at_20) and found[0.75] == (1, at_20) and found[1] == (1, at_10)
+    assert found[0.5] == (1, at_20)
+    assert found[0.75] == (1, at_20)
+    assert found[1] == (1, at_10)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=60), st.sampled_from([1, 7281]))
@@ -84,8 +87,10 @@ def test_curve_and_area_are_scikit_learns(pixels: list[tuple[int, bool]], step: 
     counts = count_levels(levels.astype(np.uint16), truth)
     found = roc.roc(counts)
     if truth.all() or not truth.any():
-        assert roc.curve(counts) is None and np.isnan(found.auc)
-        assert np.isnan(found.tpr).all() and np.isnan(found.threshold).all()
+        assert roc.curve(counts) is None
+        assert np.isnan(found.auc)
+        assert np.isnan(found.tpr).all()
+        assert np.isnan(found.threshold).all()
         return
     fpr, tpr, threshold = roc_curve(truth, levels, drop_intermediate=False)
     corners = roc.curve(counts)
@@ -161,10 +166,13 @@ def test_images_of_one_class_have_no_curve_but_count_in_the_fold() -> None:
     (first,), (second,) = made_up(4, ["A"]), made_up(5, ["B"])
     empty = ("B", (second[1][0], np.zeros((12, 10), bool)))
     found, alone = fold_of([first, empty]), fold_of([first])
-    assert found.num_undefined == 1 and found.image_tpr.tolist() == alone.image_tpr.tolist()
+    assert found.num_undefined == 1
+    assert found.image_tpr.tolist() == alone.image_tpr.tolist()
     assert found.pooled.auc == image_metrics.auc(*pooled([first, empty])) != alone.pooled.auc
     nothing = fold_of([empty])
-    assert np.isnan(nothing.image_tpr).all() and np.isnan(nothing.pooled.auc) and nothing.pooled.tpr.shape == FPR.shape
+    assert np.isnan(nothing.image_tpr).all()
+    assert np.isnan(nothing.pooled.auc)
+    assert nothing.pooled.tpr.shape == FPR.shape
 
 
 def test_drawing_patients_again_is_repeating_their_pixels() -> None:
@@ -182,7 +190,8 @@ def test_a_draw_of_one_class_is_not_defined() -> None:
     empty = ("B", (other[1][0], np.zeros((12, 10), bool)))
     drawn = roc_tables.pooled_draws(fold_of([lesion, empty]), draws=60)
     only_b = bootstrap.draw_patients(2, 0, draws=60)[:, 0] == 0
-    assert only_b.any() and (np.isnan(drawn) == only_b).all()
+    assert only_b.any()
+    assert (np.isnan(drawn) == only_b).all()
 
 
 # ---- over folds ---------------------------------------------------------------------------------
@@ -291,7 +300,8 @@ def test_too_many_patients_have_no_interval(monkeypatch: pytest.MonkeyPatch) -> 
     assert [fold.wins is None for fold in rocs["one"]] == [True, False, True]
     row = only(roc_tables.areas(frame, rocs), model="one", minus="", pixels="fold", fold=None)
     assert row["auc"] == pytest.approx(np.mean([image_metrics.auc(*pooled(images)) for images in data["one"].values()]))
-    assert np.isnan(row["low"]) and np.isnan(row["high"])
+    assert np.isnan(row["low"])
+    assert np.isnan(row["high"])
 
 
 def test_a_fold_without_lesions_is_left_out_of_the_mean() -> None:
@@ -301,7 +311,8 @@ def test_a_fold_without_lesions_is_left_out_of_the_mean() -> None:
     table = roc_tables.areas(frame[frame["model"] == "one"], {"one": folds})
     assert np.isnan(only(table, model="one", minus="", pixels="fold", fold=1)["auc"])
     row = only(table, model="one", minus="", pixels="fold", fold=None)
-    assert row["auc"] == pytest.approx((folds[0].pooled.auc + folds[2].pooled.auc) / 2) and row["low"] < row["high"]
+    assert row["auc"] == pytest.approx((folds[0].pooled.auc + folds[2].pooled.auc) / 2)
+    assert row["low"] < row["high"]
     points = roc_tables.curves({"one": folds})
     assert set(points["fold"].dropna()) == {0, 2}
 
@@ -316,10 +327,12 @@ def test_curves_of_folds_and_their_mean() -> None:
     mean = mine[mine["fold"].isna()]
     np.testing.assert_allclose(mean["tpr"], folds.mean(axis=0), atol=1e-15)
     np.testing.assert_allclose(mean["sd"], folds.std(axis=0, ddof=1), atol=1e-15)
-    assert mean["fpr"].tolist() == FPR.tolist() and mean["threshold"].isna().all()
+    assert mean["fpr"].tolist() == FPR.tolist()
+    assert mean["threshold"].isna().all()
     assert mine.loc[mine["fold"] == 0, "threshold"].tolist() == rocs["two"][0].pooled.threshold.tolist()
     one_fold = roc_tables.curves({"two": rocs["two"][:1]})
-    assert one_fold["sd"].isna().all() and len(one_fold) == 2 * 2 * len(FPR)
+    assert one_fold["sd"].isna().all()
+    assert len(one_fold) == 2 * 2 * len(FPR)
     assert roc_tables.curves({}).empty
 
 

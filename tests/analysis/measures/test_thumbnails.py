@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eus_ray.analysis.measures.thumbnails import MAP_SIDE, jpeg, jpeg_of_png, probability_jpeg
+from eus_ray.analysis.measures.thumbnails import MAP_SIDE_PX, jpeg, jpeg_of_png, probability_jpeg
 from eus_ray.analysis.report.page import photo_uri, script_source
 
 
@@ -20,7 +20,8 @@ def decoded(data: bytes, flag: int = cv2.IMREAD_GRAYSCALE) -> np.ndarray:
 )
 def test_a_maps_longest_side_is_bounded(shape: tuple[int, int], shown: tuple[int, int]) -> None:
     picture = probability_jpeg(np.full(shape, 65535, np.uint16))
-    assert decoded(picture).shape == shown and max(shown) <= MAP_SIDE
+    assert decoded(picture).shape == shown
+    assert max(shown) <= MAP_SIDE_PX
     assert decoded(picture).min() == 255
 
 
@@ -34,7 +35,8 @@ def test_a_smooth_map_survives() -> None:
     probability = np.exp(-((rows - 100) ** 2 + (columns - 150) ** 2) / (2 * 40**2))
     picture = probability_jpeg(np.rint(probability * 65535).astype(np.uint16))
     back = cv2.resize(decoded(picture), (256, 256), interpolation=cv2.INTER_LINEAR) / 255
-    assert np.abs(back - probability).max() < 0.05 and len(picture) < 1500
+    assert np.abs(back - probability).max() < 0.05
+    assert len(picture) < 1500
 
 
 def test_an_image_becomes_smaller_and_never_larger() -> None:

@@ -38,7 +38,8 @@ def test_difference_of_exactly_0() -> None:
     truth = [1, 1, 1, 0, 0, 0, 0]
     one, other = [3, 5, 6, 1, 2, 4, 7], [6, 3, 5, 7, 1, 4, 2]
     found = statistics.delong(truth, one, other)
-    assert found.auc_a == found.auc_b and found.covariance[0, 0] > found.covariance[0, 1]
+    assert found.auc_a == found.auc_b
+    assert found.covariance[0, 0] > found.covariance[0, 1]
     assert (found.difference, found.z, found.p_value) == (0.0, 0.0, 1.0)
     same = statistics.delong(truth, one, one)
     assert (same.z, same.p_value, same.low, same.high) == (0.0, 1.0, 0.0, 0.0)

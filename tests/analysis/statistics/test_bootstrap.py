@@ -66,8 +66,10 @@ def test_the_same_draws_for_every_model_and_every_time() -> None:
 def test_interval_leaves_out_unknown_draws() -> None:
     drawn = np.array([[1.0, math.nan], [2.0, math.nan], [math.nan, math.nan], [3.0, math.nan]])
     low, high = bootstrap.interval(drawn)
-    assert low[0] == pytest.approx(1.05) and high[0] == pytest.approx(2.95)
-    assert math.isnan(low[1]) and math.isnan(high[1])
+    assert low[0] == pytest.approx(1.05)
+    assert high[0] == pytest.approx(2.95)
+    assert math.isnan(low[1])
+    assert math.isnan(high[1])
 
 
 def test_interval_of_a_fold_with_two_patients_by_hand() -> None:

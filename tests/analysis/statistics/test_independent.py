@@ -67,10 +67,12 @@ def test_kruskal_wallis_sees_ranks_alone(groups: list[list[float]]) -> None:
     found = statistics.kruskal_wallis(groups)
     same = statistics.kruskal_wallis([[math.atan(value) for value in group] for group in reversed(groups)])
     if len({value for group in groups for value in group}) == 1:
-        assert math.isnan(found.statistic) and math.isnan(same.statistic)
+        assert math.isnan(found.statistic)
+        assert math.isnan(same.statistic)
         return
     assert same.statistic == pytest.approx(found.statistic, abs=1e-9)
-    assert 0 <= found.p_value <= 1 and 0 <= found.effect_size <= 1 + 1e-12
+    assert 0 <= found.p_value <= 1
+    assert 0 <= found.effect_size <= 1 + 1e-12
     reference = scipy.stats.kruskal(*[[min(value, 99.0) for value in group] for group in groups])
     assert found.statistic == pytest.approx(reference.statistic, abs=1e-9)
     assert found.p_value == pytest.approx(reference.pvalue, rel=1e-9)
@@ -98,9 +100,12 @@ def test_dunn_corrects_for_ties_over_all_groups() -> None:
 
 
 def test_dunn_without_a_result() -> None:
-    assert statistics.dunn([]) == () and statistics.dunn([[1, 2]]) == ()
+    assert statistics.dunn([]) == ()
+    assert statistics.dunn([[1, 2]]) == ()
     for pair in statistics.dunn([[2, 2], [2], [2]]):
-        assert math.isnan(pair.z) and math.isnan(pair.p_value) and math.isnan(pair.p_adjusted)
+        assert math.isnan(pair.z)
+        assert math.isnan(pair.p_value)
+        assert math.isnan(pair.p_adjusted)
     # A group without values has no pairs to adjust for, and takes nothing from the others.
     with_empty = statistics.dunn([[1, 2, 3], [], [4, 5, 7]])
     (alone,) = statistics.dunn([[1, 2, 3], [4, 5, 7]])
@@ -188,7 +193,8 @@ def test_mann_whitney_without_a_result() -> None:
     for x, y in ([], [1.0]), ([1.0], []), ([], []):
         found = statistics.mann_whitney(x, y)
         assert all(map(math.isnan, (found.statistic, found.p_value, found.effect_size)))
-        assert found.n == len(x) + len(y) and math.isnan(statistics.cliffs_delta(x, y))
+        assert found.n == len(x) + len(y)
+        assert math.isnan(statistics.cliffs_delta(x, y))
     for continuity in (True, False):
         equal = statistics.mann_whitney([INF, INF], [INF, INF, INF], continuity=continuity)
         assert (equal.statistic, equal.p_value, equal.effect_size) == (3.0, 1.0, 0.0)
@@ -203,8 +209,10 @@ def test_u_and_delta_count_pairs(x: list[float], y: list[float]) -> None:
     assert found.statistic == above + (cells - above - below) / 2
     assert found.effect_size == statistics.cliffs_delta(x, y) == (above - below) / cells
     assert found.effect_size == pytest.approx(2 * found.statistic / cells - 1, abs=1e-12)
-    assert swapped.statistic == cells - found.statistic and swapped.effect_size == -found.effect_size
-    assert swapped.p_value == pytest.approx(found.p_value, rel=1e-12) and 0 <= found.p_value <= 1
+    assert swapped.statistic == cells - found.statistic
+    assert swapped.effect_size == -found.effect_size
+    assert swapped.p_value == pytest.approx(found.p_value, rel=1e-12)
+    assert 0 <= found.p_value <= 1
 
 
 @settings(max_examples=30, deadline=None)

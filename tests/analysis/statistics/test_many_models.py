@@ -74,7 +74,8 @@ def test_friedman_without_a_result(values: np.ndarray) -> None:
 def test_a_single_case_has_no_f() -> None:
     found = statistics.friedman([[3, 1, 2]])
     assert (found.chi2, found.kendall_w) == (2.0, 1.0)
-    assert math.isnan(found.f) and math.isnan(found.f_p_value)
+    assert math.isnan(found.f)
+    assert math.isnan(found.f_p_value)
 
 
 @settings(max_examples=100, deadline=None)
@@ -86,7 +87,9 @@ def test_friedman_facts(rows: list[list[int]]) -> None:
     if all(len(set(row)) == 1 for row in rows):
         assert math.isnan(found.chi2)
         return
-    assert 0 <= found.p_value <= 1 and 0 <= found.kendall_w <= 1 and found.f >= 0
+    assert 0 <= found.p_value <= 1
+    assert 0 <= found.kendall_w <= 1
+    assert found.f >= 0
     assert found.mean_ranks.sum() == pytest.approx(k * (k + 1) / 2)
     assert found.kendall_w == pytest.approx(found.chi2 / (n * (k - 1)), abs=1e-12)
     if found.kendall_w < 1:
@@ -174,7 +177,8 @@ def test_nemenyi_does_not_correct_for_ties() -> None:
 def test_nemenyi_without_a_result(values: np.ndarray) -> None:
     found = statistics.nemenyi(values)
     assert math.isnan(found.critical_difference)
-    assert np.isnan(found.q).all() and np.isnan(found.p_values).all()
+    assert np.isnan(found.q).all()
+    assert np.isnan(found.p_values).all()
     assert found.q.shape == found.p_values.shape == (values.shape[1], values.shape[1])
 
 

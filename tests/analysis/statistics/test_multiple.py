@@ -34,7 +34,8 @@ def test_a_test_without_result_is_not_counted(adjust: object) -> None:
     given_values = [0.01, math.nan, 0.04, math.nan]
     found = adjust(given_values)  # type: ignore[operator]
     np.testing.assert_allclose(found[[0, 2]], adjust([0.01, 0.04]))  # type: ignore[operator]
-    assert np.isnan(found[[1, 3]]).all() and math.isnan(given_values[1])
+    assert np.isnan(found[[1, 3]]).all()
+    assert math.isnan(given_values[1])
     assert np.isnan(adjust([math.nan, math.nan])).all()  # type: ignore[operator]
     assert adjust([]).shape == (0,)  # type: ignore[operator]
     for wrong in ([0.5, 1.1], [-0.1], [math.inf]):
@@ -69,7 +70,8 @@ def test_adjusted_facts(p_values: list[float], random: object) -> None:
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for adjust in (statistics.holm, statistics.benjamini_hochberg):
         found = adjust(p)
-        assert (found >= p * (1 - 1e-12)).all() and (found <= 1).all()
+        assert (found >= p * (1 - 1e-12)).all()
+        assert (found <= 1).all()
         np.testing.assert_allclose(adjust(p[shuffled]), found[shuffled], rtol=1e-12)
         assert (np.diff(found[np.argsort(p, kind="stable")]) >= 0).all()
     assert (statistics.benjamini_hochberg(p) <= statistics.holm(p) * (1 + 1e-12)).all()
@@ -82,7 +84,8 @@ def test_shapiro_wilk_of_the_first_example() -> None:
     """Weights of 11 men (Shapiro and Wilk, Biometrika 52, 1965): W = .79; R gives p = .006704."""
     found = statistics.shapiro_wilk([148, 154, 158, 160, 161, 162, 166, 170, 182, 195, 236])
     assert (found.test, found.n) == ("Shapiro-Wilk", 11)
-    assert found.statistic == pytest.approx(0.7888, abs=5e-5) and found.p_value == pytest.approx(0.006704, abs=5e-7)
+    assert found.statistic == pytest.approx(0.7888, abs=5e-5)
+    assert found.p_value == pytest.approx(0.006704, abs=5e-7)
 
 
 def test_shapiro_wilk_of_three_is_in_closed_form() -> None:
@@ -96,7 +99,9 @@ def test_shapiro_wilk_of_three_is_in_closed_form() -> None:
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.7], [0.7, 0.7, 0.7], [0.1] * 40])
 def test_shapiro_wilk_without_a_result(values: list[float]) -> None:
     found = statistics.shapiro_wilk(values)
-    assert found.n == len(values) and math.isnan(found.statistic) and math.isnan(found.p_value)
+    assert found.n == len(values)
+    assert math.isnan(found.statistic)
+    assert math.isnan(found.p_value)
 
 
 def test_an_infinite_distance_is_not_normal() -> None:
@@ -120,4 +125,5 @@ def test_shapiro_wilk_facts(values: list[int], scale: float, shift: int) -> None
         assert same.statistic == pytest.approx(found.statistic, rel=1e-6, nan_ok=True)
         assert same.p_value == pytest.approx(found.p_value, rel=1e-3, abs=1e-9, nan_ok=True)
     if len(set(values)) > 1:
-        assert 0 < found.statistic <= 1 and 0 <= found.p_value <= 1
+        assert 0 < found.statistic <= 1
+        assert 0 <= found.p_value <= 1

@@ -71,7 +71,8 @@ def test_float_noise_does_not_break_ties() -> None:
     x, y = [0.81, 0.68, 0.53], [0.79, 0.70, 0.50]
     assert abs(x[0] - y[0]) != abs(x[1] - y[1])
     found = statistics.wilcoxon_signed_rank(x, y)
-    assert found.statistic == 1.5 and found.effect_size == pytest.approx(0.5, rel=1e-12)
+    assert found.statistic == 1.5
+    assert found.effect_size == pytest.approx(0.5, rel=1e-12)
     assert found.p_value == pytest.approx(two_sided(1.5 / math.sqrt(3.375)), rel=1e-12)
     # Nor does it make a difference out of none.
     assert 0.1 + 0.2 != 0.3
@@ -105,7 +106,8 @@ def test_one_tie_among_few_is_already_normal() -> None:
 
 def test_wilcoxon_without_differences() -> None:
     none = statistics.wilcoxon_signed_rank([], [])
-    assert none.n == 0 and all(map(math.isnan, (none.statistic, none.p_value, none.effect_size)))
+    assert none.n == 0
+    assert all(map(math.isnan, (none.statistic, none.p_value, none.effect_size)))
     for pairs in (1, 4, 20, 60):
         same = statistics.wilcoxon_signed_rank(np.full(pairs, 0.8), np.full(pairs, 0.8))
         assert (same.n, same.statistic, same.p_value, same.effect_size) == (0, 0.0, 1.0, 0.0)
@@ -134,7 +136,8 @@ def test_wilcoxon_facts(pairs: list[tuple[int, int]], scale: float) -> None:
     assert swapped.effect_size == -found.effect_size
     assert (swapped.statistic, swapped.n) == (found.statistic, found.n)
     assert swapped.p_value == pytest.approx(found.p_value, rel=1e-12)
-    assert 0 <= found.p_value <= 1 and -1 <= found.effect_size <= 1
+    assert 0 <= found.p_value <= 1
+    assert -1 <= found.effect_size <= 1
     scaled = statistics.wilcoxon_signed_rank(scale * x, scale * y)
     assert scaled.p_value == pytest.approx(found.p_value, rel=1e-12)
     # What is added to both does not count, though it changes the last bits of their difference.
@@ -151,8 +154,10 @@ def test_tost_by_hand() -> None:
     found = statistics.tost_paired(x, y, -0.02, 0.02)
     error = math.sqrt(26e-6)
     assert (found.n, found.difference) == (5, pytest.approx(0.006))
-    assert found.t_low == pytest.approx(0.026 / error) and found.t_upp == pytest.approx(-0.014 / error)
-    assert found.p_low == pytest.approx(t4_tail(0.026 / error)) and found.p_upp == pytest.approx(t4_tail(0.014 / error))
+    assert found.t_low == pytest.approx(0.026 / error)
+    assert found.t_upp == pytest.approx(-0.014 / error)
+    assert found.p_low == pytest.approx(t4_tail(0.026 / error))
+    assert found.p_upp == pytest.approx(t4_tail(0.014 / error))
     assert found.p_value == found.p_upp == pytest.approx(0.0258, abs=5e-5)
     assert found.equivalent
     half = 2.131846786 * error  # the 95 % quantile of t with 4 degrees of freedom
@@ -181,7 +186,8 @@ def test_tost_of_too_few() -> None:
     for found in (one, none):
         values = (found.t_low, found.t_upp, found.p_low, found.p_upp, found.p_value, found.ci_low, found.ci_high)
         assert all(map(math.isnan, values))
-    assert none.n == 0 and math.isnan(none.difference)
+    assert none.n == 0
+    assert math.isnan(none.difference)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, -1), (0, 0), (-math.inf, 1), (math.nan, 1)])
@@ -212,14 +218,16 @@ def test_nadeau_bengio_by_hand() -> None:
     found = statistics.nadeau_bengio([0.01, 0.03, 0.02, 0.04, 0.0], 1 / 4)
     error = math.sqrt(0.0001125)
     assert (found.test, found.n, found.effect_name) == ("Nadeau-Bengio", 5, "mean difference")
-    assert found.statistic == pytest.approx(0.02 / error) and found.effect_size == pytest.approx(0.02)
+    assert found.statistic == pytest.approx(0.02 / error)
+    assert found.effect_size == pytest.approx(0.02)
     assert found.p_value == pytest.approx(2 * t4_tail(0.02 / error))
     assert found.p_value == pytest.approx(0.132419, abs=5e-7)
     half = 2.776445105 * error  # the 97.5 % quantile of t with 4 degrees of freedom
     assert (found.low, found.high) == (pytest.approx(0.02 - half), pytest.approx(0.02 + half))
     # 90 %: the 95 % quantile.
     narrow = statistics.nadeau_bengio([0.01, 0.03, 0.02, 0.04, 0.0], 1 / 4, level=0.9)
-    assert narrow.high == pytest.approx(0.02 + 2.131846786 * error) and narrow.p_value == found.p_value
+    assert narrow.high == pytest.approx(0.02 + 2.131846786 * error)
+    assert narrow.p_value == found.p_value
 
 
 def test_without_overlap_it_is_the_t_test() -> None:
@@ -232,7 +240,8 @@ def test_without_overlap_it_is_the_t_test() -> None:
 
 def test_nadeau_bengio_at_the_ends() -> None:
     none, one = statistics.nadeau_bengio([], 0.25), statistics.nadeau_bengio([0.1], 0.25)
-    assert (none.n, one.n, one.effect_size) == (0, 1, 0.1) and math.isnan(none.effect_size)
+    assert (none.n, one.n, one.effect_size) == (0, 1, 0.1)
+    assert math.isnan(none.effect_size)
     for found in (none, one):
         assert all(map(math.isnan, (found.statistic, found.p_value, found.low, found.high)))
     equal = statistics.nadeau_bengio([0.1, 0.1, 0.1], 0.5)  # whose mean by summing is not .1
@@ -254,7 +263,8 @@ def test_nadeau_bengio_facts(tens: list[int], ratio: float, scale: float) -> Non
     differences = np.array(tens) / 1000
     found, mirrored = statistics.nadeau_bengio(differences, ratio), statistics.nadeau_bengio(-differences, ratio)
     scaled = statistics.nadeau_bengio(scale * differences, ratio)
-    assert mirrored.p_value == pytest.approx(found.p_value, rel=1e-9) and 0 <= found.p_value <= 1
+    assert mirrored.p_value == pytest.approx(found.p_value, rel=1e-9)
+    assert 0 <= found.p_value <= 1
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
     assert scaled.p_value == pytest.approx(found.p_value, rel=1e-6, abs=1e-12)
     assert scaled.high == pytest.approx(scale * found.high, rel=1e-9, abs=1e-10)  # equal ones are rounded
