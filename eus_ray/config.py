@@ -1,8 +1,8 @@
-"""Every setting of a study: frozen models that refuse unknown names and impossible values.
+"""Every setting of a study: frozen pydantic models that refuse unknown names and impossible values.
 
-A field's dotted name (`optim.lr`) is its only name: in the study file, in `--set optim.lr=1e-4`, in a
-search space, in error messages and in the tables. `study_file.load_study` is the way in;
-`Study.for_model` gives one architecture's settings.
+A field's dotted name (`optim.lr`) is its only name: in the study file, in `--set optim.lr=1e-4`, in a search space, in
+error messages and in the tables. `config_file.load_study` reads a study; `Study.for_model` returns one architecture's
+settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Architecture = str
 else:
     Architecture = Literal[ARCHITECTURES]
-    """One of the names; pydantic refuses any other."""
+    """The name of an architecture; pydantic refuses any other."""
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,7 +29,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Order(StrEnum):
-    """The order of a cross-validation's folds and epochs."""
+    """The order in which a cross-validation trains its folds and epochs."""
 
     ABREAST = "abreast"
     """All folds advance in step, epoch by epoch."""
@@ -38,20 +38,24 @@ class Order(StrEnum):
 
 
 class Settings(BaseModel):
+    """A section of the study file: frozen, without unknown fields, NaN or infinity."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
+    """The manifest, and how its images become arrays."""
+
     manifest: str = ""
     """Path of the manifest (CSV or Parquet), relative to the study file."""
     image_size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
-    """Side of the square training images, in pixels. U-Net halves four times: a multiple of 16."""
+    """Side of the square training images, in pixels; a multiple of 16, since U-Net halves it four times."""
     resize: Literal["stretch", "pad"] = "stretch"
-    """`stretch` changes the aspect (the paper); `pad` keeps it and fills with black."""
+    """`stretch` changes the aspect ratio (the paper); `pad` keeps it and fills with black."""
     intensity: Literal["auto"] | tuple[float, float] = "auto"
-    """Gray values mapped to 0 and 255. `auto`: 8-bit as they are, deeper from their own extremes."""
+    """Gray values that become 0 and 255. `auto`: 8-bit images stay, deeper ones use their own minimum and maximum."""
     duplicates: Literal["stop", "warn"] = "stop"
-    """What the same picture under two patients does."""
+    """Whether the same image under two patients stops the study, or only warns."""
 
     @field_validator("intensity")
     @classmethod
@@ -62,39 +66,45 @@ class DataSettings(Settings):
 
 
 class FoldSettings(Settings):
+    """The split of the patients into folds."""
+
     count: Annotated[int, Field(ge=2)] = 5
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stratify: tuple[str, ...] = ()
-    """Columns of the manifest, or `lesion_size`, spread evenly over the folds; most important first."""
+    """Columns of the manifest, or `lesion_size`, that are spread evenly over the folds; the most important first."""
 
 
 class ModelSettings(Settings):
+    """The network."""
+
     arch: Architecture = "daf_net"
-    """Set for each of `models` in turn; a study file names `models` instead."""
+    """`Study.for_model` sets it; a study file names `models` instead."""
     width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the first level of U-Net and Attention U-Net; each level doubles them."""
     encoder: str = "resnext101_32x8d.tv_in1k"
-    """Any timm encoder (DAF-Net). The tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
+    """Any timm encoder (DAF-Net). Its tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
     pretrained: bool = False
     """Start the encoder from timm's weights (DAF-Net)."""
     weights: str = ""
-    """A local file with the encoder's weights, taken instead of a download."""
+    """A local file with the encoder's weights, used instead of a download."""
     decoder_width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Channels of the single-layer, multi-layer and attentional features (DAF-Net)."""
     decoder_init: Literal["default", "uniform"] = "default"
-    """`uniform`: decoder weights from [0, 1], as the paper says (DAF-Net)."""
+    """`uniform`: decoder weights are drawn from [0, 1], as in the paper (DAF-Net)."""
 
 
 class AugmentSettings(Settings):
+    """Random changes of the training images."""
+
     rotations_degrees: tuple[float, ...] = (-5.0, -2.5, 0.0, 2.5, 5.0)
     scales: tuple[Positive, ...] = (0.9, 1.0, 1.1)
     flip_probability: Fraction = 0.5
     elastic_probability: Fraction = 0.0
-    """Off by default: at the paper's values it moves pixels by hundredths and costs most of the time."""
+    """Off by default: with the paper's values it moves pixels by hundredths and takes most of the time."""
     elastic_alpha: NonNegative = 2.048
-    """Largest random displacement, in pixels, before smoothing."""
+    """Largest random displacement before smoothing, in pixels."""
     elastic_sigma: Positive = 20.48
-    """Standard deviation of the smoothing, in pixels."""
+    """Standard deviation of the Gaussian smoothing, in pixels."""
 
     @field_validator("rotations_degrees", "scales")
     @classmethod
@@ -105,6 +115,8 @@ class AugmentSettings(Settings):
 
 
 class OptimSettings(Settings):
+    """The optimizer and the learning rate's schedule."""
+
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -112,7 +124,7 @@ class OptimSettings(Settings):
     weight_decay: NonNegative = 0.01
     schedule: Literal["steps", "cosine", "one_cycle"] = "one_cycle"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = (5, 20)
-    """Epochs (counted from 0) from which `steps` multiplies the learning rate by `gamma` once more."""
+    """Epochs, counted from 0, at which `steps` multiplies the learning rate by `gamma`."""
     gamma: Positive = 0.02
 
     @field_validator("milestones")
@@ -124,12 +136,14 @@ class OptimSettings(Settings):
 
 
 class LossSettings(Settings):
+    """The loss: a prediction's own, and the weights of DAF-Net's deep supervision."""
+
     slf_weight: NonNegative = 1.0
     """Weight of the losses of DAF-Net's single-layer features."""
     si_weight: NonNegative = 1.0
-    """Weight of the losses of the single images; of a network with one output, that output's."""
+    """Weight of the losses of the single images, or of the one output of other networks."""
     level_weights: tuple[NonNegative, NonNegative, NonNegative, NonNegative] = (1.0, 1.0, 1.0, 1.0)
-    """Weight of each encoder level, the finest first, within the two sums (DAF-Net)."""
+    """Weight of each encoder level within both sums, the finest first (DAF-Net)."""
     dice_weight: NonNegative = 1.0
     bce_weight: NonNegative = 0.0
     smooth: NonNegative = 1.0
@@ -145,9 +159,11 @@ class LossSettings(Settings):
 
 
 class TrainSettings(Settings):
+    """The training of one fold."""
+
     epochs: Annotated[int, Field(ge=1)] = 50
     stop_after: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs, with the schedule still that of `epochs`; 0: train them all."""
+    """Stop after so many epochs, the schedule unchanged; 0: train all `epochs`."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -158,36 +174,39 @@ class TrainSettings(Settings):
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches whose gradients make one step."""
     deterministic: bool = False
-    """On GPUs: the same bits in each run, for some speed."""
+    """On GPUs: every run gives the same bits, but is somewhat slower."""
 
     @property
     def epochs_to_train(self) -> int:
+        """How many epochs a fold trains: `stop_after` if it is set, else `epochs`."""
         return self.stop_after or self.epochs
 
 
 class RunSettings(Settings):
+    """Where and in which order the folds train."""
+
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Folds of one cross-validation that train at once, each in a worker process of its own (or a team of them, see
-    `gpus_per_fold`); worker `rank` trains the folds f with f % workers == rank."""
+    """Folds of one cross-validation that train at once, each in its own worker process, or in a team of them (see
+    `gpus_per_fold`). Worker `rank` trains the folds f with f % workers == rank."""
     min_workers: Annotated[int, Field(ge=0)] = 0
-    """The run may go on with as few as these when nodes leave; 0: it waits for all."""
+    """The run may go on with so few workers if nodes leave; 0: it waits for all."""
     gpus_per_fold: Literal["auto"] | NonNegative = "auto"
-    """GPUs of a fold: a fraction shares one, 2 and more train it together; `auto`: where the cluster has GPUs one, or
-    a part of one where folds outnumber them and leave them idle; else 0."""
+    """GPUs of a fold: a fraction shares a GPU, 2 and more train a fold together. `auto`: one if the cluster has GPUs,
+    or a part of one if folds outnumber the GPUs and would leave them idle; else 0."""
     threads_per_fold: Annotated[int, Field(ge=1)] = 1
-    """CPU threads of a fold's arithmetic. Sums depend on it, so it is part of what makes runs repeat."""
+    """CPU threads of a fold's arithmetic. Floating-point sums depend on it: the same bits need the same number."""
     order: Literal["auto", "abreast", "by_fold"] = "auto"
-    """Of folds and epochs. `auto`: abreast, and by fold in a search that judges finished folds."""
+    """See `Order`. `auto`: abreast, but by fold in a search that judges finished folds."""
     checkpoint_interval_s: NonNegative = 60.0
-    """Each fold is saved after an epoch when it has trained for so many seconds since it last was; what a killed
-    process loses of it is at most that and an epoch."""
+    """A fold writes a checkpoint after an epoch if it has trained for so many seconds since the last one. A killed
+    process loses at most that time and an epoch."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """How often a cross-validation starts again from its fold files after a worker or node died."""
+    """How often a cross-validation starts again from its checkpoints after a worker or node died."""
     dashboard: bool = False
-    """Whether a run that starts Ray starts its dashboard too, on 127.0.0.1: ten processes more."""
+    """Whether a run that starts Ray also starts its dashboard, on 127.0.0.1: ten more processes."""
 
     def order_of(self, otherwise: Order) -> Order:
-        """Return the order that is asked for, or the one that suits the run."""
+        """Return the order that the study asks for; `otherwise` if it leaves that open."""
         return otherwise if self.order == "auto" else Order(self.order)
 
     @model_validator(mode="after")
@@ -200,30 +219,32 @@ class RunSettings(Settings):
 
 
 class SearchSettings(Settings):
+    """The hyperparameter search."""
+
     trials: Annotated[int, Field(ge=1)] = 20
     """Settings to try, for each architecture."""
     space: str = ""
-    """File with the ranges to search, relative to the study file; else the architecture's own in `search_spaces`."""
+    """File with the ranges to search, relative to the study file; empty: the architecture's own in `search_spaces`."""
     sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
     grid_points: Annotated[int, Field(ge=2)] = 3
     """Values of each range that `grid` takes."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     scheduler: Literal["racing", "asha", "none"] = "racing"
     racing_alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Level of the one-sided test by which a trial is plainly worse."""
+    """Level of racing's one-sided test that a trial is worse."""
     asha_reduction: Annotated[int, Field(ge=2)] = 3
-    """Of the trials that reach a rung, one in so many goes on."""
+    """One in so many of the trials that reach a rung goes on."""
     asha_grace: Annotated[int, Field(ge=1)] = 3
     """Epochs of the first rung."""
     protocol: Literal["nested", "paper"] = "nested"
     """`nested`: epochs and settings are chosen on validation patients within each fold's training patients.
     `paper`: on the test folds themselves."""
     inner_folds: Annotated[int, Field(ge=2)] = 5
-    """Each fold's training patients are split so many ways; one part validates (`nested`)."""
+    """Each fold's training patients are split in so many parts; one of them validates (`nested`)."""
     metric: Literal["dsc", "iou", "sen", "sp", "pc", "acc"] = "dsc"
-    """What is searched for: the mean over folds of its mean over patients. More is better of each."""
+    """The search maximizes the mean over folds of this metric's mean over patients."""
     concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Trials at once; `auto`: as many as there is room for."""
+    """Trials that run at once; `auto`: as many as fit on the cluster."""
 
     @model_validator(mode="after")
     def _judged_by_epoch(self) -> SearchSettings:
@@ -236,31 +257,33 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
+    """The evaluation."""
+
     grid: Literal["resized", "original"] = "resized"
-    """Pixels on which metrics are taken: the training grid (the paper), or each image's own."""
+    """The pixels on which metrics are computed: the training grid (the paper), or each image's own."""
 
 
 class AnalysisSettings(Settings):
-    """The smallest differences between models that matter: what is smaller counts as none."""
+    """The smallest differences between models that matter; smaller ones count as none."""
 
     margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
-    """Of ratios such as DSC."""
+    """For ratios such as DSC."""
     distance_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
-    """Of distances, in their unit: px, or mm where spacing is known."""
+    """For distances, in their unit: mm if the spacing is known, else px."""
 
 
 class LogSettings(Settings):
-    """What the driver tells other programs, besides the study folder's own logs."""
+    """The loggers besides the study folder's own logs."""
 
     tensorboard: bool = False
-    """Write event files to `logs/tensorboard` in the study folder (on a disk), one folder a fold."""
+    """Write TensorBoard's event files to `logs/tensorboard` in a study folder on a disk, one folder a fold."""
     mlflow: str = ""
-    """Tracking URI of an MLflow server: one parent run a trial, one child run a fold. Needs the package mlflow."""
+    """Tracking URI of an MLflow server: a parent run for each trial, a child run for each fold. Needs `mlflow`."""
     mlflow_experiment: str = "eus-ray"
 
 
 class Study(Settings):
-    """A whole study. Of `Study.for_model(arch)`, `model.arch` and `[only.ARCH]` are in force."""
+    """A whole study; `for_model` applies `model.arch` and `[only.ARCH]`."""
 
     models: tuple[Architecture, ...] = ARCHITECTURES
     data: DataSettings = DataSettings()
@@ -276,7 +299,7 @@ class Study(Settings):
     analysis: AnalysisSettings = AnalysisSettings()
     log: LogSettings = LogSettings()
     only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
-    """`[only.unet]` holds dotted names that apply to that architecture alone."""
+    """Settings of one architecture alone, by dotted name: `[only.unet]`."""
 
     @field_validator("models")
     @classmethod
@@ -286,7 +309,7 @@ class Study(Settings):
         return value
 
     def for_model(self, arch: str) -> Study:
-        """The settings of one architecture: `model.arch` set, `[only.ARCH]` applied and dropped."""
+        """Return the settings of one architecture, with `[only.ARCH]` applied and dropped."""
         tree = self.model_dump(exclude={"only"})
         for name, value in self.only.get(arch, {}).items():
             set_dotted(tree, name, value)
@@ -296,7 +319,7 @@ class Study(Settings):
 
 
 def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
-    """Every field's dotted name, such as `optim.lr`, in the order of the file."""
+    """Return every field's dotted name, such as `optim.lr`, in the order of this file."""
     names: list[str] = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -307,13 +330,17 @@ def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
 
 
 def to_dotted(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:
-    """The fields of some sections by dotted name, tuples as lists: a row of a table."""
+    """Return the fields of some sections by dotted name, tuples as lists."""
     tree = study.model_dump(mode="json")
     return {f"{section}.{name}": value for section in sections for name, value in tree[section].items()}
 
 
 def set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a field of a tree of settings by its dotted name."""
+    """Set a field of a tree of settings by its dotted name.
+
+    Raises:
+        UserError: If a part of the name is a value, not a section.
+    """
     *sections, name = dotted.split(".")
     for section in sections:
         below = tree.setdefault(section, {})

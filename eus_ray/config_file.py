@@ -1,6 +1,6 @@
 """The study file: TOML and command-line overrides become one checked `Study`.
 
-`load_study` is the way in. Every mistake is a line that says where it is and what would be right.
+`load_study` reads a file. Each mistake becomes one line that says where it is and what would be right.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def load_study(
     overrides: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Study:
-    """Read a study file and check it whole; later sources win, in the order of the arguments.
+    """Read a study file and check it.
 
-    Paths come back absolute. In the file they are relative to the file; a manifest among overrides or settings is
-    relative to the working folder.
+    A later argument overrides an earlier one. Paths in the file are relative to the file; a manifest among `overrides`
+    or `settings` is relative to the working folder. All paths of the returned study are absolute.
 
     Args:
-        path: A TOML file; None if the rest says everything.
-        preset: One of `PRESETS`, which the file then changes.
+        path: A TOML file; None if the other arguments say everything.
+        preset: The name of one of `PRESETS`, which the file then changes.
         models: The architectures to train.
         overrides: Fields as `a.b=c`.
         settings: Fields by dotted name.
@@ -55,25 +55,25 @@ def load_study(
         _merge(tree, written)
         manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
         if isinstance(manifest, str) and manifest:
-            tree["data"]["manifest"] = _resolved(Path(path).parent, manifest, source)
+            tree["data"]["manifest"] = _manifest_path(Path(path).parent, manifest, source)
     if models is not None:
         tree["models"] = list(models)
     for name, value in [*map(parse_override, overrides), *(settings or {}).items()]:
         given = str(value) if isinstance(value, Path) else value
         if name == "data.manifest" and isinstance(given, str) and given:
-            given = _resolved(Path(), given, "the settings")
+            given = _manifest_path(Path(), given, "the settings")
         set_dotted(tree, name, given)
     flatten_only(tree)
     study = build_study(tree, source)
     base = (Path(path).parent if path is not None else Path()).resolve()
-    set_dotted(tree, "model.weights", _below(base, study.model.weights))
-    set_dotted(tree, "search.space", _below(base, study.search.space))
-    for names in tree.get("only", {}).values():
-        names.update({name: _below(base, names[name]) for name in ("model.weights", "search.space") if name in names})
+    set_dotted(tree, "model.weights", _absolute(base, study.model.weights))
+    set_dotted(tree, "search.space", _absolute(base, study.search.space))
+    for own in tree.get("only", {}).values():
+        own.update({name: _absolute(base, own[name]) for name in ("model.weights", "search.space") if name in own})
     return build_study(tree, source)
 
 
-def _resolved(base: Path, manifest: str, source: str) -> str:
+def _manifest_path(base: Path, manifest: str, source: str) -> str:
     try:
         return str((base / manifest).resolve())
     except ValueError:  # a zero byte
@@ -81,7 +81,10 @@ def _resolved(base: Path, manifest: str, source: str) -> str:
 
 
 def flatten_only(tree: Mapping[str, Any]) -> None:
-    """Bring the names of `[only.ARCH]` to dotted form: `optim.lr` without quotes is a table in a table to TOML."""
+    """Replace the tables below each `[only.ARCH]` by dotted names, in place.
+
+    To TOML, `optim.lr` without quotes is a table in a table.
+    """
     only = tree.get("only")
     if not isinstance(only, dict):
         return
@@ -98,13 +101,13 @@ def _dotted(names: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _below(base: Path, path: str) -> str:
-    """A path of a study file as an absolute one; none stays none."""
+def _absolute(base: Path, path: str) -> str:
+    """Return a path of a study file as an absolute path; empty stays empty."""
     return str(base / path) if path else ""
 
 
 def build_study(tree: Mapping[str, Any], source: str) -> Study:
-    """Check a tree of settings.
+    """Check a tree of settings and return it as a `Study`.
 
     Args:
         tree: Sections as mappings.
@@ -141,7 +144,7 @@ def build_study(tree: Mapping[str, Any], source: str) -> Study:
 
 
 def _may_differ(name: str) -> bool:
-    """Whether a field may have another value for one architecture than for the others of a study."""
+    """Return whether a field may differ between the architectures of a study."""
     section = name.split(".")[0]
     if section == "search":
         return name in ("search.space", "search.trials")
@@ -149,12 +152,12 @@ def _may_differ(name: str) -> bool:
 
 
 def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Study:
-    """Return one architecture's study with some fields set to other values, and check it.
+    """Return one architecture's study with some fields set to other values, checked.
 
     Args:
-        study: Of one architecture.
-        settings: By dotted name.
-        source: Where they come from, for messages.
+        study: The study of one architecture (`Study.for_model`).
+        settings: The new values by dotted name.
+        source: The name of the file that they come from, for messages.
 
     Raises:
         UserError: With one line for each mistake.
@@ -167,6 +170,9 @@ def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Stu
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `a.b=c` into the dotted name and its value: TOML if it is TOML, else the text itself.
+
+    Raises:
+        UserError: If the text has no name or no equals sign.
 
     >>> parse_override("optim.lr=1e-4"), parse_override("model.encoder=resnet18")
     (('optim.lr', 0.0001), ('model.encoder', 'resnet18'))
@@ -182,7 +188,11 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read the tables of a TOML file. Raise `UserError` if it is missing, or is not TOML."""
+    """Read the tables of a TOML file.
+
+    Raises:
+        UserError: If the file cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -192,7 +202,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def study_toml(study: Study) -> str:
-    """Return the study as TOML, every default spelled out; `load_study` reads it back to an equal study."""
+    """Return the study as TOML with every default; `load_study` reads an equal study from it."""
     return tomli_w.dumps(study.model_dump(mode="json"))
 
 
@@ -207,16 +217,16 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 def _explain(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors():
-        where = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+        parts = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
         if problem["type"] == "extra_forbidden":
-            name = ".".join(where)
+            name = ".".join(parts)
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
-            known = siblings if len(where) > 1 else sorted(Study.model_fields)
+            known = siblings if len(parts) > 1 else sorted(Study.model_fields)
             lines.append(f"{name}: no such field{did_you_mean(name, known)}")
             continue
-        if where and where[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
-            where = where[:-1]  # the branch of a union, not a part of the name
-        name = ".".join(where)
+        if parts and parts[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
+            parts = parts[:-1]  # the branch of a union, not a part of the name
+        name = ".".join(parts)
         given = problem.get("input")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "literal_error" and isinstance(given, str):
@@ -230,7 +240,7 @@ def _explain(error: ValidationError) -> list[str]:
 
 
 def _joined(lines: Iterable[str]) -> list[str]:
-    """A line a field: what each of its alternatives, or of its entries, has to say stands in one."""
+    """Join the lines of a field, one for each alternative of a union or each entry of a list, into one."""
     by_field: dict[str, list[str]] = {}
     for line in lines:
         name, _, said = line.partition(": ")
