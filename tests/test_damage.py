@@ -28,7 +28,7 @@ from eus_ray.distributed.worker import steps
 from eus_ray.errors import UserError
 from eus_ray.store import (
     PARTS,
-    DamagedFile,
+    DamagedFileError,
     PartKey,
     Store,
     TrialKey,
@@ -188,7 +188,7 @@ def test_a_damaged_part_of_an_unfinished_trial_is_made_again(
         store.write_part(name, PartKey("unet", 0, 0, 0), rows.filter(pa.compute.field("fold") == 0))
     store.delete(checkpoint_name("unet", 0, 1))
     damage(store, part_name(table, PartKey("unet", 0, 0, 0)), how)
-    with pytest.raises(DamagedFile, match=r"fold-0.parquet is damaged .*--resume makes it again"):
+    with pytest.raises(DamagedFileError, match=r"fold-0.parquet is damaged .*resume the run to make it again"):
         store.read_parts(table)
     recorder = Recorder()
     Trials(store, [recorder]).mend()

@@ -35,7 +35,7 @@ from eus_ray.store.layout import (
     whole_name,
 )
 from eus_ray.store.location import without_credentials
-from eus_ray.store.study_folder import DamagedFile, Store
+from eus_ray.store.study_folder import DamagedFileError, Store
 from eus_ray.store.trials import (
     TrialKind,
     TrialRecord,
@@ -63,7 +63,7 @@ __all__ = [
     "STUDY",
     "TRIALS",
     "TRIALS_FILE",
-    "DamagedFile",
+    "DamagedFileError",
     "PartKey",
     "Store",
     "TrialKey",

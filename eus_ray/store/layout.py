@@ -1,4 +1,4 @@
-"""What a study folder holds: every table's columns and every file's name."""
+"""The layout of a study folder: every table's columns and every file's name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPOCHS = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-"""One row an epoch and split; the learning curves. `epoch` counts from 0."""
+"""The learning curves: one row an epoch and split. `epoch` counts from 0."""
 
 SCORES = pa.schema(
     [
@@ -36,7 +36,7 @@ SCORES = pa.schema(
         ("tn", pa.int64()),
     ]
 )
-"""Pixel counts of each image: validation at every epoch, test only at the epoch that counts."""
+"""Pixel counts of each image: of validation images at every epoch, of test images at the chosen epoch alone."""
 
 PREDICTIONS = pa.schema(
     [
@@ -47,7 +47,7 @@ PREDICTIONS = pa.schema(
         ("probability", pa.list_(pa.uint16())),
     ]
 )
-"""Probability maps of the test images, row by row: rint(p * 65535); the lesion is where it is >= 32768."""
+"""Probability maps of the test images, row by row, as rint(p * 65535); pixels from 32768 are lesion."""
 
 CASES = pa.schema(
     [
@@ -60,7 +60,7 @@ CASES = pa.schema(
         ("spacing_col", pa.float64()),
     ]
 )
-"""Images and truths as the networks saw them, as gray PNG on the evaluation grid. No spacing: NaN (pixels)."""
+"""Images and truths as the networks saw them: gray PNGs on the evaluation grid. Spacing in mm; NaN if unknown."""
 
 TRIALS = pa.schema(
     [
@@ -73,7 +73,7 @@ TRIALS = pa.schema(
         ("value", pa.float64()),
     ]
 )
-"""One row a trial; the trial's settings follow as columns named by their dotted names."""
+"""One row a trial; its settings follow as columns, by their dotted names."""
 
 SELECTION = pa.schema(
     [
@@ -89,36 +89,36 @@ SELECTION = pa.schema(
         ("name", pa.string()),
     ]
 )
-"""What a search found, and how much of it to believe; one row an estimate, NULL where a column says nothing.
+"""The estimates of a search's result; one row an estimate, NULL in columns that do not apply.
 
 `naive`: the best complete trial's score as the search saw it. `nested`: each fold's own winner on its test patients.
-`fold_winner`: which trial that is in `fold`. `naive_test` and `bbc`: the best score on test patients, and what is left
-of it after the bias of choosing (`bias`, their difference) is taken away. `default` and `gain`: the study's own
-settings on the same test patients, and by how much the fold winners are better. `importance`: of the searched field
-`name`.
-`trials` is how many complete trials an estimate rests on; `low` and `high` bound its 95 % interval. Where the test
-folds judged (protocol `paper`) there is no `nested` and no `fold_winner`, and `gain` is that of the winners that BBC-CV
-draws, on the patients that it left out.
+`fold_winner`: which trial that is in `fold`. `naive_test`: the best score on test patients. `bbc`: the same without
+the selection bias (BBC-CV). `bias`: their difference. `default`: the study's own settings on the same test patients.
+`gain`: by how much the fold winners are better. `importance`: the importance of the searched field `name`.
+
+`trials` is how many complete trials an estimate rests on; `low` and `high` are the ends of its 95 % interval. If the
+test folds judged (protocol `paper`), there is no `nested` and no `fold_winner`, and `gain` is that of the winners that
+BBC-CV draws, on the patients that it left out.
 """
 
 PARTS = {"epochs": EPOCHS, "scores": SCORES, "predictions": PREDICTIONS}
 REPEAT = 0
-"""The one repetition there is; repeated cross-validation can come later without a new schema."""
+"""The only repetition; with the column, repeated cross-validation needs no new schema."""
 
 
 class TrialKey(NamedTuple):
-    """Which trial: a model, and a number that counts from 0 in each model."""
+    """A trial: its model, and its number, which counts from 0 in each model."""
 
     model: str
     trial: int
 
     def part(self, fold: int) -> PartKey:
-        """The key of one fold's rows."""
+        """Return the key of one fold's rows."""
         return PartKey(self.model, self.trial, REPEAT, fold)
 
 
 class PartKey(NamedTuple):
-    """Whose rows a part of `epochs`, `scores` or `predictions` holds: one fold of one trial."""
+    """One fold of one trial, whose rows are a part of `epochs`, `scores` or `predictions`."""
 
     model: str
     trial: int
@@ -127,40 +127,42 @@ class PartKey(NamedTuple):
 
 
 def part_name(table: str, key: PartKey) -> str:
-    """The file with one fold's rows of a table."""
+    """Return the file with one fold's rows of a table."""
     return f"{table}/model={key.model}/trial-{key.trial}_repeat-{key.repeat}_fold-{key.fold}.parquet"
 
 
 def whole_name(table: str, key: TrialKey) -> str:
-    """The file with all rows of a trial that has ended."""
+    """Return the file with all rows of a trial that has ended."""
     return f"{table}/model={key.model}/trial-{key.trial}_repeat-{REPEAT}.parquet"
 
 
 def checkpoint_name(model: str, trial: int, fold: int) -> str:
+    """Return the file with a fold's newest checkpoint."""
     return f"checkpoints/{model}/{trial}/fold_{fold}.safetensors"
 
 
 def checkpoint_before_name(model: str, trial: int, fold: int) -> str:
-    """The checkpoint before, of an unfinished fold: what is left where the newest one is damaged."""
+    """Return the file with an unfinished fold's checkpoint before the newest one, in case that is damaged."""
     return f"checkpoints/{model}/{trial}/fold_{fold}.before.safetensors"
 
 
 def log_name(model: str, trial: int) -> str:
+    """Return the file with a trial's log for people."""
     return f"logs/{model}_trial-{trial}.log"
 
 
 def events_name(model: str, trial: int) -> str:
-    """The same events as JSON lines."""
+    """Return the file with the log's events as JSON lines."""
     return f"logs/{model}_trial-{trial}.jsonl"
 
 
 def optuna_name(model: str) -> str:
-    """Optuna's journal of a search; `optuna-dashboard` opens it."""
+    """Return the file with Optuna's journal of a search, which `optuna-dashboard` opens."""
     return f"search/{model}.log"
 
 
 def search_name(model: str) -> str:
-    """What a search is: protocol, metric, space, first trial; JSON."""
+    """Return the JSON file that describes a search: its protocol, metric, space and first trial."""
     return f"search/{model}.json"
 
 
@@ -171,4 +173,4 @@ CASES_FILE = "cases/cases.parquet"
 TRIALS_FILE = "trials.parquet"
 SELECTION_FILE = "selection.parquet"
 RUN = "run.json"
-"""Who writes here now: a token that each writer holds, host, process, heartbeat."""
+"""The study lock's owner: its token, host, process and heartbeat."""

@@ -1,10 +1,10 @@
-"""Where a study lies, as it may be printed: a path, or a URI without its credentials."""
+"""The location of a study as it may be printed: a path, or a URI without its credentials."""
 
 from __future__ import annotations
 
 
 def shown_location(location: str) -> str:
-    """A location without credentials and options.
+    """Return a location without credentials and options.
 
     >>> shown_location("s3://key:secret@bucket/study?region=eu-west-1"), shown_location("/data/what?")
     ('s3://bucket/study', '/data/what?')
@@ -13,7 +13,7 @@ def shown_location(location: str) -> str:
 
 
 def without_credentials(location: str) -> str:
-    """A location without the key and secret that a URI may begin with; its options stay.
+    """Return a location without the key and secret that a URI may begin with; its options stay.
 
     >>> without_credentials("s3://key:secret@bucket/study?region=eu-west-1"), without_credentials("/data/a@b")
     ('s3://bucket/study?region=eu-west-1', '/data/a@b')

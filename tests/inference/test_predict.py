@@ -234,7 +234,7 @@ def test_damaged_weights_leave_no_folder(study: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{name} is a damaged checkpoint"):
         predict(store.root, [tmp_path / "i.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="is a file; --out must name a folder"):
+    with pytest.raises(UserError, match="is a file; choose another output folder"):
         predict(study, [tmp_path / "i.png"], tmp_path / "i.png")
 
 
