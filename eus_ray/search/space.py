@@ -1,6 +1,6 @@
-"""What a search varies: an architecture's searched fields, their ranges, and when each of them counts.
+"""The search space of an architecture: the searched fields, their ranges and their conditions.
 
-`space_file.load_space` reads a space from TOML and checks it.
+`space_loader.load_space` reads a space from TOML and checks it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Dimension:
-    """A searched field: a range with both ends, or choices (lists for tuples, as in the study file)."""
+    """A searched field: a closed range, or choices (lists for tuples, as in the study file)."""
 
     name: str
     kind: Kind
@@ -28,9 +28,10 @@ class Dimension:
     step: float | None = None
     choices: tuple[Any, ...] = ()
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Searched only where each of these earlier dimensions is searched too and has one of these values."""
+    """The condition: searched only if each of these earlier dimensions is searched and has one of these values."""
 
     def contains(self, value: Any) -> bool:
+        """Return whether a value is one of the choices, or in the range and on a step."""
         if self.kind == "choice":
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, Real) or not self.low <= float(value) <= self.high:
@@ -38,24 +39,28 @@ class Dimension:
         return self.step is None or math.isclose(value, self.snap(value), rel_tol=0, abs_tol=1e-8 * self.step)
 
     def snap(self, value: Any) -> Any:
-        """The value of a stepped range that is nearest; of others the value itself."""
+        """Return the nearest value of a stepped range; without steps, the value itself."""
         if self.step is None:
             return value
         return self._on_step(round((value - self.low) / self.step))
 
     def count(self) -> int | None:
-        """How many values there are; None for a continuum."""
+        """Return how many values there are; None for a continuous range."""
         if self.kind == "choice":
             return len(self.choices)
         if self.low == self.high:
             return 1
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
-    def spread(self, most: int) -> list[Any]:
-        """`most` (2 at least) values evenly over a range, both ends among them, or as many as it has; all choices."""
+    def spread(self, max_num: int) -> list[Any]:
+        """Return evenly spaced values of a range, both ends among them; of choices, return all.
+
+        Args:
+            max_num: How many values of a range, at least 2; a stepped range may have fewer.
+        """
         if self.kind == "choice":
             return list(self.choices)
-        shares = [index / (most - 1) for index in range(most)]
+        shares = [index / (max_num - 1) for index in range(max_num)]
         if self.step is not None:
             last = (self.count() or 1) - 1
             return list(dict.fromkeys(self._on_step(round(share * last)) for share in shares))
@@ -71,7 +76,7 @@ class Dimension:
         return int(value) if self.kind == "int" else min(max(round(value, 12), self.low), self.high)  # 0.3, not 0.1 * 3
 
     def described(self) -> str:
-        """The values in words, such as `1e-05 to 0.1`."""
+        """Return the values in words, such as `1e-05 to 0.1`."""
         if self.kind == "choice":
             return " or ".join(repr(choice) for choice in self.choices)
         by_step = f" by {self.step:g}" if self.step is not None and self.step != 1 else ""
@@ -80,15 +85,20 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions of one architecture's search, each after those that its condition names."""
+    """The dimensions of one architecture's search, each after the dimensions that its condition names."""
 
     source: str = field(compare=False)
-    """The file that it was read from; empty where it comes from JSON."""
+    """The file that it was read from; empty if it comes from JSON."""
     paper: Mapping[str, Any]
+    """The paper's values of searched fields."""
     dimensions: tuple[Dimension, ...]
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Of a value for every dimension, those of the dimensions whose conditions hold: a trial's setting."""
+        """Return a trial's setting: the values of those dimensions whose conditions hold.
+
+        Args:
+            values: A value for every dimension, by its name.
+        """
         point: dict[str, Any] = {}
         for dimension in self.dimensions:
             if all(name in point and point[name] in wanted for name, wanted in dimension.when.items()):
@@ -96,7 +106,7 @@ class Space:
         return point
 
     def outside(self, point: Mapping[str, Any]) -> list[str]:
-        """What in a setting lies outside its range, in words such as `optim.lr 0.5 (1e-05 to 0.1)`."""
+        """Return the values of a setting outside their ranges, in words such as `optim.lr 0.5 (1e-05 to 0.1)`."""
         return [
             f"{dimension.name} {point[dimension.name]!r} ({dimension.described()})"
             for dimension in self.dimensions
@@ -104,18 +114,22 @@ class Space:
         ]
 
     def contains(self, point: Mapping[str, Any]) -> bool:
-        """Whether a setting has just the active dimensions, each inside its range."""
+        """Return whether a setting has exactly the active dimensions, each inside its range."""
         try:
             return self.active(point) == dict(point) and not self.outside(point)
         except KeyError:
             return False
 
     def default_of(self, study: Study) -> dict[str, Any] | None:
-        """The study's own setting; None where a value lies outside its range."""
+        """Return the study's own setting; None if a value lies outside its range."""
         return self._inside(to_dotted(study))
 
     def paper_point(self, study: Study) -> dict[str, Any] | None:
-        """The paper's setting, the study's own value where `[paper]` has none; None without `[paper]`, or outside."""
+        """Return the paper's setting, with the study's own values for fields that `[paper]` does not name.
+
+        Returns:
+            None without `[paper]`, or if a value lies outside its range.
+        """
         return self._inside(to_dotted(study) | dict(self.paper)) if self.paper else None
 
     def _inside(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -123,12 +137,12 @@ class Space:
         return None if self.outside(point) else point
 
     def as_json(self) -> dict[str, Any]:
-        """The space for JSON, without the file that it came from: the same on any machine."""
+        """Return the space for JSON, without its file's path: the same on any machine."""
         return {"paper": dict(self.paper), "dimensions": [asdict(dimension) for dimension in self.dimensions]}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Space:
-        """The space that `as_json` gave, after a round trip through JSON."""
+        """Return the space from what `as_json` returned, after a round trip through JSON."""
         dimensions = []
         for table in stored["dimensions"]:
             when = {name: tuple(wanted) for name, wanted in table["when"].items()}

@@ -11,10 +11,10 @@
     kind = "float"
     low = 0.8
     high = 0.99
-    when = { "optim.optimizer" = "sgd" }   # a value, or a list of them, of a field that stands before
+    when = { "optim.optimizer" = "sgd" }   # a value, or a list of values, of an earlier field
 
-`load_space` is the way in. It builds the study's configuration at both ends of each range, with each choice, and
-with each two of them that a section's checks could see together: whatever a sampler draws can be trained.
+`load_space` reads the file. It builds the study's configuration at both ends of each range, with each choice, and with
+each pair of these that one section's checks see together, so that every setting that a sampler draws can be trained.
 """
 
 from __future__ import annotations
@@ -51,11 +51,18 @@ _DEEP_SUPERVISION = ("loss.slf_weight", "loss.level_weights")
 
 
 def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> Space:
-    """The space of one architecture's study (`Study.for_model`): its `search.space`, else the shipped one.
+    """Read and check the search space of one architecture.
 
-    Conditions on fields that are not searched are settled by the study's own values, and a dimension that they
-    leave out is not in the space. `check_model` raises `UserError` for a network that cannot be built. Raises
-    `UserError` with one line for each mistake in the file, `FILE:LINE: [search."FIELD"] ...`.
+    The study's own values decide conditions on fields that are not searched; a dimension whose condition cannot hold is
+    not in the space.
+
+    Args:
+        study: The study of one architecture (`Study.for_model`). Its `search.space` names the file; if it is empty, the
+            architecture's own file is read.
+        check_model: Raises `UserError` for a network that cannot be built.
+
+    Raises:
+        UserError: With one line for each mistake in the file, `FILE:LINE: [search."FIELD"] ...`.
     """
     shipped = architectures()[study.model.arch].space_path
     file = _File(Path(study.search.space) if study.search.space else shipped)
@@ -77,13 +84,13 @@ def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> 
 
 
 class _Reader:
-    """Reads a file's tables for one study, and notes in the file what is wrong with them."""
+    """Read a file's tables for one study, and note their defects in the file."""
 
     def __init__(self, file: _File, study: Study) -> None:
         self.file, self.study = file, study
         self.tables = file.table("search")
         self.declared: dict[str, Dimension | None] = {}
-        """The dimensions read so far; None for a mistaken one."""
+        """The dimensions read so far; None for one with a defect."""
         self.left_out: set[str] = set()
         """Dimensions whose condition holds for no trial of this study."""
         sections = {name.partition(".")[0] for name in dotted_names() if "." in name}
@@ -123,28 +130,24 @@ class _Reader:
         return replace(dimension, when=when) if self.file.num_defects == before else None
 
     def _why_not_searched(self, name: str) -> str:
-        """Why a search may not vary what has this name; empty where it may."""
+        """Return why a search may not vary this field; empty if it may."""
         known = dotted_names()
-        without_effect = _without_effect(self.study.model.arch)
         if name in _NOT_SEARCHED:
             return f"may not be searched: {_NOT_SEARCHED[name]}"
-        if name in without_effect:
+        if name in _without_effect(self.study.model.arch):
             return f"may not be searched: {self.study.model.arch} has nothing that it would change"
         if name in known:
             return "" if name.startswith(_SECTIONS) else "may not be searched: it is one for the whole study"
         if any(field.startswith(f"{name}.") for field in known):
             return f'no such field; names with a dot stand in quotes, [search."{name}...."]'
-        good = [
-            field for field in known if field.startswith(_SECTIONS) and field not in (*_NOT_SEARCHED, *without_effect)
-        ]
-        return f"no such field{did_you_mean(name, good)}"
+        return f"no such field{did_you_mean(name, [field for field in known if not self._why_not_searched(field)])}"
 
     def _field_refusals(self, name: str, value: Any) -> list[str]:
-        """What a field itself says against a value, whatever the other fields hold."""
+        """Return the field's own objections to a value, without those of other fields."""
         return [line for line in self._refusals({name: value}) if line.startswith(name)]
 
     def _refusals(self, settings: Mapping[str, Any]) -> list[str]:
-        """Why the study cannot have these settings; empty where it can."""
+        """Return why the study cannot have these settings; empty if it can."""
         try:
             with_settings(self.study, settings, "")
         except UserError as error:
@@ -152,7 +155,7 @@ class _Reader:
         return []
 
     def _condition(self, dimension: str, when: Any) -> dict[str, tuple[Any, ...]]:
-        """What a dimension asks of searched fields. One that can never hold is entered into `left_out`."""
+        """Return a dimension's condition on searched fields; add it to `left_out` if the condition can never hold."""
         at = ("search", dimension, "when")
         if not isinstance(when, dict):
             self.file.defect(at, 'when: must name fields and their values, such as { "optim.optimizer" = "sgd" }')
@@ -184,7 +187,7 @@ class _Reader:
         return searched
 
     def paper(self) -> dict[str, Any]:
-        """The values of `[paper]`, each inside its range."""
+        """Return the values of `[paper]`, each inside its range."""
         values: dict[str, Any] = {}
         for name, given in self.file.table("paper").items():
             if name not in self.declared:
@@ -199,10 +202,10 @@ class _Reader:
         return values
 
     def check_together(self, space: Space, check_model: Callable[[ModelSettings], object]) -> None:
-        """Build the configuration at each end and choice, and at each two of a section, which is checked as a whole.
+        """Build the configuration at each end and choice, and at each pair of these in one section.
 
-        All other dimensions are at a value of their own, so that nothing is refused that no trial could have. A
-        network is checked with each of its settings, and with each two choices: not every encoder has weights.
+        All other dimensions keep valid values, so that nothing is refused that no trial could have. A network is
+        checked with each of its settings, and with each pair of choices: not every encoder has weights.
         """
         start = {d.name: self.own[d.name] if d.contains(self.own[d.name]) else d.spread(2)[0] for d in space.dimensions}
         ends = [(dimension, value) for dimension in space.dimensions for value in dimension.spread(2)]
@@ -228,21 +231,21 @@ class _Reader:
 
 
 def _without_effect(arch: str) -> list[str]:
-    """Fields of other architectures: trials that differ in nothing else would be the same trial."""
+    """Return the fields that only other architectures use: trials that differ in them alone are the same trial."""
     spec = architectures()[arch]
     others = [f"model.{field}" for field in ModelSettings.model_fields if f"model.{field}" not in spec.settings]
     return others + ([] if spec.deep_supervision else list(_DEEP_SUPERVISION))
 
 
 def _fitting_kinds(own: Any) -> tuple[Kind, ...]:
-    """The kinds of range that a field takes, by what it holds."""
+    """Return the kinds of range that a field takes, by the type of its value."""
     if isinstance(own, float):
         return ("float", "log_float", "choice")
     return ("int", "choice") if isinstance(own, int) and not isinstance(own, bool) else ("choice",)
 
 
 def _range_defects(kind: str, table: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What is wrong with low, high and step, whatever the field."""
+    """Yield the keys among low, high and step that are wrong, and why, whatever the field."""
     wrong = {key: text for key in _KEYS[kind] if (text := _number_defect(kind, key, table))}
     yield from wrong.items()
     if wrong:
@@ -263,7 +266,7 @@ def _number_defect(kind: str, key: str, table: Mapping[str, Any]) -> str:
     if kind == "int" and value != int(value):
         return f"must be a whole number, not {value}"
     if value <= 0 and (key == "step" or kind == "log_float"):
-        return f"must be above 0{'' if key == 'step' else ' where the range is logarithmic'}, not {value}"
+        return f"must be above 0{'' if key == 'step' else ' if the range is logarithmic'}, not {value}"
     return ""
 
 
@@ -287,7 +290,7 @@ def _dimension(name: str, kind: Kind, table: Mapping[str, Any], own: Any) -> Dim
 
 
 def _alike(own: Any, value: Any) -> Any:
-    """A value in the type that its field has in the study: 1 is 1.0 there."""
+    """Return a value in the type that its field has in the study: 1 becomes 1.0."""
     if isinstance(own, float) and type(value) is int:
         return float(value)
     if isinstance(own, list) and own and isinstance(value, list):
@@ -296,7 +299,7 @@ def _alike(own: Any, value: Any) -> Any:
 
 
 def _wanted(own: Any, given: Any) -> list[Any]:
-    """The values of a condition: one, or a list of them (of lists, for a field that holds a list)."""
+    """Return the values of a condition, given as one or as a list (of lists, if the field holds a list)."""
     several = isinstance(given, list) and (not isinstance(own, list) or all(isinstance(one, list) for one in given))
     return [_alike(own, value) for value in (given if several else [given])]
 
@@ -314,7 +317,7 @@ def _section(dimension: Dimension) -> str:
 
 
 def _point_with(space: Space, start: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A point of the space that has these values, else those of `start`; None where they exclude each other."""
+    """Return a point with these values, and else those of `start`; None if they exclude each other."""
     values, needed = {**start, **fixed}, set(fixed)
     for dimension in reversed(space.dimensions):
         if dimension.name in needed:
@@ -327,7 +330,7 @@ def _point_with(space: Space, start: Mapping[str, Any], fixed: Mapping[str, Any]
 
 
 class _File:
-    """A TOML file, on which line its tables and keys stand, and what is wrong with them."""
+    """A TOML file, the line numbers of its tables and keys, and their defects."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -337,7 +340,7 @@ class _File:
         self._lines = _line_numbers(path.read_text(encoding="utf-8"), self.tree)
 
     def table(self, name: str) -> dict[str, Any]:
-        """A table of the file; empty where there is none."""
+        """Return a table of the file; empty if there is none."""
         table = self.tree.get(name, {})
         if isinstance(table, dict):
             return table
@@ -345,7 +348,7 @@ class _File:
         return {}
 
     def defect(self, at: tuple[str, ...], text: str) -> None:
-        """Note a mistake at a key, or where that has no line of its own at the table it is in."""
+        """Note a defect at a key, or at its table if the key has no line of its own."""
         line = next((self._lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self._lines), 1)
         label = f'[{at[0]}."{at[1]}"]' if at[0] == "search" and len(at) > 1 else " ".join([f"[{at[0]}]", *at[1:]])
         self._defects.append((line, f"{self.path}:{line}: {label} {text}"))
@@ -362,7 +365,7 @@ _ENTRY = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 
 
 def _line_numbers(text: str, tree: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
-    """The line, from 1, of each table and key: TOML's parser does not tell. What only looks like one is left out."""
+    """Return the line, from 1, of each table and key that `tree` has: `tomllib` does not tell."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
