@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-Index = npt.NDArray[np.int64]
+from eus_ray.training.prefetch import Index
 
 
 @dataclass(frozen=True)

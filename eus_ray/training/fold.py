@@ -208,14 +208,13 @@ class Fold:
         Raises:
             DivergedError: If a probability is not a number.
         """
-        started = time.perf_counter()
-        loss, all_counts = self._score(self.data.validation, "validation", self.epoch - 1, record, keep_maps=False)
-        patients = [self.data.patient_ids[row] for row in self.data.validation]
+        row, all_counts = self._score(self.data.validation, "validation", self.epoch - 1, record)
+        patients = [self.data.patient_ids[image] for image in self.data.validation]
         value = float(patient_means(from_counts(self.study.search.metric, all_counts), patients).mean())
         if value > self.best_value:
             self.best_epoch, self.best_value = self.epoch - 1, value
             self._best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        return self._epoch_row("validation", loss, float(from_counts("dsc", all_counts).mean()), record, started)
+        return row
 
     def evaluate(self, record: Record) -> dict[str, Any]:
         """Score the test images with the weights that count.
@@ -231,18 +230,16 @@ class Fold:
         Raises:
             DivergedError: If a probability is not a number.
         """
-        started = time.perf_counter()
         if self._best_weights:
             self.model.load_state_dict(self._best_weights)
         epoch = self.best_epoch if len(self.data.validation) else self.epoch - 1
-        loss, all_counts = self._score(self.data.test, "test", epoch, record, keep_maps=True)
-        row = self._epoch_row("test", loss, float(from_counts("dsc", all_counts).mean()), record, started)
-        return {**row, "epoch": epoch}
+        return self._score(self.data.test, "test", epoch, record)[0]
 
     def _score(
-        self, rows: Index, split: str, epoch: int, record: Record, *, keep_maps: bool
-    ) -> tuple[float, npt.NDArray[np.int64]]:
-        """Mean loss and counts `(N, 4)` of some images with the weights as they are; rows for the record."""
+        self, rows: Index, split: str, epoch: int, record: Record
+    ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
+        """Score some images with the weights as they are: the row of `epochs`, and counts `(N, 4)`."""
+        started = time.perf_counter()
         losses: list[float] = []
         all_counts: list[npt.NDArray[np.int64]] = []
         size = self.study.train.batch_size
@@ -261,9 +258,18 @@ class Fold:
                 all_counts.append(counts(quantised >= THRESHOLD, mask.astype(bool)))
                 image_id, patient_id = self.data.image_ids[row], self.data.patient_ids[row]
                 record.add_score(epoch, image_id, patient_id, split, all_counts[-1])
-                if keep_maps:
+                if split == "test":
                     record.add_prediction(image_id, quantised)
-        return sum(losses) / len(rows), np.stack(all_counts)
+        stacked = np.stack(all_counts)
+        epoch_row = {
+            "epoch": epoch,
+            "split": split,
+            "loss": sum(losses) / len(rows),
+            "dsc": float(from_counts("dsc", stacked).mean()),
+            "lr": record.epochs[-1]["lr"] if record.epochs else self.study.optim.lr,
+            "seconds": time.perf_counter() - started,
+        }
+        return epoch_row, stacked
 
     def _on_evaluation_grid(
         self, row: int, map_: npt.NDArray[np.float32]
@@ -273,12 +279,6 @@ class Fold:
         truth = self.data.truth_of(row)
         height, width = truth.shape
         return quantise(to_original_grid(map_, height, width, self.study.data.resize)), truth
-
-    def _epoch_row(self, split: str, loss: float, dsc: float, record: Record, started: float) -> dict[str, Any]:
-        """A row of `epochs`; its learning rate is that of the epoch's first step."""
-        rate = record.epochs[-1]["lr"] if record.epochs else self.study.optim.lr
-        seconds = time.perf_counter() - started
-        return {"epoch": self.epoch - 1, "split": split, "loss": loss, "dsc": dsc, "lr": rate, "seconds": seconds}
 
     # ---- state ----------------------------------------------------------------------------------
 
