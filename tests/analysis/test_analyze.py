@@ -90,7 +90,8 @@ def written(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_study_becomes_tables_figures_and_a_report(make_study: MakeStudy, drawing: None) -> None:
+@pytest.mark.usefixtures("drawing")
+def test_a_study_becomes_tables_figures_and_a_report(make_study: MakeStudy) -> None:
     study = make_study()
     location = analyze(study.location)
     report = Path(study.root, "report")

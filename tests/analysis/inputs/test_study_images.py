@@ -179,7 +179,7 @@ def test_a_file_that_goes_while_it_is_read_is_read_again(
     monkeypatch.setattr(module, "measure", finish_meanwhile)
     assert len(read(study)) == 24
     assert len(calls) == 3
-    monkeypatch.setattr(module, "measure", lambda *arguments: (_ for _ in ()).throw(MovedError()))
+    monkeypatch.setattr(module, "measure", lambda *_arguments: (_ for _ in ()).throw(MovedError()))
     with pytest.raises(UserError, match="faster than they can be read"):
         read(study)
 

@@ -76,7 +76,8 @@ def test_two_pixels_two_millimetres_apart() -> None:
     assert distances(truth, pred, (5.0, 1.0)) == (2.0,) * 8
 
 
-def test_a_point_against_a_line(way: str) -> None:
+@pytest.mark.usefixtures("way")
+def test_a_point_against_a_line() -> None:
     """From the point: 0. From the line: 0, 1, 2, 3, 4."""
     found = distances(drawn("#...."), drawn("#####"))
     assert found.hd == 4.0
@@ -169,10 +170,11 @@ def test_facts_that_always_hold(
         assert set(found) == {0.0}
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("height", "spacing"), [(300, (1.0, 1.0)), (2040, (1.0, 1.0)), (2100, (1.0, 1.0)), (90, (0.3, 1.1))]
 )
-def test_every_way_equals_scipys_transform_to_the_last_bit(way: str, height: int, spacing: tuple[float, float]) -> None:
+def test_every_way_equals_scipys_transform_to_the_last_bit(height: int, spacing: tuple[float, float]) -> None:
     """Specks on long strips: below and above the size where a float32 transform is exact."""
     rng = np.random.default_rng(height)
     truth, pred = rng.random((2, height, 60)) < 0.01
