@@ -60,7 +60,7 @@ class Roc(NamedTuple):
     tpr: Floats
     """`(G,)`: on the straight line between neighbouring corners, on a vertical line its upper end."""
     threshold: Floats
-    """`(G,)`: the lowest probability threshold whose false positive rate is at most this; inf where none of them is."""
+    """`(G,)`: the lowest probability threshold whose false positive rate is at most this; inf if there is none."""
 
 
 def count_levels(levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> LevelCounts:

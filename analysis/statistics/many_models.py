@@ -39,7 +39,7 @@ class Nemenyi:
     mean_ranks: Floats
     """`(k,)`; rank 1 is the smallest value."""
     q: Floats
-    """`(k, k)`: (R_i - R_j) / sqrt(k (k + 1)/(6 n)), positive where model i has the larger values."""
+    """`(k, k)`: (R_i - R_j) / sqrt(k (k + 1)/(6 n)), positive if model i has the larger values."""
     p_values: Floats
     """`(k, k)`, symmetric, 1 on the diagonal; they are of the whole family, and need no Holm."""
     critical_difference: float
