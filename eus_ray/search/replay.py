@@ -1,7 +1,7 @@
-"""What each stopping rule would have chosen and spent, from a search's stored scores, without training.
+"""Replay a search's stored scores under other pruners: what each would have chosen and spent, without training.
 
-The rules are those of `racing`, the very same objects that a search asks while it runs. A replayed search
-starts its trials in their order, some at once; a fold's epoch takes one unit of time in all of them.
+The pruners are the objects of `pruners` that a search itself asks. A replayed search starts its trials in their order,
+some at once; each epoch of a fold takes one unit of time.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ from eus_ray.search.pruners import Pruner, parse_rule
 from eus_ray.search.standings import Standing
 from eus_ray.store import REPEAT, Store, TrialKind, TrialState
 
-KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
-COUNTS = ["tp", "fp", "fn", "tn"]
-TABLES = (".parquet", ".csv")
+_KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
+_COUNTS = ["tp", "fp", "fn", "tn"]
+_TABLE_SUFFIXES = (".parquet", ".csv")
+_MAX_TRIALS_NAMED = 10
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One model's stored scores: T trials, K folds, S steps of a fold, P patients."""
+    """One model's stored learning curves: T trials, K folds, S steps of a fold, P patients."""
 
     model: str
     trials: tuple[int, ...]
-    """Their numbers, `(T,)`, in the order in which they start."""
+    """The trials' numbers, `(T,)`, in the order in which they start."""
     scores: npt.NDArray[np.floating]
-    """Each judged patient's score after each step, `(T, K, S, P)`; NaN = not judged there."""
+    """Each patient's score after each step, `(T, K, S, P)`; NaN if the patient is not judged there."""
     epochs: int
-    """Epochs that a fold trains; S of them are known, all or only the last."""
+    """Epochs that a fold trains. S of them are known: all, or the last one."""
     counts: Literal["best", "last"]
-    """Which epoch's scores are a fold's: the one whose patients score best (the first of equals), or the last."""
+    """Which epoch gives a fold's scores: the last, or the best by its mean over patients (the first of equals)."""
     note: str = ""
-    """What was left out, and why."""
+    """The trials that are left out, and why."""
 
     @property
-    def by_last(self) -> bool:
-        """Whether only the last epoch is known: a search without validation patients."""
+    def has_last_epoch_only(self) -> bool:
+        """Whether only the last epoch is known, as in a search without validation patients."""
         return self.scores.shape[2] < self.epochs
 
     def chosen_steps(self) -> npt.NDArray[np.int64]:
-        """After each step, the step whose scores count, `(T, K, S)`."""
+        """Return the step whose scores count after each step, `(T, K, S)`."""
         steps = np.broadcast_to(np.arange(self.scores.shape[2]), self.scores.shape[:3])
         if self.counts == "last":
             return steps.astype(np.int64)
@@ -64,63 +65,70 @@ class Curves:
 
 @dataclass(frozen=True)
 class Replayed:
-    """How a rule would have run a search of T trials."""
+    """The course of a search of T trials under a pruner."""
 
     states: tuple[TrialState, ...]
     """Complete or pruned, `(T,)`."""
     fold_epochs: npt.NDArray[np.int64]
     """Epochs trained, summed over folds, `(T,)`."""
     folds_done: npt.NDArray[np.int64]
-    """Folds that were finished, `(T,)`."""
+    """Finished folds, `(T,)`."""
     chosen: int | None
-    """Place in `Curves.trials` of the best complete trial by the criterion, the first of equals; None without any."""
+    """Index in `Curves.trials` of the complete trial with the best criterion, the first of equals; None without any."""
     value: float
-    """Its criterion; NaN without any."""
+    """The criterion of the chosen trial; NaN without one."""
 
 
 class _Run:
     """One trial while it is replayed."""
 
-    def __init__(self, curves: Curves, place: int, chosen: npt.NDArray[np.int64]) -> None:
+    def __init__(self, curves: Curves, index: int, chosen_steps: npt.NDArray[np.int64]) -> None:
         _, folds, steps, patients = curves.scores.shape
-        self._known, self._chosen = curves.scores[place], chosen
-        self._steps, self._epochs_a_step = steps, curves.epochs // steps
+        self._known, self._chosen_steps = curves.scores[index], chosen_steps
+        self._steps, self._epochs_per_step = steps, curves.epochs // steps
         self._done = np.zeros(folds, dtype=np.int64)
         self._scores = np.full((folds, patients), np.nan)
 
     def advance(self, order: Order) -> Standing:
-        """Take the next step: of the first unfinished fold, or of all folds where they train abreast."""
+        """Take the next step: of the first unfinished fold, or of all folds if they train abreast."""
         unfinished = np.flatnonzero(self._done < self._steps)
         for fold in unfinished if order is Order.ABREAST else unfinished[:1]:
-            self._scores[fold] = self._known[fold, self._chosen[fold, self._done[fold]]]
+            self._scores[fold] = self._known[fold, self._chosen_steps[fold, self._done[fold]]]
             self._done[fold] += 1
         return self.standing()
 
     def standing(self) -> Standing:
-        return Standing(self._done * self._epochs_a_step, self._done == self._steps, self._scores.copy())
+        return Standing(self._done * self._epochs_per_step, self._done == self._steps, self._scores.copy())
 
 
 def replay(curves: Curves, rule: Pruner, slots: int = 1, protected: Collection[int] = ()) -> Replayed:
-    """Run a rule over stored scores, `slots` trials at once. Trials whose number is `protected` are never stopped."""
+    """Run a pruner over stored scores.
+
+    Args:
+        curves: The scores of one model's trials.
+        rule: A new pruner.
+        slots: How many trials run at once.
+        protected: The numbers of trials that are never stopped.
+    """
     num_trials, folds, _, _ = curves.scores.shape
-    runs = [_Run(curves, place, chosen) for place, chosen in enumerate(curves.chosen_steps())]
+    runs = [_Run(curves, index, chosen_steps) for index, chosen_steps in enumerate(curves.chosen_steps())]
     states = [TrialState.RUNNING] * num_trials
     step_length = folds if rule.order is Order.ABREAST else 1
     waiting = list(range(num_trials))[::-1]
-    # (time of the next step, place): of two steps at the same moment, the earlier trial's comes first
+    # (time of the next step, index): if two steps fall on the same time, the earlier trial's comes first
     due = [(step_length, waiting.pop()) for _ in range(min(slots, num_trials))]
     while due:
-        time, place = heapq.heappop(due)
-        number, standing = curves.trials[place], runs[place].advance(rule.order)
+        time, index = heapq.heappop(due)
+        number, standing = curves.trials[index], runs[index].advance(rule.order)
         rule.hear(number, standing)
         if standing.finished.all():
-            states[place] = TrialState.COMPLETE
+            states[index] = TrialState.COMPLETE
         elif number not in protected and rule.stops(number) is not None:
-            states[place] = TrialState.PRUNED
+            states[index] = TrialState.PRUNED
         else:
-            heapq.heappush(due, (time + step_length, place))
+            heapq.heappush(due, (time + step_length, index))
             continue
-        rule.end(number, states[place])
+        rule.end(number, states[index])
         if waiting:
             heapq.heappush(due, (time + step_length, waiting.pop()))
     ends = [run.standing() for run in runs]
@@ -144,11 +152,17 @@ def replay(curves: Curves, rule: Pruner, slots: int = 1, protected: Collection[i
 
 
 def read_curves(rows: pd.DataFrame, metric: str = "dsc") -> list[Curves]:
-    """The curves of each model in a table with the columns of `scores`, models in sorted order.
+    """Return each model's learning curves, models in sorted order.
 
-    Where a model has validation rows they are what its trials were judged by, at the best epoch; else its
-    test rows, of which the last epoch's count. Trials that lack a score which others have are left out,
-    and the model's `note` says so. Raises `UserError`.
+    If a model has validation rows, they judge its trials, at the best epoch; else its test rows do, at the last epoch.
+    A trial that lacks a score which others have is left out, and the model's `note` says so.
+
+    Args:
+        rows: A table with the columns of `scores`.
+        metric: The metric that judges.
+
+    Raises:
+        UserError: If a column is missing or wrong, or a model has nothing to replay.
     """
     _check_rows(rows)
     found = []
@@ -172,33 +186,27 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
     cell = np.ravel_multi_index(tuple(key[counted] for key in (trial, fold, step, patient)), shape)
     size = int(np.prod(shape))
     images = np.bincount(cell, minlength=size)
-    sums = np.bincount(cell, weights=from_counts(metric, rows[COUNTS].to_numpy())[counted], minlength=size)
+    sums = np.bincount(cell, weights=from_counts(metric, rows[_COUNTS].to_numpy())[counted], minlength=size)
     scores = np.divide(sums, images, out=np.full(size, np.nan), where=images > 0).reshape(shape)
     judged = ~np.isnan(scores)
-    whole = (judged == judged.any(axis=(0, 2))[:, None, :]).all(axis=(1, 2, 3)) & judged.any(axis=3).all(axis=(1, 2))
-    if not whole.any():
+    is_whole = (judged == judged.any(axis=(0, 2))[:, None, :]).all(axis=(1, 2, 3)) & judged.any(axis=3).all(axis=(1, 2))
+    if not is_whole.any():
         raise UserError(f"{model}: no trial has its scores in every fold and epoch; there is nothing to replay")
-    kept = np.asarray(trials)[whole]
-    left_out = sorted({int(number) for number in all_trials} - {int(number) for number in kept})
-    note = ""
+    kept = tuple(np.asarray(trials)[is_whole].astype(np.int64).tolist())
+    left_out, note = sorted(set(all_trials.astype(np.int64).tolist()) - set(kept)), ""
     if left_out:
-        note = f"{model}: left out {len(left_out)} of {len(all_trials)} trials, which are incomplete: {_few(left_out)}"
-    numbers = tuple(int(number) for number in kept)
-    return Curves(model, numbers, scores[whole], epochs, "best" if nested else "last", note)
-
-
-def _few(numbers: Sequence[int]) -> str:
-    text = ", ".join(str(number) for number in numbers[:10])
-    return text if len(numbers) <= 10 else f"{text}, ..."
+        named = ", ".join([*map(str, left_out[:_MAX_TRIALS_NAMED]), *["..."] * (len(left_out) > _MAX_TRIALS_NAMED)])
+        note = f"{model}: left out {len(left_out)} of {len(all_trials)} trials, which are incomplete: {named}"
+    return Curves(model, kept, scores[is_whole], epochs, "best" if nested else "last", note)
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    missing = [column for column in [*KEYS, *COUNTS] if column not in rows]
+    missing = [column for column in [*_KEYS, *_COUNTS] if column not in rows]
     if missing:
-        needed = ", ".join([*KEYS, *COUNTS])
+        needed = ", ".join([*_KEYS, *_COUNTS])
         raise UserError(f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {needed}")
     lines = []
-    for column in ["trial", "repeat", "fold", "epoch", *COUNTS]:
+    for column in ["trial", "repeat", "fold", "epoch", *_COUNTS]:
         values = pd.to_numeric(rows[column], errors="coerce")
         wrong = np.flatnonzero(~((values >= 0) & (values % 1 == 0)))
         if len(wrong):
@@ -209,8 +217,8 @@ def _check_rows(rows: pd.DataFrame) -> None:
     unknown = sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"})
     if unknown:
         lines.append(f"split: {', '.join(map(repr, unknown))} is neither train, validation nor test")
-    if not lines and (twice := int(rows.duplicated(KEYS).sum())):
-        lines.append(f"{twice} rows repeat the {', '.join(KEYS)} of another; each image counts once")
+    if not lines and (twice := int(rows.duplicated(_KEYS).sum())):
+        lines.append(f"{twice} rows repeat the {', '.join(_KEYS)} of another; each image counts once")
     if lines:
         raise UserError(*lines)
 
@@ -219,11 +227,21 @@ def _check_rows(rows: pd.DataFrame) -> None:
 
 
 def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.DataFrame:
-    """What each rule would have chosen and spent: a study folder, or a table with the columns of `scores`.
+    """Replay each model of a study under each rule.
 
-    One row a model and rule: `model, rule, fold_epochs` (share of those of all trials to their end),
-    `complete` (trials), `chosen` (trial), `value` (its criterion), `lost` (against stopping nothing). What
-    was left out of the replay is in `attrs["notes"]`, a line each. Raises `UserError`.
+    Args:
+        source: A study folder, or a table with the columns of `scores`.
+        rules: Pruners as `parse_rule` reads them.
+        slots: How many trials run at once.
+
+    Returns:
+        One row a model and rule: `model`, `rule`, `fold_epochs` (the share of the epochs that all trials would train
+        to their end), `complete` (how many trials), `chosen` (the best trial's number), `value` (its criterion), `lost`
+        (the criterion lost against stopping nothing). `attrs["notes"]` holds a line for each model with trials that
+        were left out.
+
+    Raises:
+        UserError: With one line for each mistake.
     """
     if slots < 1:
         raise UserError(f"{slots} trials at once: one is the least")
@@ -240,11 +258,11 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
         except UserError as error:
             lines += error.lines
             continue
-        by_last = [curves.model for curves, _ in found if curves.by_last]
-        if order is Order.ABREAST and by_last:
+        last_only = [curves.model for curves, _ in found if curves.has_last_epoch_only]
+        if order is Order.ABREAST and last_only:
             lines.append(
                 f"rule {text}: judges by epoch, and {source} has only the last epoch's scores of "
-                f"{', '.join(by_last)}; take racing or none"
+                f"{', '.join(last_only)}; take racing or none"
             )
     if lines:
         raise UserError(*lines)
@@ -271,14 +289,14 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
 
 
 def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]:
-    """Each model's curves, and its trials that a search does not stop."""
-    if str(source).endswith(TABLES):
+    """Yield each model's curves, and the numbers of its trials that a search does not stop."""
+    if str(source).endswith(_TABLE_SUFFIXES):
         for curves in read_curves(_read_table(Path(source))):
             yield curves, ()
         return
     store = Store(source)
     if not store.exists(names.TRIALS_FILE):
-        raise UserError(f"is neither a study folder nor a table ({', '.join(TABLES)})")
+        raise UserError(f"is neither a study folder nor a table ({', '.join(_TABLE_SUFFIXES)})")
     kinds = names.read_trials(store)[["model", "trial", "kind"]]
     for model in sorted(kinds["model"].unique()):
         of_model = kinds[kinds["model"] == model]

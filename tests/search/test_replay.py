@@ -161,7 +161,13 @@ def test_scores_become_curves() -> None:
     rows = table({("unet", 3): GOOD, ("unet", 7): BAD})
     rows.loc[(rows["image_id"] == "i00") & (rows["trial"] == 3) & (rows["epoch"] == 1), COUNTS] = [60, 40, 40, 860]
     (found,) = read_curves(rows)
-    assert (found.model, found.trials, found.epochs, found.counts, found.by_last) == ("unet", (3, 7), 2, "best", False)
+    assert (found.model, found.trials, found.epochs, found.counts, found.has_last_epoch_only) == (
+        "unet",
+        (3, 7),
+        2,
+        "best",
+        False,
+    )
     # patients p00 p01 p10 p11; p00 has two images, .6 and .8
     np.testing.assert_allclose(found.scores[0, 0], [[0.5, 0.5, np.nan, np.nan], [0.7, 0.8, np.nan, np.nan]])
     np.testing.assert_allclose(found.scores[1, 1], [[np.nan, np.nan, 0.3, 0.3], [np.nan, np.nan, 0.2, 0.2]])
@@ -179,7 +185,7 @@ def test_test_rows_count_only_where_nothing_was_validated() -> None:
     assert found.counts == "best"
     assert np.nanmax(found.scores) == pytest.approx(0.8)
     (found,) = read_curves(tested)
-    assert found.by_last
+    assert found.has_last_epoch_only
     assert found.epochs == 2
     assert found.scores.shape == (1, 2, 1, 4)
 
