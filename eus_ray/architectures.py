@@ -19,7 +19,7 @@ SPACES = Path(__file__).parent / "search_spaces"
 
 @dataclass(frozen=True)
 class ArchitectureSpec:
-    """What is to be known of an architecture without building it."""
+    """The facts of an architecture that are known without building it."""
 
     name: str
     """In study files, tables and file names."""

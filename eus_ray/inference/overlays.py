@@ -15,7 +15,7 @@ INTERVAL_S = 0.5
 CLIP_S, CLIP_BEFORE_S = 30.0, 5.0
 """Longest clip, and its part before the onset: enough to see the lesion come into view."""
 _PIXELS_PER_LINE_WIDTH = 300
-"""Of an image's shorter side: a line of one pixel is lost on a large image."""
+"""Pixels of an image's shorter side; on a large image a line of one pixel would be lost."""
 _FRACTION_BITS = 4
 """Binary digits of fractions of a pixel in OpenCV's coordinates."""
 _CASING_DARKNESS = 0.6

@@ -45,7 +45,7 @@ class Picture:
     height: int
     width: int
     spacing_mm: tuple[float, float] = (math.nan, math.nan)
-    """Of rows and of columns; NaN if it is not known."""
+    """Distance of rows and of columns; NaN if it is not known."""
     time_s: float = math.nan
     """When it was taken in a video; NaN if that is not known."""
 
@@ -170,7 +170,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _files_below(folder: Path) -> list[tuple[Path, str]]:
-    """Images and videos below a folder with their names. Raises `UserError` where there is none."""
+    """Images and videos below a folder with their names. Raise `UserError` if there is none."""
     found = []
     for above, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -191,7 +191,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 
 def _of_files(files: list[tuple[Path, str]]) -> Sources:
-    """Open all of them. Raises `UserError` with a line for each that cannot be read."""
+    """Open all of them, and raise `UserError` with a line for each that cannot be read."""
     lines: list[str] = []
     clips: list[Clip] = []
     for path, name in files:

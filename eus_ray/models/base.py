@@ -1,4 +1,4 @@
-"""What all architectures share: inputs and outputs, the forward pass, and the registry.
+"""The common part of all architectures: inputs and outputs, the forward pass, and the registry.
 
 Training, evaluation and prediction run a network by `as_input`, `forward` and `probability` alike.
 """

@@ -1,4 +1,4 @@
-"""What makes a fold repeat bit for bit: its settings, its seeds, and what a process sets once."""
+"""Determinism: a fold's settings, the seeds that derive from them, and the switches of a process."""
 
 from __future__ import annotations
 

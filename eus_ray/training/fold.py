@@ -45,7 +45,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one fold sees of the data.
+    """The data as one fold sees it.
 
     Without validation images the last epoch counts, else the one whose validation patients score best.
     """

@@ -38,7 +38,7 @@ def loader_threads(device: torch.device) -> ThreadPoolExecutor | None:
 
 
 class Batches:
-    """What `load` makes of each row of each batch, in order: `for pairs in batches`.
+    """The loaded images and masks of each batch, in order: `for pairs in batches`.
 
     Args:
         batches: The rows of each batch.
