@@ -1,7 +1,7 @@
 """Cross-validate and compare segmentation architectures on ultrasound images.
 
-The names below are the Python interface; `eus_ray.api` explains them. Importing the package loads neither PyTorch nor
-Ray: a name is imported when it is first used.
+The names below are the Python interface. Importing the package loads neither PyTorch nor Ray: a name is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -12,24 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eus_ray.api import (
-        StudyResults,
-        analyze,
-        compare,
-        cross_validate,
-        evaluate,
-        load_study,
-        open_study,
-        predict,
-        tune,
-    )
+    from eus_ray.analysis.analyze import analyze
+    from eus_ray.analysis.inputs.evaluate import evaluate
+    from eus_ray.api import StudyResults, compare, load_study, open_study, tune
     from eus_ray.config import Study
     from eus_ray.errors import UserError
+    from eus_ray.inference.predict import predict
     from eus_ray.inference.predictor import Prediction, Predictor
     from eus_ray.store import TrialKey, TrialKind, TrialRecord, TrialState
     from eus_ray.store.event_log import FoldReport
     from eus_ray.study.callbacks import Callback, SearchUpdate
-    from eus_ray.study.cross_validate import Outcome
+    from eus_ray.study.cross_validate import Outcome, cross_validate
 
 __all__ = [
     "Callback",
@@ -56,23 +49,27 @@ __all__ = [
 ]
 
 _HOMES = {
+    "analysis.analyze": ("analyze",),
+    "analysis.inputs.evaluate": ("evaluate",),
+    "api": ("StudyResults", "compare", "load_study", "open_study", "tune"),
     "config": ("Study",),
     "errors": ("UserError",),
+    "inference.predict": ("predict",),
     "inference.predictor": ("Prediction", "Predictor"),
     "store": ("TrialKey", "TrialKind", "TrialRecord", "TrialState"),
     "store.event_log": ("FoldReport",),
     "study.callbacks": ("Callback", "SearchUpdate"),
-    "study.cross_validate": ("Outcome",),
+    "study.cross_validate": ("Outcome", "cross_validate"),
 }
-"""Where the names are that `api` does not define."""
+"""The modules of the names."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of the interface when it is first used."""
-    if name not in __all__:
-        raise AttributeError(f"module 'eus_ray' has no attribute {name!r}")
-    home = next((module for module, names in _HOMES.items() if name in names), "api")
-    return getattr(import_module(f"eus_ray.{home}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"eus_ray.{home}"), name)
+    raise AttributeError(f"module 'eus_ray' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,17 +1,19 @@
-"""The Python interface: `import eus_ray` has all of it, and the command line is a thin user of it.
+"""The Python interface, as far as it is more than a room's own functions; `import eus_ray` has all of it.
 
     study = eus_ray.load_study("study.toml", **{"train.epochs": 10})
     eus_ray.cross_validate(study, "results", callbacks=[MyCallback()])
     results = eus_ray.open_study("results")
     results.images().groupby("model")["dsc"].mean()
 
-Nothing here prints; a `Callback` hears what goes on. A mistake in what was given raises `UserError`.
+Nothing of it prints; a `Callback` hears what goes on. A mistake in what was given raises `UserError`. The command line
+is a thin user of it.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +22,15 @@ from eus_ray import config_file
 from eus_ray.config import Study
 from eus_ray.errors import UserError
 from eus_ray.store import SELECTION_FILE, STUDY, Store, read_trials
-from eus_ray.study.callbacks import Callback
-from eus_ray.study.cross_validate import Outcome, cross_validate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eus_ray.analysis.inputs.evaluate import Evaluation
     from eus_ray.analysis.report.results import Results
-    from eus_ray.inference.predict import Predicted
+    from eus_ray.study.callbacks import Callback
+    from eus_ray.study.cross_validate import Outcome
 
-__all__ = ["StudyResults", "analyze", "compare", "cross_validate", "evaluate", "load_study", "open_study", "predict"]
-__all__ += ["tune"]
+__all__ = ["StudyResults", "compare", "load_study", "open_study", "tune"]
 
 
 def load_study(path: str | Path | None = None, **settings: Any) -> Study:
@@ -76,8 +75,6 @@ def tune(
     Raises:
         UserError: If the study, its data, its space or the folder are not as they must be; then nothing is written.
     """
-    from dataclasses import replace
-
     from eus_ray.analysis.comparison.selection_bias import headline, write_selection
     from eus_ray.study import tune as search
 
@@ -86,70 +83,6 @@ def tune(
     if outcome.is_interrupted:
         return outcome
     return replace(outcome, headline=tuple(headline(write_selection(Store(out)))))
-
-
-def analyze(source: str | Path, out: str | Path | None = None) -> str:
-    """Write metrics, statistics, tables, figures and one report.
-
-    Args:
-        source: A study folder in any state, or a CSV or Parquet table of per-image scores.
-        out: Where to write; by default the study's own `report` folder, or NAME_report beside a table.
-
-    Returns:
-        Where report.html is.
-
-    Raises:
-        UserError: If the source has defects, or `out` has files already.
-    """
-    from eus_ray.analysis import analyze as analysis
-
-    return analysis.analyze(source, out)
-
-
-def evaluate(
-    predictions: str | Path, truths: str | Path, out: str | Path, *, model: str | None = None, **how: Any
-) -> Evaluation:
-    """Measure mask files of any tool against the truth, image by image.
-
-    Args:
-        predictions: A folder of masks.
-        truths: The folder with the true masks, of the same names.
-        out: A new .csv or .parquet file, which `analyze` and `compare` read.
-        model: What to call the predictions; the name of their folder by default.
-        how: As `eus_ray.analysis.inputs.evaluate.evaluate` takes it: manifest, label, probability, unpaired, processes,
-            progress.
-
-    Raises:
-        UserError: With one line for each defect; then nothing is written.
-    """
-    from eus_ray.analysis.inputs import evaluate as evaluation
-
-    return evaluation.evaluate(Path(predictions), Path(truths), Path(out), model=model, **how)
-
-
-def predict(
-    study: str | Path,
-    places: Sequence[str | Path],
-    out: str | Path,
-    *,
-    model: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Predicted:
-    """Predict images, folders and videos with a study's trained ensemble, and write masks, maps and overlays.
-
-    Args:
-        study: A study folder with a trained model.
-        places: Images, folders, videos or manifests.
-        out: A new folder.
-        model: One of the study's; by default the one with the best headline DSC.
-        progress: Called with how many images are done, and of how many.
-
-    Raises:
-        UserError: With one line for each defect; then nothing is written.
-    """
-    from eus_ray.inference.predict import predict as predict_files
-
-    return predict_files(study, places, out, model=model, progress=progress)
 
 
 def open_study(path: str | Path) -> StudyResults:

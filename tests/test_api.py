@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -112,7 +113,7 @@ def test_scores_of_any_tool_are_compared() -> None:
 
 
 def test_mistakes_are_user_errors_that_speak_of_no_option(phantom: Path, tmp_path: Path) -> None:
-    with pytest.raises(eus_ray.UserError, match="optim.lrr: no such field; did you mean optim.lr"):
+    with pytest.raises(eus_ray.UserError, match=r"optim\.lrr: no such field; did you mean optim\.lr"):
         eus_ray.load_study(**{"optim.lrr": 1})
     with pytest.raises(eus_ray.UserError, match="is no study folder"):
         eus_ray.open_study(tmp_path)
@@ -132,6 +133,20 @@ def test_importing_the_package_is_light_and_its_names_are_there() -> None:
     assert answer.stdout.split() == ["[]", "True"]
     with pytest.raises(AttributeError, match="has no attribute 'cross_validat'"):
         eus_ray.cross_validat  # noqa: B018
+
+
+def test_reading_results_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
+    """A laptop analyses what a cluster trained."""
+    frame = pd.DataFrame({"model": ["a", "b"] * 6, "image_id": np.repeat(list("ijklmn"), 2)})
+    frame.assign(patient_id=frame["image_id"], dsc=np.linspace(0.5, 0.9, 12)).to_csv(tmp_path / "scores.csv")
+    code = (
+        "import sys, eus_ray, pandas; eus_ray.compare(pandas.read_csv('scores.csv')); eus_ray.open_study; "
+        "print(sorted({'torch', 'ray'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert answer.stdout.strip() == "[]"
 
 
 USERS_SCRIPT = """

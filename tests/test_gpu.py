@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from eus_ray.api import cross_validate
 from eus_ray.distributed.profiling import measure
+from eus_ray.study.cross_validate import cross_validate
 from eus_ray.training.fold import Fold, train_fold
 from eus_ray.training.records import Record
 from tests.helpers import assert_same, light_study, tables

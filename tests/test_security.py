@@ -17,14 +17,13 @@ from typing import NoReturn
 import psutil
 import pytest
 
-from eus_ray.api import cross_validate
 from eus_ray.distributed.auth_token import DEFAULT, guard_own_token
 from eus_ray.distributed.planner import Plan
 from eus_ray.distributed.resources import Machines
 from eus_ray.distributed.session import Session
 from eus_ray.distributed.trainable import Workers
 from eus_ray.errors import UserError
-from eus_ray.study.cross_validate import tell_plan
+from eus_ray.study.cross_validate import cross_validate, tell_plan
 from tests.helpers import Recorder, light_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

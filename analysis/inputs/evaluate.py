@@ -48,12 +48,12 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Path,
-    truths: Path,
-    out: Path,
+    predictions: str | Path,
+    truths: str | Path,
+    out: str | Path,
     *,
     model: str | None = None,
-    manifest: Path | None = None,
+    manifest: str | Path | None = None,
     label: int | None = None,
     probability: bool = False,
     unpaired: Literal["stop", "skip"] = "stop",
@@ -80,6 +80,8 @@ def evaluate(
     Raises:
         UserError: With a line for each defect; nothing is written then.
     """
+    predictions, truths, out = Path(predictions), Path(truths), Path(out)
+    manifest = None if manifest is None else Path(manifest)
     name = predictions.resolve().name if model is None else model.strip()
     lines = _output_defects(out)
     if not name:

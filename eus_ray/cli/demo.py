@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from eus_ray.analysis.analyze import analyze
-from eus_ray.api import cross_validate, tune
+from eus_ray.api import tune
 from eus_ray.cli.progress.study import StudyProgress
 from eus_ray.config_file import load_study
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.distributed.session import session
 from eus_ray.errors import UserError
 from eus_ray.store import TrialState
-from eus_ray.study.cross_validate import Outcome
+from eus_ray.study.cross_validate import Outcome, cross_validate
 
 PATIENTS, IMAGES, SIZE = 40, 80, 80
 

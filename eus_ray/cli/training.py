@@ -112,7 +112,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _cv(args: argparse.Namespace) -> int:
-    from eus_ray.api import cross_validate
+    from eus_ray.study.cross_validate import cross_validate
 
     return _train(args, cross_validate)
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import uuid
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,17 @@ import pytest
 import ray
 import ray.util
 
-from eus_ray.api import cross_validate
 from eus_ray.cli import main
 from eus_ray.config_file import study_toml
 from eus_ray.data.io.images import decode_mask
 from eus_ray.distributed import shared_arrays
+from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.session import Session
 from eus_ray.metrics import THRESHOLD, counts
 from eus_ray.store import Store, TrialKey, read_trials
 from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import Callback
+from eus_ray.study.cross_validate import cross_validate
 from tests.helpers import assert_same, light_study, serial, tables
 from tests.processes import marked, name_of, wait_until
 
@@ -118,7 +120,7 @@ def test_models_are_added_but_never_overwritten_and_no_study_is_mixed(
     assert main(command) == 0
     before = tables(folder)
     assert main(command) == 2
-    assert "holds unet already (fixed, complete); --resume goes on with it" in capsys.readouterr().err
+    assert "holds unet already (fixed, complete); resume to go on with it" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0  # nothing to do
     assert main([*command, "--resume", "--set", "optim.lr=0.5"]) == 2
     assert "unet was begun with other settings: optim.lr was 0.001 and is 0.5" in capsys.readouterr().err
@@ -137,6 +139,34 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_says_where(phantom: Path, 
     (row,) = read_trials(Store(tmp_path / "study")).to_dict("records")
     assert "the loss is nan in fold" in row["reason"]
     assert "learning rate" in row["reason"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_rays_own_logs_are_kept_if_a_process_ends_by_a_fault(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = light_study(phantom, "run.workers=1", "run.max_failures=0", "folds.count=2", "train.epochs=1")
+    assert cross_validate(study, tmp_path / "sound").states == {"unet": "complete"}
+    assert not Store(tmp_path / "sound").exists("logs/ray")
+    data = CrossValidation.data
+
+    def broken(_run: CrossValidation, *_: object) -> NoReturn:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(CrossValidation, "data", broken)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[CrossValidation.__module__])
+    try:
+        outcome = cross_validate(study, tmp_path / "broken")
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[CrossValidation.__module__])
+    assert CrossValidation.data is not data
+    assert outcome.states == {"unet": "failed"}
+    store = Store(tmp_path / "broken")
+    assert "a fault of ours" in store.read_text("logs/unet_trial-0.log")
+    (record,) = read_trials(store).to_dict("records")
+    assert "a fault of ours" in record["reason"]
+    kept = store.names("logs/ray")
+    assert any(name.endswith((".log", ".out", ".err")) for name in kept), kept
 
 
 @pytest.mark.usefixtures("ray_session")
