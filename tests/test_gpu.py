@@ -56,8 +56,8 @@ def test_a_probe_sees_the_gpus_memory_and_how_busy_it_is() -> None:
     threads = torch.get_num_threads()
     probe = measure(study("data.image_size=128", "model.width=16"))
     assert torch.get_num_threads() == threads
-    assert 1 << 20 < probe.device_bytes < probe.of_bytes
-    assert 0 < probe.busy <= 1
+    assert 1 << 20 < probe.peak_bytes < probe.total_bytes
+    assert 0 < probe.busy_share <= 1
 
 
 @pytest.mark.ray

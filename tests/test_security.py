@@ -134,7 +134,7 @@ def test_a_run_starts_the_dashboard_where_the_study_asks_for_it(
 
 def test_a_run_says_where_its_dashboard_is() -> None:
     recorder = Recorder()
-    plan = Plan(Workers(1, 1, 1, 0), num_at_once=1, text="5 folds on 1 worker")
+    plan = Plan(Workers(1, 1, 1, 0), max_concurrent_trials=1, text="5 folds on 1 worker")
     for dashboard in ("", "127.0.0.1:8266"):
         tell_plan([recorder], plan, Session(Path(), Machines(()), 0, dashboard))
     assert recorder.plans[:2] == ["5 folds on 1 worker"] * 2

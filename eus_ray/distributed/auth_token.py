@@ -1,4 +1,4 @@
-"""Ray's token, for its owner's eyes only: whoever has it can run anything on the cluster."""
+"""Ray's authentication token, readable by its owner alone: whoever has it can run anything on the cluster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 DEFAULT = Path("~/.ray/auth_token")
-"""Where Ray looks for its token unless RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH says otherwise."""
+"""Ray reads its token here, unless RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH is set."""
 
 
 def make_token(path: Path) -> None:
-    """Make a token where there is none; one that is there stays. Ray, left to itself, lets everybody read it."""
+    """Make a token if there is none. Ray itself would let every user of the machine read it."""
     if path.exists():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -22,19 +22,19 @@ def make_token(path: Path) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     try:
-        with contextlib.suppress(FileExistsError):  # another process was first: its token is the one
-            os.link(name, path)  # whole or not at all
+        with contextlib.suppress(FileExistsError):  # another process was first, and its token stays
+            os.link(name, path)  # atomic
     finally:
         Path(name).unlink()
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but its owner may read the file."""
+    """Return whether the file's permissions admit its owner alone."""
     return not stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
 def guard_own_token() -> None:
-    """See that the token with which a local cluster of this user will start is his alone."""
+    """Make the token of this user's local clusters if there is none, and close it to other users."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_MODE") == "disabled":
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT).expanduser()

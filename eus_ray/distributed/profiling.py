@@ -1,4 +1,4 @@
-"""A few real steps of a fold, timed and profiled: what a plan is made from if the machines have GPUs."""
+"""Time and profile a few real steps of a fold, for the planner."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import ray
 import torch
 
 from eus_ray.config import Study
-from eus_ray.data.augmentation import Augmenter
 from eus_ray.distributed.resources import Probe, worst
 from eus_ray.distributed.session import Session
 from eus_ray.training.determinism import prepare_process
 from eus_ray.training.fold import Fold, FoldData
 from eus_ray.training.records import Record
 
-_STEPS = 4
+_NUM_STEPS = 4
 
 
 def probe_cluster(study: Study, session: Session) -> Probe | None:
-    """Measure each architecture on the cluster's GPUs, if a plan depends on them.
+    """Measure each architecture on the cluster's GPUs.
 
     Returns:
-        The worst of them; None if the folds use no GPU.
+        The worst case of all architectures; None if the folds use no GPU, since the plan does not depend on it then.
     """
     if not session.machines.gpus or study.run.gpus_per_fold == 0:
         return None
@@ -33,7 +32,12 @@ def probe_cluster(study: Study, session: Session) -> Probe | None:
 
 
 def measure(study: Study, device: torch.device | None = None) -> Probe:
-    """Train and score a few batches of noise with one architecture's settings, on a GPU if there is one."""
+    """Train and score a few batches of noise with one architecture's settings.
+
+    Args:
+        study: The study of one architecture (`Study.for_model`).
+        device: A GPU by default, if there is one.
+    """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = torch.get_num_threads()
     prepare_process(study, device)
@@ -55,26 +59,21 @@ def _measure(study: Study, device: torch.device) -> Probe:
         data = FoldData(0, images, masks, np.tile(rows, steps * study.train.accumulate), rows, names, names)
         return Fold(study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2})}), data, device)
 
-    fold(1).train_epoch()  # libraries choose their kernels, and memory is taken, the first time
+    fold(1).train_epoch()  # a warm-up: libraries choose their kernels and allocate memory the first time
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    measured = fold(_STEPS)
-    row, busy = _profiled(measured) if device.type == "cuda" else (measured.train_epoch(), 1.0)
+    measured = fold(_NUM_STEPS)
+    row, busy_share = _profiled(measured) if device.type == "cuda" else (measured.train_epoch(), 1.0)
     started = time.perf_counter()
     measured.evaluate(Record(epochs=[row]))
     score_s = time.perf_counter() - started
-    augment = Augmenter(study.augment)
-    started = time.perf_counter()
-    for index in range(batch):
-        augment(images[index], masks[index], index)
-    load_s = (time.perf_counter() - started) / batch
-    device_bytes = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
-    of_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
-    return Probe(row["seconds"] / _STEPS, score_s, load_s, busy, device_bytes, of_bytes)
+    peak_bytes = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    total_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
+    return Probe(row["seconds"] / _NUM_STEPS, score_s, busy_share, peak_bytes, total_bytes)
 
 
 def _profiled(fold: Fold) -> tuple[dict[str, Any], float]:
-    """An epoch's row, and the share of its time in which the GPU computed."""
+    """Train an epoch; return its row, and the share of its time in which the GPU computed."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         row = fold.train_epoch()
         torch.cuda.synchronize(fold.device)

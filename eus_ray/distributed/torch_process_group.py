@@ -1,7 +1,7 @@
-"""PyTorch's process group for a group of workers, made by the workers alone.
+"""A Ray Train backend that makes PyTorch's process group in the workers alone.
 
-Ray's own backend loads PyTorch in the trial's and the controller's processes too, each seconds of a core, and they
-only pass it on.
+Ray's own backend also loads PyTorch in the processes of the trial and of Ray Train's controller, which do not use it.
+That takes seconds of a core each.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from ray.train.backend import Backend, BackendConfig
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
-_A_WEEK = timedelta(days=7)
+_TIMEOUT = timedelta(days=7)
+"""Folds of unequal length end at different times, and workers wait for one another."""
 
 
 @dataclass
 class ProcessGroup(BackendConfig):
-    """`backend` as `torch.distributed.init_process_group` takes it. Workers may wait a week for one another: folds of
-    unequal length end at different times."""
+    """The process group of a worker group."""
 
     backend: str = "gloo"
+    """A backend of `torch.distributed.init_process_group`."""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _Made
+        """The class that Ray Train calls."""
+        return _ProcessGroupBackend
 
 
-class _Made(Backend):
+class _ProcessGroupBackend(Backend):
     share_cuda_visible_devices = True  # each worker sees its machine's GPUs and takes its own
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, ProcessGroup)
         size = len(worker_group)
         loading = [worker_group.execute_single_async(rank, _load) for rank in range(1, size)]
-        address = worker_group.execute_single(0, _meet)
+        address = worker_group.execute_single(0, _open_rendezvous)
         joining = [
             worker_group.execute_single_async(rank, _join, backend_config.backend, address, rank, size)
             for rank in range(size)
@@ -47,32 +49,32 @@ class _Made(Backend):
         ray.get(loading + joining)
 
 
-_meeting: TCPStore | None = None
-"""Where the workers find one another; the first of them keeps it."""
+_rendezvous: TCPStore | None = None
+"""The rendezvous of the workers, in the process of rank 0."""
 
 
 def _load() -> None:
-    """Load PyTorch while the first worker does."""
+    """Load PyTorch while rank 0 does."""
     import torch.distributed  # noqa: F401
 
 
-def _meet() -> tuple[str, int]:
-    """Open the meeting place; its node's address and port.
+def _open_rendezvous() -> tuple[str, int]:
+    """Open the rendezvous in the process of rank 0, and return its host and port.
 
-    The system chooses the port as it is opened: one that was only seen to be free is another program's by the time
-    PyTorch has loaded.
+    The operating system chooses the port while opening it: a port that was found free before may belong to another
+    program by the time PyTorch has loaded.
     """
-    global _meeting
+    global _rendezvous
     from torch.distributed import TCPStore
 
     host = ray.util.get_node_ip_address()
-    _meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_A_WEEK)
-    return host, _meeting.port
+    _rendezvous = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)
+    return host, _rendezvous.port
 
 
 def _join(backend: str, address: tuple[str, int], rank: int, size: int) -> None:
     import torch.distributed
 
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(rank), str(size)
-    store = _meeting if rank == 0 else torch.distributed.TCPStore(*address, is_master=False, timeout=_A_WEEK)
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_A_WEEK)
+    store = _rendezvous if rank == 0 else torch.distributed.TCPStore(*address, is_master=False, timeout=_TIMEOUT)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)

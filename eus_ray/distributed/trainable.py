@@ -44,7 +44,7 @@ class Workers:
     """The kind of GPU to wait for; empty if any will do."""
 
     @property
-    def places(self) -> int:
+    def num_concurrent_folds(self) -> int:
         """Folds that train at the same time."""
         return self.count // self.team_size
 
@@ -149,7 +149,7 @@ def train_folds(config: dict[str, Any]) -> None:
 
 
 def _backend(workers: Workers) -> str:
-    """gloo: folds exchange nothing, and NCCL refuses two workers on one GPU. A team's GPUs exchange gradients by NCCL."""
+    """gloo: folds exchange nothing, and NCCL refuses two workers on one GPU. A team exchanges gradients by NCCL."""
     return "cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"
 
 

@@ -56,7 +56,7 @@ def run_trials(
     controller: TrialController,
     cross_validations: Mapping[str, CrossValidation],
     workers: Workers,
-    num_at_once: int,
+    max_concurrent_trials: int,
     max_trials: int,
     session: Session,
 ) -> None:
@@ -66,7 +66,7 @@ def run_trials(
         controller: Chooses and stops them.
         cross_validations: What a trial is made of, by model.
         workers: How each lies on the machines.
-        num_at_once: How many run side by side.
+        max_concurrent_trials: How many run side by side.
         max_trials: How many there are at most.
         session: The Ray cluster.
 
@@ -83,7 +83,7 @@ def run_trials(
             search_alg=_NextTrial(name),
             scheduler=_StopTrials(name),
             num_samples=max_trials,
-            max_concurrent_trials=num_at_once,
+            max_concurrent_trials=max_concurrent_trials,
             reuse_actors=True,
             trial_dirname_creator=_folder_name,
         ),

@@ -90,7 +90,7 @@ def train_fixed(context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind
             spec.key.model: context.cross_validation(spec.key, order=order, kind=kind) for spec in controller.todo
         }
         num_trials = len(controller.todo)
-        run_trials(controller, runs, plan.workers, plan.num_at_once, num_trials, context.session)
+        run_trials(controller, runs, plan.workers, plan.max_concurrent_trials, num_trials, context.session)
     controller.close()
 
 

@@ -189,7 +189,7 @@ def _search_all(context: RunContext, searches: Sequence[ModelSearch]) -> None:
     plan = plan_search(study, cluster.machines, num_left, probe, load_of(context.dataset, searching=True))
     tell_plan(context.callbacks, plan, cluster)
     runs = {search.model: search.base for search in searches}
-    run_trials(_Searches(context, searches), runs, plan.workers, plan.num_at_once, num_left, cluster)
+    run_trials(_Searches(context, searches), runs, plan.workers, plan.max_concurrent_trials, num_left, cluster)
 
 
 def _train_winners(context: RunContext, winners: Sequence[TrialSpec]) -> None:

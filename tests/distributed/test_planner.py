@@ -21,7 +21,7 @@ def cluster(cpus: float, gpus: float = 0) -> Machines:
 
 def probe(busy: float = 1.0, gib: float = 10.0, step_s: float = 0.5, score_s: float = 0.2) -> Probe:
     """Figures of a fold on a GPU with 80 GiB."""
-    return Probe(step_s, score_s, 0.001, busy, int(gib * GIB), 80 * GIB)
+    return Probe(step_s, score_s, busy, int(gib * GIB), 80 * GIB)
 
 
 def study(*overrides: str) -> Study:
@@ -43,7 +43,7 @@ def test_fixed_cross_validations_take_a_worker_a_fold_where_there_is_room(
     cpus: float, gpus: float, overrides: tuple[str, ...], workers: int, per_worker: tuple[float, float], at_once: int
 ) -> None:
     plan = plan_fixed(study(*overrides), cluster(cpus, gpus), 3)
-    assert (plan.workers.count, (plan.workers.cpus, plan.workers.gpus), plan.num_at_once) == (
+    assert (plan.workers.count, (plan.workers.cpus, plan.workers.gpus), plan.max_concurrent_trials) == (
         workers,
         per_worker,
         at_once,
@@ -65,7 +65,7 @@ def test_searches_take_one_worker_a_trial(
     cpus: float, gpus: float, overrides: tuple[str, ...], workers: int, at_once: int
 ) -> None:
     plan = plan_search(study(*overrides), cluster(cpus, gpus), 20)
-    assert (plan.workers.count, plan.num_at_once) == (workers, at_once)
+    assert (plan.workers.count, plan.max_concurrent_trials) == (workers, at_once)
 
 
 def test_the_plan_says_where_it_helps_little() -> None:
@@ -103,7 +103,7 @@ def test_what_the_cluster_does_not_have_is_refused(session: Machines, overrides:
 )
 def test_a_fold_has_a_gpu_of_its_own_where_it_fills_one(machines: Machines, workers: int, at_once: int) -> None:
     plan = plan_fixed(study(), machines, 3, probe(busy=0.9))
-    assert (plan.workers.count, plan.workers.gpus, plan.num_at_once) == (workers, 1, at_once)
+    assert (plan.workers.count, plan.workers.gpus, plan.max_concurrent_trials) == (workers, 1, at_once)
 
 
 def test_folds_that_leave_a_gpu_idle_share_it() -> None:
@@ -128,7 +128,7 @@ def test_folds_share_a_gpu_where_they_are_done_sooner() -> None:
     plan = plan_fixed(settings, cluster(16, 1), 1, probe(busy=0.6), load)
     assert plan.seconds == pytest.approx(3.0 * 10 * 3.9)
     search = plan_search(settings, cluster(16, 1), 20, probe(busy=0.3, gib=1), load)
-    assert (search.workers.count, search.workers.gpus, search.num_at_once) == (1, 0.25, 4)
+    assert (search.workers.count, search.workers.gpus, search.max_concurrent_trials) == (1, 0.25, 4)
     assert search.seconds == pytest.approx(5 * 5 * 10 * 3.9 * 1.2), "5 folds, 5 rounds of 4 trials, a fifth too many"
 
 
@@ -166,7 +166,12 @@ def test_folds_that_wait_for_each_other_take_gpus_of_one_kind() -> None:
 
 def test_several_gpus_a_fold_are_a_team() -> None:
     plan = plan_fixed(study("run.gpus_per_fold=2"), cluster(64, 8), 1)
-    assert (plan.workers.count, plan.workers.places, plan.workers.team_size, plan.workers.gpus) == (8, 4, 2, 1)
+    assert (plan.workers.count, plan.workers.num_concurrent_folds, plan.workers.team_size, plan.workers.gpus) == (
+        8,
+        4,
+        2,
+        1,
+    )
     assert "5 folds on 4 teams of 2 processes" in plan.text
     with pytest.raises(UserError, match="above 1 it must be a whole number"):
         study("run.gpus_per_fold=1.5")
@@ -176,10 +181,10 @@ def test_no_more_threads_than_cores() -> None:
     for cpus in (1, 2, 3, 7, 64):
         for workers in (1, 3, 5):
             plan = plan_fixed(study(f"run.workers={workers}"), cluster(cpus), 3)
-            assert plan.workers.cpus * plan.workers.count * plan.num_at_once <= cpus + 1e-9
+            assert plan.workers.cpus * plan.workers.count * plan.max_concurrent_trials <= cpus + 1e-9
     for gpus in (1, 3, 8):
         plan = plan_fixed(study(), cluster(12, gpus), 3, probe(busy=0.3))
-        assert plan.workers.cpus * plan.workers.count * plan.num_at_once <= 12 + 1e-9
+        assert plan.workers.cpus * plan.workers.count * plan.max_concurrent_trials <= 12 + 1e-9
 
 
 def test_threads_of_a_fold_fit_on_its_machine() -> None:
@@ -194,22 +199,22 @@ def test_trials_of_one_worker_use_gpus_of_all_kinds() -> None:
     """Nobody waits for the slowest where a trial's folds are trained one after another."""
     mixed = Machines((Node(32, 3, "A100"), Node(16, 2, "V100")))
     plan = plan_search(study(), mixed, 60)
-    assert (plan.num_at_once, plan.workers.gpu_kind, plan.warnings) == (5, "", ())
+    assert (plan.max_concurrent_trials, plan.workers.gpu_kind, plan.warnings) == (5, "", ())
     together = plan_search(study("run.workers=2"), mixed, 60)
-    assert (together.workers.gpu_kind, together.num_at_once) == ("A100", 1)
+    assert (together.workers.gpu_kind, together.max_concurrent_trials) == ("A100", 1)
 
 
 def test_a_plan_reckons_with_the_worst_of_all_architectures() -> None:
-    smaller = replace(probe(busy=0.2, gib=30, step_s=0.7), of_bytes=40 * GIB)
+    smaller = replace(probe(busy=0.2, gib=30, step_s=0.7), total_bytes=40 * GIB)
     found = worst([probe(busy=0.9, gib=1, step_s=0.1), smaller])
-    assert (found.busy, found.device_bytes, found.step_s, found.of_bytes) == (0.9, 30 * GIB, 0.7, 40 * GIB)
+    assert (found.busy_share, found.peak_bytes, found.step_s, found.total_bytes) == (0.9, 30 * GIB, 0.7, 40 * GIB)
 
 
 def test_workers_find_a_place_on_machines_that_are_small() -> None:
     """Two machines with one core each: five workers of 0.4 CPU would be two on each, and one nowhere."""
     plan = plan_fixed(study("run.workers=5"), Machines((Node(1), Node(1))), 1)
     assert plan.workers.cpus == 0.333
-    assert Machines((Node(1), Node(1))).room(plan.workers.cpus, 0) >= 5
+    assert Machines((Node(1), Node(1))).max_workers(plan.workers.cpus, 0) >= 5
 
 
 def test_the_time_that_a_plan_tells() -> None:
@@ -220,7 +225,7 @@ def test_the_time_that_a_plan_tells() -> None:
     assert plan.seconds == pytest.approx(3 * 10 * 3.9), "five folds at once, three architectures one after another"
     search = plan_search(settings, cluster(64, 8), 20, probe(), load)
     assert search.seconds == pytest.approx(5 * 3 * 10 * 3.9), "five folds in turn, 20 trials 8 at a time"
-    shared = plan_fixed(study("train.epochs=10", "run.workers=5"), cluster(2), 1, Probe(0.5, 0.2, 0, 1, 0, 0), load)
+    shared = plan_fixed(study("train.epochs=10", "run.workers=5"), cluster(2), 1, Probe(0.5, 0.2, 1, 0, 0), load)
     assert shared.seconds == pytest.approx(10 * 3.9 * 5 / 2), "five workers share two cores"
 
 

@@ -17,7 +17,6 @@ def test_a_probe_of_a_small_network_on_a_cpu() -> None:
         torch.device("cpu"),
     )
     assert torch.get_num_threads() == threads
-    assert 0 < small.load_s < 1
     assert 0 < small.score_s < large.score_s
     assert small.step_s < large.step_s, "sixteen times the arithmetic takes longer"
-    assert (small.busy, small.device_bytes, small.of_bytes) == (1.0, 0, 0)
+    assert (small.busy_share, small.peak_bytes, small.total_bytes) == (1.0, 0, 0)
