@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,8 +78,11 @@ def run_trials(
     driver = _Driver(controller, first.token)
     name = f"tune-{uuid.uuid4().hex[:12]}"
     _DRIVERS[name] = driver
+    with _registering:
+        # by a name of its own: Tune's registry would mistake another study's trainable in this process for it
+        tune.register_trainable(name, trainable(cross_validations, workers, session.scratch))
     tuner = tune.Tuner(
-        trainable(cross_validations, workers, session.scratch),
+        name,
         tune_config=tune.TuneConfig(
             search_alg=_NextTrial(name),
             scheduler=_StopTrials(name),
@@ -117,6 +121,8 @@ class _Driver:
 
 _DRIVERS: dict[str, _Driver] = {}
 """The drivers of this process by name: Tune's hooks are pickled, and a controller cannot be."""
+_registering = threading.Lock()
+"""Tune's registry is not safe among threads."""
 
 
 def _ask(name: str, question: Callable[[TrialController], Any], otherwise: Any) -> Any:
