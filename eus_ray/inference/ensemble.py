@@ -18,13 +18,13 @@ from eus_ray.config import Study
 from eus_ray.config_file import build_study
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.metrics import from_counts
-from eus_ray.store import Store, TrialKey, read_manifest, read_trials
+from eus_ray.store import Store, TrialKey, TrialKind, TrialState, read_manifest, read_trials
 from eus_ray.study.trials import study_of
 
 if TYPE_CHECKING:
     import torch
 
-KINDS = ("winner", "fixed")
+KINDS = (TrialKind.WINNER, TrialKind.FIXED)
 """Kinds of trials that keep the weights of all folds, the preferred one first."""
 
 
@@ -107,7 +107,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
 def _usable(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """The row of each model's trial to use; models in the order of the trials."""
     usable = {}
-    for model, mine in trials[trials["state"] == "complete"].groupby("model", sort=False):
+    for model, mine in trials[trials["state"] == TrialState.COMPLETE].groupby("model", sort=False):
         for kind in KINDS:
             rows = mine[mine["kind"] == kind].sort_values("trial").to_dict("records")
             if rows:
@@ -131,6 +131,7 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
     """
     from eus_ray.analysis.inputs.searches import read_searches
     from eus_ray.analysis.inputs.study_images import reported_folds
+    from eus_ray.analysis.labels import ReportKind
     from eus_ray.analysis.report.results import HEADLINE_KINDS
 
     searches = read_searches(store, trials)
@@ -147,7 +148,7 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
             means += dsc.groupby(rows["fold"]).mean().tolist()
         headline[str(model)] = float(np.mean(means)) if means else math.nan
         search = searches.get(str(model))
-        if first == "winner" and search is not None and search.metric == "dsc":
+        if first == ReportKind.WINNER and search is not None and search.metric == "dsc":
             corrected = search.estimate("bbc")
             headline[str(model)] = headline[str(model)] if corrected is None else float(corrected["value"])
     return headline
