@@ -244,7 +244,7 @@ def read_patient_scores(store: Store, search: Search, manifest: pd.DataFrame) ->
     scores = PatientScores(complete, validation, test, folds, patients)
     return scores, [
         f"{store.location}: {search.model}, trial {trial}: is complete, but its scores lack {missing}; "
-        "run the search again with --resume"
+        "run the search again to resume it"
         for trial, missing in _missing(scores, search.protocol)
     ]
 

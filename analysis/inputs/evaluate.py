@@ -85,7 +85,7 @@ def evaluate(
     name = predictions.resolve().name if model is None else model.strip()
     lines = _output_defects(out)
     if not name:
-        lines.append("the model has no name; give one with --model")
+        lines.append("the model has no name; give it one")
     if label == 0:
         lines.append("label 0 is the background; name the lesion's value")
     pairing = None
@@ -111,12 +111,12 @@ def evaluate(
         raise UserError(*lines)
     frame = _table(name, names, described, measured)
     if not frame[["tp", "fp"]].to_numpy().any():
-        hint = "; if they are masks of 0 and 1, leave out --probability" if probability else ""
+        hint = "; if they are masks of 0 and 1, do not read them as probability maps" if probability else ""
         notes.append(f"{predictions}: every prediction is empty{hint}")
     if described is None:
         notes.append(
             "no manifest names the patients, so each image is a patient of its own: if images share a patient, "
-            "intervals are too narrow and p-values too small; name the patients with --manifest"
+            "intervals are too narrow and p-values too small; name the patients in a manifest"
         )
     elif described.num_unused:
         notes.append(f"{manifest}: {described.num_unused} of its rows describe none of these masks")
@@ -130,9 +130,9 @@ def _output_defects(out: Path) -> list[str]:
     if out.suffix.lower() not in SUFFIXES:
         lines.append(f"{out}: the table is CSV or Parquet; end its name in {' or '.join(SUFFIXES)}")
     if out.exists():
-        lines.append(f"{out}: exists already; nothing is overwritten, choose another --out")
+        lines.append(f"{out}: exists already; nothing is overwritten, choose another output file")
     elif not out.absolute().parent.is_dir():
-        lines.append(f"{out.parent}: no such folder; make it first, or choose another --out")
+        lines.append(f"{out.parent}: no such folder; make it first, or choose another output file")
     return lines
 
 
@@ -290,7 +290,7 @@ def _value_defects(
                 places[1.0 if value in _LESION_VALUES else value].append(place)
         if len(places) > 1:
             each = [f"{value:g} ({len(at)} masks, such as {pairs[at[0]].name})" for value, at in sorted(places.items())]
-            lines.append(f"{folder}: the lesion is {' and '.join(each)}; --label V says which value it is")
+            lines.append(f"{folder}: the lesion is {' and '.join(each)}; name the lesion's value")
     return lines
 
 

@@ -150,7 +150,7 @@ def _mask_reader(label: int | None) -> Callable[[Path], _Read]:
                 values = _stored(path, decode_two_values)
                 value = lesion_value(values)
             except NoMaskError as error:
-                raise ValueError(f"{error}; --label V names the lesion's value, --probability tells of a map") from None
+                raise ValueError(f"{error}; name the lesion's value, or read these as probability maps") from None
             return values != 0, None, value
         mask = _stored(path, decode_labels) == label
         return mask, None, float(label) if mask.any() else 0.0

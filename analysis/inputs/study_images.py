@@ -165,8 +165,8 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFr
         [states[key] == TrialState.COMPLETE for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
     )
     lines = [
-        f"{_where(row)}: predicted, but the scores of this complete trial do not have it; train this model again "
-        "with --resume"
+        f"{_where(row)}: predicted, but the scores of this complete trial do not have it; resume the run "
+        "to train this model again"
         for row in both[~known & claimed].to_dict("records")
     ]
     same = (both[list(COUNTS)].to_numpy() == both[[f"stored_{name}" for name in COUNTS]].to_numpy()).all(axis=1)
@@ -175,7 +175,7 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFr
         theirs = ", ".join(f"{name} {row[f'stored_{name}']:.0f}" for name in COUNTS)
         lines.append(
             f"{_where(row)}: prediction and truth give {ours}, but the scores have {theirs}; two runs are mixed here: "
-            "train this model again with --resume"
+            "resume the run to train this model again"
         )
     return frame[known.to_numpy()], lines
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from eus_ray.cli import analysis, data, training
-from eus_ray.cli.parsing import INTERRUPTED, Parser
+from eus_ray.cli.parsing import INTERRUPTED, Parser, with_options
 from eus_ray.errors import UserError
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args) or 0)
     except UserError as error:
         for line in error.lines:
-            print(f"eus-ray: {line}{_options_of(line)}", file=sys.stderr)
+            print(f"eus-ray: {with_options(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("eus-ray: interrupted", file=sys.stderr)
@@ -43,30 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print(f"eus-ray: a fault of eus-ray, not yours: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-
-
-_OPTIONS = {
-    "resume": "--resume",
-    "output folder": "--out",
-    "other models": "--models",
-    "could start": "--from",
-    "must not start from": "--from",
-    "one machine at least": "--nodes, --cpus, --gpus",
-    "GPUs: write whole ones": "--gpus",
-    "trials at once: one": "--slots",
-    "a setting as": "--set",
-    "the lesion's value": "--label",
-    "probability maps": "--probability",
-    "name of the model": "--model",
-    "model in that study": "--model",
-}
-"""The options of the command line by the words with which the library asks for what they do."""
-
-
-def _options_of(line: str) -> str:
-    """The end of a line of the library: the options that do what it asks for, unless it names them."""
-    options = [option for words, option in _OPTIONS.items() if words in line and option not in line]
-    return f" ({', '.join(dict.fromkeys(options))})" if options else ""
 
 
 def parser() -> Parser:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from eus_ray.cli.parsing import absolute_path, add_command, location, shown
+from eus_ray.cli.parsing import absolute_path, add_command, location, shown, with_options
 
 
 def add(commands: Any) -> None:
@@ -123,7 +123,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for note in evaluation.notes:
-        print(f"note: {note}")
+        print(f"note: {with_options(note)}")
     frame = evaluation.frame
     print(f"{len(frame)} images, mean DSC {frame['dsc'].mean():.3f}; distances in {evaluation.unit}")
     print(f"written to {out}; next: eus-ray analyze {out}")

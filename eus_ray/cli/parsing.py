@@ -98,6 +98,36 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
 
 # ---- answers --------------------------------------------------------------------------------------
 
+OPTIONS = {
+    "resume": "--resume",
+    "output folder": "--out",
+    "output file": "--out",
+    "other models": "--models",
+    "could start": "--from",
+    "must not start from": "--from",
+    "one machine at least": "--nodes, --cpus, --gpus",
+    "GPUs: write whole ones": "--gpus",
+    "trials at once: one": "--slots",
+    "a setting as": "--set",
+    "data.manifest is not set": "--set data.manifest=FILE",
+    "the lesion's value": "--label",
+    "probability maps": "--probability",
+    "patients in a manifest": "--manifest",
+    "the model has no name": "--model",
+    "no such model": "--model",
+}
+"""The command line's options by the words of the library's messages: a message names no option itself."""
+
+
+def with_options(line: str) -> str:
+    """Return a message of the library, followed by the options that do what it asks for.
+
+    >>> with_options("STUDY: has files already; choose another output folder")
+    'STUDY: has files already; choose another output folder (--out)'
+    """
+    options = [option for words, option in OPTIONS.items() if words in line and option not in line]
+    return f"{line} ({', '.join(dict.fromkeys(options))})" if options else line
+
 
 def shown(location: str) -> str:
     """Return a study folder's location as it may be printed: without a key and secret."""

@@ -54,7 +54,7 @@ def check_data(study: Study) -> Dataset:
         UserError: With one line for each defect.
     """
     if not study.data.manifest:
-        raise UserError("data.manifest is not set: name the manifest in the study file, or --set data.manifest=FILE")
+        raise UserError("data.manifest is not set: name the manifest in the study file")
     manifest = read_manifest(Path(study.data.manifest), study.data.duplicates)
     plan = assign_folds(manifest.frame, study.folds.count, study.folds.seed, study.folds.stratify)
     return Dataset(study, manifest, plan)

@@ -165,7 +165,9 @@ def test_probabilities_give_the_auc(measure: Evaluate) -> None:
 
 def test_masks_taken_for_probabilities_are_told(measure: Evaluate) -> None:
     done = measure({"a.png": LEFT}, {"a.png": LEFT}, probability=True)
-    assert "every prediction is empty; if they are masks of 0 and 1, leave out --probability" in done.notes[0]
+    assert (
+        "every prediction is empty; if they are masks of 0 and 1, do not read them as probability maps" in done.notes[0]
+    )
 
 
 def test_names_without_partner_may_be_skipped(measure: Evaluate, tmp_path: Path) -> None:
@@ -247,9 +249,7 @@ def test_all_bad_files_are_named_at_once(refused: Callable[..., list[str]]) -> N
 def test_a_folder_with_two_lesion_values(refused: Callable[..., list[str]]) -> None:
     masks: Masks = {"a.png": LEFT, "b.png": 255 * LEFT, "c.png": 2 * LEFT, "d.png": EMPTY}
     lines = refused(masks, dict.fromkeys(masks, LEFT))
-    assert lines == [
-        "tool: the lesion is 1 (2 masks, such as a) and 2 (1 masks, such as c); --label V says which value it is"
-    ]
+    assert lines == ["tool: the lesion is 1 (2 masks, such as a) and 2 (1 masks, such as c); name the lesion's value"]
 
 
 def test_a_label_that_nothing_has(refused: Callable[..., list[str]]) -> None:
@@ -268,14 +268,14 @@ def test_places_are_checked_first_and_together(tmp_path: Path) -> None:
 
     assert lines("none", "file", "no/scores.txt", model=" ", label=0) == [
         "no/scores.txt: the table is CSV or Parquet; end its name in .csv or .parquet",
-        "no: no such folder; make it first, or choose another --out",
-        "the model has no name; give one with --model",
+        "no: no such folder; make it first, or choose another output file",
+        "the model has no name; give it one",
         "label 0 is the background; name the lesion's value",
         "none: no such folder; name the folder that holds the predictions",
         "file: is a file; name the folder that holds the truths",
     ]
     assert lines("empty", "empty", "file")[1:] == [
-        "file: exists already; nothing is overwritten, choose another --out",
+        "file: exists already; nothing is overwritten, choose another output file",
         "empty: holds predictions and truths at once; name two folders",
     ]
     (tmp_path / "other").mkdir()

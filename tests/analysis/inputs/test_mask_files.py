@@ -130,7 +130,7 @@ def zipped() -> bytes:
     return buffer.getvalue()
 
 
-CURE = "; --label V names the lesion's value, --probability tells of a map"
+CURE = "; name the lesion's value, or read these as probability maps"
 
 
 @pytest.mark.parametrize(
