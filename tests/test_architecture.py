@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture import (
+    PAGE,
     ROOT,
     Graph,
     boxes_graph,
@@ -16,6 +17,8 @@ from tests.architecture import (
     floors,
     imported,
     modules_graph,
+    page_picture,
+    page_with,
     sources,
 )
 
@@ -130,3 +133,8 @@ def test_heavy_libraries_stay_out(module: str, heavy: str) -> None:
     code = f"import sys, {module}; print([name for name in {heavy.split()!r} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert answer.stdout.strip() == "[]"
+
+
+def test_the_picture_in_the_page_is_current() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page_with(text, page_picture()) == text, "make architecture draws it anew"
