@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,12 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
     with _guard:
         if _num_sessions == 0:
             with ExitStack() as begun:
-                _cluster = _connect(begun, address or os.environ.get("RAY_ADDRESS") or None, num_cpus, dashboard)
+                before, changed = dict(os.environ), set[str]()
+                begun.callback(_restore_environment, before, changed)
+                try:
+                    _cluster = _connect(begun, address or os.environ.get("RAY_ADDRESS") or None, num_cpus, dashboard)
+                finally:  # Ray sets names too: its debugger takes over `breakpoint()`
+                    changed |= {name for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
                 _teardown.push(begun.pop_all())
         _num_sessions += 1
     try:
@@ -119,7 +124,6 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
 
 def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashboard: bool) -> _Cluster:
     """Connect this process to a cluster, and push onto the stack what undoes it."""
-    stack.callback(_restore_environment, dict(os.environ))
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -166,9 +170,9 @@ def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     _log.debug("joined the Ray cluster at %s", address)
 
 
-def _restore_environment(before: dict[str, str]) -> None:
-    """Give back what a session has set, and leave what others have set since."""
-    for name in ("TMPDIR", *_ENVIRONMENT, *_LOCAL_ENVIRONMENT):
+def _restore_environment(before: Mapping[str, str], changed: Collection[str]) -> None:
+    """Give back what a session has changed, and leave what others have set since."""
+    for name in changed:
         if name in before:
             os.environ[name] = before[name]
         else:

@@ -57,6 +57,7 @@ with session(num_cpus=1) as outer:
     assert ray.is_initialized(), "the first session is still open"
     assert logging.getLogger("ray.tune").level == logging.CRITICAL
     assert os.environ["RAY_AIR_NEW_OUTPUT"] == "mine"
+    os.environ["SET_MEANWHILE"] = environment["SET_MEANWHILE"] = "kept"
 assert not ray.is_initialized()
 assert dict(os.environ) == environment
 assert logging.getLogger("ray.tune").level == logging.WARNING

@@ -22,9 +22,10 @@ import ray.util
 
 from eus_ray.cli import main
 from eus_ray.config_file import study_toml
+from eus_ray.data.arrays import Arrays
+from eus_ray.data.dataset import Dataset
 from eus_ray.data.io.images import decode_mask
 from eus_ray.distributed import shared_arrays
-from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.session import Session
 from eus_ray.metrics import THRESHOLD, counts
 from eus_ray.store import Store, TrialKey, read_trials
@@ -148,18 +149,19 @@ def test_rays_own_logs_are_kept_if_a_process_ends_by_a_fault(
     study = light_study(phantom, "run.workers=1", "run.max_failures=0", "folds.count=2", "train.epochs=1")
     assert cross_validate(study, tmp_path / "sound").states == {"unet": "complete"}
     assert not Store(tmp_path / "sound").exists("logs/ray")
-    data = CrossValidation.data
 
-    def broken(_run: CrossValidation, *_: object) -> NoReturn:
-        raise RuntimeError("a fault of ours")
+    class NoFolder:
+        """Where a worker would find its arrays; it is not there."""
 
-    monkeypatch.setattr(CrossValidation, "data", broken)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[CrossValidation.__module__])
-    try:
-        outcome = cross_validate(study, tmp_path / "broken")
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(sys.modules[CrossValidation.__module__])
-    assert CrossValidation.data is not data
+        def __call__(self) -> NoReturn:
+            raise RuntimeError("a fault of ours")
+
+    def not_shared(dataset: Dataset, session: Session) -> tuple[Arrays, shared_arrays.SharedArrays]:
+        arrays, _ = shared_arrays.share_arrays(dataset, session)
+        return arrays, NoFolder()
+
+    monkeypatch.setattr("eus_ray.study.run_context.share_arrays", not_shared)
+    outcome = cross_validate(study, tmp_path / "broken")
     assert outcome.states == {"unet": "failed"}
     store = Store(tmp_path / "broken")
     assert "a fault of ours" in store.read_text("logs/unet_trial-0.log")
