@@ -101,7 +101,7 @@ def open_study(path: str | Path) -> StudyResults:
 
 
 class StudyResults:
-    """What a study folder says. Each table is read when it is asked for, and images once.
+    """The results in a study folder. Each table is read when it is asked for, and images once.
 
     Args:
         store: The study folder.

@@ -1,4 +1,4 @@
-"""Metrics that come from pixel counts, and patients' means. NumPy only; metrics.md §2 of the field's conventions."""
+"""Metrics from pixel counts, and means over patients; NumPy only. docs/metrics.md has the formulas."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ COUNT_METRICS = ("dsc", "iou", "sen", "sp", "pc", "acc")
 
 
 def quantise(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
-    """Probabilities in [0, 1] as stored: rint(p * 65535) in float64, half to even."""
+    """Return probabilities in [0, 1] as they are stored: rint(p * 65535) in float64, half to even."""
     return np.rint(probability.astype(np.float64) * 65535.0).astype(np.uint16)
 
 
 def counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """TP, FP, FN, TN of masks `(N, H, W)`, as `(N, 4)`."""
+    """Count the pixels of masks.
+
+    Args:
+        predicted: `(…, H, W)`.
+        truth: The same shape.
+
+    Returns:
+        TP, FP, FN, TN, `(…, 4)`.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks differ in shape: {predicted.shape} and {truth.shape}")
     pixels = predicted.shape[-1] * predicted.shape[-2]
@@ -29,10 +40,15 @@ def counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> np
 
 
 def from_counts(name: str, tp_fp_fn_tn: npt.ArrayLike, policy: str = "defined") -> npt.NDArray[np.float64]:
-    """One of `COUNT_METRICS` from counts `(..., 4)`, as float64 `(...)`.
+    """Return a metric of each image, `(…)`.
 
-    Where a formula is 0/0, `defined` gives 1 when prediction and truth agree on the class concerned,
-    else 0; `strict` gives NaN. Both empty: DSC = IoU = SEN = PC = 1.
+    If both masks are empty, DSC = IoU = SEN = PC = 1.
+
+    Args:
+        name: One of `COUNT_METRICS`.
+        tp_fp_fn_tn: Counts `(…, 4)`.
+        policy: For 0/0, `defined` gives 1 if prediction and truth agree on the class concerned, else 0; `strict` gives
+            NaN.
 
     >>> from_counts("dsc", [[3, 1, 2, 10], [0, 0, 0, 16]]).tolist()
     [0.6666666666666666, 1.0]
@@ -52,7 +68,7 @@ def from_counts(name: str, tp_fp_fn_tn: npt.ArrayLike, policy: str = "defined") 
 
 
 def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The mean of each patient's images, patients in sorted order; none for no images."""
+    """Return the mean of each patient's images, patients in sorted order; none for no images."""
     _, index = np.unique(np.asarray(patients), return_inverse=True)
     return np.bincount(index, weights=values) / np.maximum(np.bincount(index), 1)
 
@@ -60,9 +76,16 @@ def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> n
 def patient_scores(
     metric: str, tp_fp_fn_tn: npt.ArrayLike, patients: npt.NDArray[np.int64], num_patients: int
 ) -> npt.NDArray[np.float64]:
-    """Each patient's mean score `(P,)` over his images, NaN for those who have none here.
+    """Return each patient's mean score over their images.
 
-    `patients` holds a number from 0 to P - 1 for each row of the counts `(N, 4)`.
+    Args:
+        metric: One of `COUNT_METRICS`.
+        tp_fp_fn_tn: Counts of the images `(N, 4)`.
+        patients: A number from 0 to P - 1 for each image.
+        num_patients: P.
+
+    Returns:
+        `(P,)`; NaN for patients who have no image here.
     """
     number = np.bincount(patients, minlength=num_patients)
     sums = np.bincount(patients, weights=from_counts(metric, tp_fp_fn_tn), minlength=num_patients)
@@ -70,9 +93,13 @@ def patient_scores(
 
 
 def criterion(scores: npt.NDArray[np.float64]) -> float:
-    """A search's score of patients' scores `(K, P)`: the mean over folds of the mean over their patients.
+    """Return a search's score of a trial: the mean over folds of the mean over their patients.
 
-    NaN marks a patient who is not judged in a fold. Without folds: NaN.
+    Args:
+        scores: Patients' scores `(K, P)`; NaN for a patient who is not judged in a fold.
+
+    Returns:
+        NaN without folds.
 
     >>> criterion(np.array([[0.5, 1.0, np.nan], [np.nan, np.nan, 0.25]]))
     0.5

@@ -1,4 +1,4 @@
-"""What the commands share: reading arguments, and printing answers."""
+"""Shared by the commands: reading arguments, and printing answers."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ class CrossValidation:
     trial: int
     store: Store
     token: str
-    """Of the lock of the study folder."""
+    """The token of the study folder's lock."""
     folds: npt.NDArray[np.int64]
     """The fold in which each image is tested, `(N,)`."""
     image_ids: list[str]
     patient_ids: list[str]
     arrays: SharedArrays
-    """What each worker opens the images and masks by."""
+    """The way in which each worker opens the images and masks."""
     order: Order = Order.ABREAST
     kind: TrialKind = TrialKind.FIXED
     validation: npt.NDArray[np.bool_] | None = None

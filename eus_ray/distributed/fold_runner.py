@@ -94,7 +94,7 @@ class FoldOnDisk:
         return self._report(epoch, started, start)
 
     def _report(self, epoch: int, started: float, start: float, error: str = "") -> FoldReport:
-        """What the driver hears of this fold: if there are validation patients, nothing of the test patients."""
+        """The driver hears nothing of the test patients if there are validation patients."""
         rows = {row["split"]: row for row in self._record.epochs if row["epoch"] <= epoch or row["split"] == "test"}
         split = "validation" if len(self._fold.data.validation) else "test"
         train = rows.get("train", {"loss": float("nan"), "dsc": float("nan")})

@@ -36,7 +36,7 @@ PRIVATE_NAMES = {
     "ray.train.v2._internal.execution.worker_group.worker_group.WorkerGroup": ("_create_placement_group", "abort"),
     "ray.train.v2.api.data_parallel_trainer": UNWANTED_CALLBACKS,
 }
-"""What this file overrides, calls or filters, by the module or class in which Ray has it."""
+"""The names that this file overrides, calls or filters, by the module or class in which Ray has them."""
 
 
 class FoldsTrainer(DataParallelTrainer):

@@ -42,7 +42,7 @@ _LOCAL_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # Ray's is 15: beside any busy program a fold hardly advances
     "RAY_num_workers_soft_limit": "0",  # else an idle process for each CPU, which takes a hundredth of one to wait
 }
-"""Of a cluster that is started here; its processes inherit the environment of this one."""
+"""For a cluster that is started here: its processes inherit the environment of this one."""
 _LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 
 _SCRATCH = "eus-ray-"
@@ -63,7 +63,7 @@ class Session:
     """A folder of this machine for what Ray insists on writing; deleted with the session."""
     machines: Machines
     object_store_bytes: int
-    """Of the machine that has least."""
+    """The memory of the smallest object store among the machines."""
     dashboard: str = ""
     """Host and port of the dashboard that was started; empty if none was."""
     logs_folder: Path | None = None
@@ -80,7 +80,7 @@ _guard = threading.Lock()
 _num_sessions = 0
 _cluster = _Cluster()
 _teardown = ExitStack()
-"""What the last session of this process undoes."""
+"""Undone by the last session of this process."""
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Workers:
     least: int
     """With how few of them it may go on."""
     cpus: float
-    """Of each worker."""
+    """For each worker."""
     gpus: float
     team_size: int = 1
     """Workers that train a fold together."""
@@ -50,7 +50,7 @@ class Workers:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray reserves for each worker."""
+        """The resources that Ray reserves for each worker."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **kind_resource(self.gpu_kind)}
 
 

@@ -115,7 +115,7 @@ class _Driver:
 
     controller: TrialController
     token: str
-    """Of the lock, which tells the runs of a cluster apart."""
+    """The lock's: it tells the runs of a cluster apart."""
     error: Exception | None = None
 
 

@@ -19,7 +19,7 @@ from eus_ray.store import Store
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an ensemble says of an image, each `(H, W)` on the image's own pixels."""
+    """The answer of an ensemble, each array `(H, W)` on the image's own pixels."""
 
     probability: npt.NDArray[np.float32]
     """The mean over the networks, in [0, 1], in steps of 1 / 65535 as a study stores it."""

@@ -1,1 +1,1 @@
-"""What to try and when to stop: spaces, samplers, pruners, replay. No Ray."""
+"""The search without Ray: spaces, samplers, pruners, replay."""

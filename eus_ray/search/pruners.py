@@ -52,7 +52,7 @@ def make_pruner(settings: SearchSettings, num_epochs: int) -> Pruner:
 
 
 ARGUMENTS = {"racing": ("racing_alpha",), "asha": ("asha_reduction", "asha_grace"), "none": ()}
-"""What may follow a rule's name, separated by colons, as fields of `[search]`."""
+"""The arguments of a rule, separated by colons, as fields of `[search]`."""
 
 
 def parse_rule(text: str, num_epochs: int) -> Pruner:

@@ -1,4 +1,4 @@
-"""What happens in a trial, as it happens: a readable log, and the same as JSON lines for programs.
+"""The events of a trial as they happen: a readable log, and the same as JSON lines for programs.
 
 The driver is the one writer of both. `logs/<model>_trial-N.log` is for people, and no program reads it.
 `logs/<model>_trial-N.jsonl` holds one object a line: `{"event": "epoch", …}` is a `FoldReport` without the patients'
@@ -27,7 +27,7 @@ _NOT_LOGGED = ("patient_scores", "note")
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What a fold reports after an epoch."""
+    """The report of a fold after an epoch."""
 
     fold: int
     epoch: int
@@ -49,7 +49,7 @@ class FoldReport:
     error: str = ""
     """Why the fold cannot go on; empty if it can."""
     note: str = ""
-    """What a person should know, such as a damaged checkpoint that was not used."""
+    """For a person, such as a damaged checkpoint that was not used."""
 
 
 def log_reports(store: Store, key: TrialKey, reports: Sequence[FoldReport]) -> None:

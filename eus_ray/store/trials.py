@@ -18,9 +18,9 @@ class TrialKind(StrEnum):
     """Why a trial was trained."""
 
     FIXED = "fixed"
-    """Of a cross-validation: the settings are the study's own."""
+    """A cross-validation with the study's own settings."""
     TRIAL = "trial"
-    """Of a search: the sampler proposed the settings."""
+    """A trial of a search: the sampler proposed the settings."""
     WINNER = "winner"
     """The best settings of a search, trained again on all training patients of each fold."""
 

@@ -1,4 +1,4 @@
-"""What is told while a study runs: to a progress display, to TensorBoard or MLflow, to a program that uses the API."""
+"""The events of a running study, for a progress display, TensorBoard, MLflow, or a program that uses the API."""
 
 from __future__ import annotations
 

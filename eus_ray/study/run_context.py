@@ -24,14 +24,14 @@ from eus_ray.study.trials import Trials
 
 _RAY_LOGS = "logs/ray"
 _MAX_LOG_BYTES = 4 << 20
-"""Of each of Ray's log files, its end is kept: a fault stands there."""
+"""The end of each of Ray's log files is kept: a fault stands there."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class RunContext:
-    """What a run works with."""
+    """A study folder that this run holds, and all that it works with."""
 
     store: Store
     dataset: Dataset

@@ -38,7 +38,7 @@ class TrialStatus:
     num_fold_epochs: int
     """Epochs done, over all folds."""
     max_fold_epochs: int
-    """Of a whole trial."""
+    """Those of a whole trial."""
     train_dsc: float | None
     """Mean over folds at their latest epochs."""
     monitor_split: str
@@ -58,7 +58,7 @@ class Status:
     """Who runs it now; empty if nobody does."""
     trials: tuple[TrialStatus, ...]
     waiting: tuple[str, ...]
-    """What the study asks for and has not begun."""
+    """The models that the study asks for and has not begun."""
 
     def worth_showing(self, most: int) -> list[TrialStatus]:
         """Return `most` trials: those that run, then those that failed, then the rest by number from the last."""

@@ -32,12 +32,12 @@ from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, study_of
 
 _NUM_FROM_EACH_MODEL = 3
-"""Settings that a search takes over from another study."""
+"""The settings that a search takes over from another study, of each model."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What one architecture's search starts from."""
+    """The start of one architecture's search."""
 
     space: Space
     first: list[dict[str, Any]]

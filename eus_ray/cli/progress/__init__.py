@@ -1,1 +1,1 @@
-"""What a person sees while work goes on."""
+"""Progress, as a person sees it while work goes on."""

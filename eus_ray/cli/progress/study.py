@@ -25,7 +25,7 @@ class StudyProgress(Callback):
         self._shown = self._fold_epochs
         self._is_entered = False
         self._epochs: dict[TrialKey, int] = {}
-        """Of each fold of a trial that has a bar of its own."""
+        """The epochs of each fold, by trials that have a bar of their own."""
         self._done: dict[TrialKey, dict[int, int]] = {}
         self._tested: dict[TrialKey, dict[int, float]] = {}
         self._searched: dict[TrialKey, str] = {}
