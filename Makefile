@@ -24,9 +24,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# the rooms as the imports have them; their picture in ARCHITECTURE.md is drawn anew
+# the rooms as the imports have them, and their picture in ARCHITECTURE.md
 architecture: $(READY)
-	$(BIN)/python -m tests.architecture $(if $(wildcard ARCHITECTURE.md),--write)
+	$(BIN)/python -m tests.architecture --write
 
 bench: $(BESIDE)
 	$(BIN)/python -m tests.benchmarks

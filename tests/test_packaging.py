@@ -59,7 +59,14 @@ def test_a_wheel_from_the_sdist_runs_elsewhere(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert here <= packed, f"not in the wheel: {sorted(here - packed)}"
+    assert "eus_ray/py.typed" in packed
     assert not {path.name for path in site.iterdir()} & {"cluster", "analysis", "search_spaces", "tests"}
+    code = "import eus_ray; print(eus_ray.load_study(models=['unet']).models, all(map(eus_ray.__getattr__, eus_ray.__all__)))"
+    answer = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
+    assert answer.stdout == "('unet',) True\n"
+    version = [python, "-m", "eus_ray.cli", "--version"]
+    answer = subprocess.run(version, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
+    assert re.match(r"eus-ray \d+\.\d+.* \(Python .*, Ray .*, PyTorch .*, Optuna ", answer.stdout)
 
     def help_() -> float:
         started = time.perf_counter()
