@@ -61,7 +61,7 @@ def test_a_wheel_from_the_sdist_runs_elsewhere(tmp_path: Path) -> None:
     assert here <= packed, f"not in the wheel: {sorted(here - packed)}"
     assert "eus_ray/py.typed" in packed
     assert not {path.name for path in site.iterdir()} & {"cluster", "analysis", "search_spaces", "tests"}
-    code = "import eus_ray; print(eus_ray.load_study(models=['unet']).models, all(map(eus_ray.__getattr__, eus_ray.__all__)))"
+    code = "import eus_ray as e; print(e.load_study(models=['unet']).models, all(map(e.__getattr__, e.__all__)))"
     answer = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
     assert answer.stdout == "('unet',) True\n"
     version = [python, "-m", "eus_ray.cli", "--version"]
