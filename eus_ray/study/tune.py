@@ -58,19 +58,10 @@ def tune(
 ) -> Outcome:
     """Search the settings of every architecture, then train each winner on all training patients.
 
-    Args:
-        study: What to train and, in `search`, how to search; `load_study` reads one.
-        out: The study folder, a path or a URI; new, or of the same study.
-        resume: Whether to go on with models that the folder holds already.
-        address: Of a running Ray cluster; a local one is started if there is none.
-        start_from: Another study folder, whose best settings are tried first.
-        callbacks: Who hears how it goes on.
+    `eus_ray.tune` is this with the estimates of what was found; the arguments are explained there.
 
     Returns:
         How each model ended: as its winner did; failed if no trial was completed.
-
-    Raises:
-        UserError: If the study, its data, its space or the folder are not as they must be; then nothing is written.
     """
     models = study.models
     loaded = collect_errors(lambda model: load_space(study.for_model(model), check_model), models)
