@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 
 from eus_ray.cli.progress.bars import Bars
@@ -52,8 +54,8 @@ class StudyProgress(Callback):
         self._shown.say(text)
 
     def on_warning(self, text: str) -> None:
-        """Print a warning."""
-        self._shown.say(f"warning: {text}")
+        """Print a warning on standard error; they come before anything is trained."""
+        print(f"warning: {text}", file=sys.stderr)
 
     def on_trial_begin(self, trial: TrialRecord) -> None:
         """Show a bar for a cross-validation of fixed settings."""

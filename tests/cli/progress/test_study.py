@@ -30,7 +30,7 @@ def text(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return io.StringIO()
 
 
-def test_a_cross_validation_counts_fold_epochs(text: io.StringIO) -> None:
+def test_a_cross_validation_counts_fold_epochs(text: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     with StudyProgress(STUDY, Console(file=text, width=120)) as progress:
         progress.on_plan("2 folds on 2 workers")
         progress.on_warning("two patients are nearly called the same")
@@ -42,13 +42,13 @@ def test_a_cross_validation_counts_fold_epochs(text: io.StringIO) -> None:
         progress.on_trial_end(replace(FIXED, state=TrialState.COMPLETE))
     assert text.getvalue().splitlines() == [
         "2 folds on 2 workers",
-        "warning: two patients are nearly called the same",
         "unet: 1/8 fold-epochs, training DSC 0.250",
         "unet: lost worker 1",
         "unet: 5/8 fold-epochs, test DSC 0.500 (1/2 folds)",
         "unet: 8/8 fold-epochs, test DSC 0.625 (2/2 folds)",
         "unet: complete, mean test DSC 0.625 over 2 folds",
     ]
+    assert capsys.readouterr() == ("", "warning: two patients are nearly called the same\n")
 
 
 def test_a_search_counts_trials_and_then_its_winners_fold_epochs(text: io.StringIO) -> None:
