@@ -12,7 +12,7 @@ TOGETHER := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 demo: $(READY)
 	$(BIN)/eus-ray demo --out "$$(mktemp -d)/demo"
 
-# LONG=1, as in continuous integration: Slurm, and clusters of several nodes, too
+# LONG=1, as in continuous integration: Slurm, clusters of several nodes and a network that is added, too
 test: lint
 	$(BIN)/pytest $(TOGETHER) $(if $(LONG),,-m "not long") --durations=10
 
