@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -96,7 +96,8 @@ def _append(store: Store, name: str, lines: Sequence[str]) -> None:
 
 
 def _as_event(report: FoldReport) -> dict[str, Any]:
-    values = {name: value for name, value in asdict(report).items() if name not in _NOT_LOGGED}
+    names = [field.name for field in fields(report) if field.name not in _NOT_LOGGED]
+    values = {name: getattr(report, name) for name in names}
     finite = {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
     return {"event": "epoch", **dict.fromkeys(values), **finite}
 

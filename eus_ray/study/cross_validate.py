@@ -81,10 +81,21 @@ def cross_validate(
             )
 
 
-def train_fixed(context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind, plan: Plan) -> None:
-    """Train cross-validations that are all known before, and say of each how it ended."""
+def train_fixed(context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind, plan: Plan, why: str = "") -> None:
+    """Train cross-validations that are all known before, and say of each how it ended.
+
+    Args:
+        context: The run.
+        specs: The cross-validations; those that are complete are not trained again.
+        kind: Theirs.
+        plan: How they lie on the machines.
+        why: To tell with the plan, if there is anything to train; empty if the plan has been told.
+    """
     controller = FixedTrials(context, specs, kind)
     if controller.todo:
+        if why:
+            models = ", ".join(spec.key.model for spec in controller.todo)
+            _tell(context.callbacks, f"training {models} {why}: {plan.text}")
         order = context.dataset.study.run.order_of(Order.ABREAST)
         runs: dict[str, CrossValidation] = {
             spec.key.model: context.cross_validation(spec.key, order=order, kind=kind) for spec in controller.todo
@@ -111,6 +122,10 @@ def tell_plan(callbacks: Sequence[Callback], plan: Plan, cluster: Session) -> No
     texts = [plan.text + time_left, *(f"note: {warning}" for warning in plan.warnings)]
     if cluster.dashboard:
         texts.append(f"Ray's dashboard: http://{cluster.dashboard}; `ray get-auth-token` prints the token it asks for")
+    _tell(callbacks, *texts)
+
+
+def _tell(callbacks: Sequence[Callback], *texts: str) -> None:
     for text in texts:
         for callback in callbacks:
             callback.on_plan(text)

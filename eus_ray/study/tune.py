@@ -185,10 +185,7 @@ def _search_all(context: RunContext, searches: Sequence[ModelSearch]) -> None:
 
 def _train_winners(context: RunContext, winners: Sequence[TrialSpec]) -> None:
     plan = plan_fixed(context.dataset.study, context.session.machines, len(winners))
-    text = f"training {', '.join(spec.key.model for spec in winners)} again with the best setting: {plan.text}"
-    for callback in context.callbacks:
-        callback.on_plan(text)
-    train_fixed(context, winners, TrialKind.WINNER, plan)
+    train_fixed(context, winners, TrialKind.WINNER, plan, "again with the best setting")
 
 
 def _state(trials: Trials, search: ModelSearch) -> TrialState:
