@@ -94,9 +94,9 @@ def _contradicts(old: FrozenTrial, new: FrozenTrial) -> bool:
 
     Fair values depend on who led: those of a finished trial stay as they were told.
     """
-    if (old.params, old.distributions) != (new.params, new.distributions):
-        return True
-    if any(old.user_attrs.get(name) != value for name, value in new.user_attrs.items()):
+    if (old.params, old.distributions) != (new.params, new.distributions) or any(
+        old.user_attrs.get(name) != value for name, value in new.user_attrs.items()
+    ):
         return True
     if not old.state.is_finished():
         return not old.intermediate_values.keys() <= new.intermediate_values.keys()

@@ -7,13 +7,11 @@ no clock, so that a search that runs, one that is resumed and one that is replay
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from eus_ray.config import Order, SearchSettings
@@ -31,15 +29,12 @@ class Pruner(Protocol):
 
     def hear(self, trial: int, standing: Standing) -> None:
         """Take in how a trial stands, after each of its steps."""
-        ...
 
     def stops(self, trial: int) -> str | None:
         """Return the reason to stop a running trial now; None to let it go on. Never raises."""
-        ...
 
     def end(self, trial: int, state: TrialState) -> None:
         """Take in that a trial is over."""
-        ...
 
 
 def make_pruner(settings: SearchSettings, num_epochs: int) -> Pruner:
@@ -73,8 +68,12 @@ def parse_rule(text: str, num_epochs: int) -> Pruner:
     try:
         settings = SearchSettings(scheduler=name, **dict(zip(fields, given, strict=False)))
     except ValidationError as error:
-        said = [f"{problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}" for problem in error.errors()]
-        raise UserError(*(f"rule {text}: search.{line}" for line in said)) from None
+        raise UserError(
+            *(
+                f"rule {text}: search.{problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}"
+                for problem in error.errors()
+            )
+        ) from None
     return make_pruner(settings, num_epochs)
 
 
@@ -114,33 +113,33 @@ class Racing:
         self._alpha = alpha
         self._standings: dict[int, Standing] = {}
         self._out: set[int] = set()
-        self._changes = 0
-        self._answered: dict[int, int] = defaultdict(lambda: -1)
-        """How many changes there had been when a trial was last asked about."""
+        self._answered: set[int] = set()
+        """Trials whose answer has not changed since it was given."""
 
     def hear(self, trial: int, standing: Standing) -> None:
         """Take in how a trial stands."""
         before = self._standings.get(trial)
         self._standings[trial] = standing
         if before is None or (before.finished != standing.finished).any():
-            self._changes += 1
+            self._answered.clear()
 
     def end(self, trial: int, state: TrialState) -> None:
         """Take in that a trial is over."""
         if state is not TrialState.COMPLETE:
             self._out.add(trial)
-            self._changes += 1
+            self._answered.clear()
 
     def stops(self, trial: int) -> str | None:
         """Return the reason to stop a trial now, if there is one."""
-        if self._answered[trial] == self._changes or trial not in self._standings:
+        if trial in self._answered or trial not in self._standings:
             return None
-        self._answered[trial] = self._changes
-        mine = self._standings[trial]
-        leader, common, lead = self._leader(trial, mine)
-        if leader is None or lead <= 0:
+        self._answered.add(trial)
+        leader = self._leader(trial)
+        if leader is None:
             return None
-        differences = patient_means(mine.scores[common]) - patient_means(self._standings[leader].scores[common])
+        mine, best = self._standings[trial], self._standings[leader]
+        common = best.finished & mine.finished
+        differences = patient_means(mine.scores[common]) - patient_means(best.scores[common])
         differences = differences[~np.isnan(differences)]
         p_value = wilcoxon_less(differences)
         if not p_value < self._alpha:
@@ -149,21 +148,22 @@ class Racing:
         folds = "1 fold" if number == 1 else f"{number} folds"
         return f"plainly worse than trial {leader} on {len(differences)} patients of {folds} (p {_short(p_value)})"
 
-    def _leader(self, trial: int, mine: Standing) -> tuple[int | None, npt.NDArray[np.bool_], float]:
-        """The leader, the folds in common with it, and how far it is ahead in the criterion."""
-        found: tuple[int | None, npt.NDArray[np.bool_], float] = None, mine.finished, 0.0
-        most = 1
-        for other, standing in self._standings.items():
-            if other == trial or other in self._out:
-                continue
-            common = standing.finished & mine.finished
-            number = int(common.sum())
-            if number < most:
-                continue
-            lead = criterion(standing.scores[common]) - criterion(mine.scores[common])
-            if number > most or found[0] is None or lead > found[2]:
-                most, found = number, (other, common, lead)
-        return found
+    def _leader(self, trial: int) -> int | None:
+        """Return the trial that is furthest ahead of this one over the folds in common; None if none is ahead."""
+        mine = self._standings[trial]
+        common = {
+            other: standing.finished & mine.finished
+            for other, standing in self._standings.items()
+            if other != trial and other not in self._out
+        }
+        most = max((folds.sum() for folds in common.values()), default=0)
+        leads = {
+            other: criterion(self._standings[other].scores[folds]) - criterion(mine.scores[folds])
+            for other, folds in common.items()
+            if folds.sum() == most > 0
+        }
+        leader = max(leads, key=leads.__getitem__, default=None)
+        return None if leader is None or leads[leader] <= 0 else leader
 
 
 class Asha:
@@ -195,7 +195,7 @@ class Asha:
     def hear(self, trial: int, standing: Standing) -> None:
         """Take in how a trial stands."""
         epoch = int(standing.epochs.min())
-        if epoch == 0 or epoch <= self._heard.get(trial, {"epoch": 0})["epoch"]:
+        if epoch <= self._heard.get(trial, {"epoch": 0})["epoch"]:
             return
         if trial not in self._trials:
             self._trials[trial] = SimpleNamespace(trial_id=str(trial))

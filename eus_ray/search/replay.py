@@ -7,6 +7,7 @@ some at once; each epoch of a fold takes one unit of time.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 from eus_ray import store as names
 from eus_ray.config import Order
 from eus_ray.errors import UserError
-from eus_ray.metrics import criterion, from_counts
+from eus_ray.metrics import criterion, patient_scores
 from eus_ray.search.pruners import Pruner, parse_rule
 from eus_ray.search.standings import Standing
 from eus_ray.store import REPEAT, Store, TrialKind, TrialState
@@ -184,10 +185,8 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
     shape = (len(trials), int(fold.max()) + 1, epochs if nested else 1, len(patients))
     counted = step >= 0
     cell = np.ravel_multi_index(tuple(key[counted] for key in (trial, fold, step, patient)), shape)
-    size = int(np.prod(shape))
-    images = np.bincount(cell, minlength=size)
-    sums = np.bincount(cell, weights=from_counts(metric, rows[_COUNTS].to_numpy())[counted], minlength=size)
-    scores = np.divide(sums, images, out=np.full(size, np.nan), where=images > 0).reshape(shape)
+    # a cell is a patient in one step of one fold of one trial
+    scores = patient_scores(metric, rows[_COUNTS].to_numpy()[counted], cell, math.prod(shape)).reshape(shape)
     judged = ~np.isnan(scores)
     is_whole = (judged == judged.any(axis=(0, 2))[:, None, :]).all(axis=(1, 2, 3)) & judged.any(axis=3).all(axis=(1, 2))
     if not is_whole.any():
@@ -201,10 +200,11 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    missing = [column for column in [*_KEYS, *_COUNTS] if column not in rows]
-    if missing:
-        needed = ", ".join([*_KEYS, *_COUNTS])
-        raise UserError(f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {needed}")
+    needed = [*_KEYS, *_COUNTS]
+    if missing := [column for column in needed if column not in rows]:
+        raise UserError(
+            f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {', '.join(needed)}"
+        )
     lines = []
     for column in ["trial", "repeat", "fold", "epoch", *_COUNTS]:
         values = pd.to_numeric(rows[column], errors="coerce")
@@ -214,8 +214,7 @@ def _check_rows(rows: pd.DataFrame) -> None:
                 f"{column}, row {wrong[0] + 1}: {rows[column].iloc[wrong[0]]!r} is not a whole number from 0"
                 + (f" ({len(wrong)} such rows)" if len(wrong) > 1 else "")
             )
-    unknown = sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"})
-    if unknown:
+    if unknown := sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"}):
         lines.append(f"split: {', '.join(map(repr, unknown))} is neither train, validation nor test")
     if not lines and (twice := int(rows.duplicated(_KEYS).sum())):
         lines.append(f"{twice} rows repeat the {', '.join(_KEYS)} of another; each image counts once")

@@ -41,8 +41,6 @@ _STATES = {
     TrialState.PRUNED: OptunaState.PRUNED,
     TrialState.FAILED: OptunaState.FAIL,
 }
-
-
 _WITH_VALUE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -98,7 +96,7 @@ def propose(
         study.sampler = _sampler(name, _seed(settings.seed, number, attempt))
         # Trials asked in vain stay in the study as running: TPE keeps away from them the next time.
         asked = study.ask(distributions).params
-        point = space.active({one.name: _decoded(one, asked[one.name], distributions) for one in space.dimensions})
+        point = space.active({one.name: _decoded(one, asked[one.name]) for one in space.dimensions})
         if _key(point) not in tried:
             return point
     # A space with few points left: chance may miss one, a walk over all of them does not.
@@ -162,8 +160,7 @@ def _study(space: Space, sampler: str, history: Sequence[Tried]) -> optuna.Study
 def _all_active(space: Space, trial: Tried) -> Tried:
     """A trial with a value for every dimension, complete if it has a value of its own."""
     lowest = {one.name: one.choices[0] if one.kind == "choice" else one.low for one in space.dimensions}
-    is_told = trial.state is TrialState.PRUNED and _finite(trial.value)
-    state = TrialState.COMPLETE if is_told else trial.state
+    state = TrialState.COMPLETE if trial.state is TrialState.PRUNED and _finite(trial.value) else trial.state
     return Tried(trial.number, lowest | trial.params, state, trial.value)
 
 
@@ -181,7 +178,7 @@ def frozen_trials(space: Space, history: Iterable[Tried]) -> list[FrozenTrial]:
             create_trial(
                 state=_STATES[trial.state],
                 value=trial.value if trial.state in _WITH_VALUE and _finite(trial.value) else None,
-                params={name: _encoded(one, trial.params[name], distributions) for name, one in inside.items()},
+                params={name: _encoded(one, trial.params[name]) for name, one in inside.items()},
                 distributions={name: distributions[name] for name in inside},
                 user_attrs={name: value for name, value in trial.params.items() if name not in inside},
                 intermediate_values={step: value for step, value in trial.steps if _finite(value)},
@@ -199,24 +196,24 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension as Optuna has it, choices that are lists as JSON."""
-    low, high, step = dimension.low, dimension.high, dimension.step
+    """Return a dimension as Optuna has it."""
     if dimension.kind == "choice":
-        return CategoricalDistribution([json.dumps(one) if isinstance(one, list) else one for one in dimension.choices])
+        return CategoricalDistribution(_labels(dimension))
     if dimension.kind == "int":
-        return IntDistribution(int(low), int(high), step=int(step or 1))
-    return FloatDistribution(low, high, log=dimension.kind == "log_float", step=step)
+        return IntDistribution(int(dimension.low), int(dimension.high), step=int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.kind == "log_float", step=dimension.step)
 
 
-def _encoded(dimension: Dimension, value: Any, distributions: Mapping[str, BaseDistribution]) -> Any:
-    distribution = distributions[dimension.name]
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[dimension.choices.index(value)]
-    return value
+def _labels(dimension: Dimension) -> list[Any]:
+    """Return the choices as Optuna has them, lists as JSON."""
+    return [json.dumps(choice) if isinstance(choice, list) else choice for choice in dimension.choices]
 
 
-def _decoded(dimension: Dimension, kept: Any, distributions: Mapping[str, BaseDistribution]) -> Any:
-    distribution = distributions[dimension.name]
-    if isinstance(distribution, CategoricalDistribution):
-        return dimension.choices[distribution.choices.index(kept)]
+def _encoded(dimension: Dimension, value: Any) -> Any:
+    return _labels(dimension)[dimension.choices.index(value)] if dimension.kind == "choice" else value
+
+
+def _decoded(dimension: Dimension, kept: Any) -> Any:
+    if dimension.kind == "choice":
+        return dimension.choices[_labels(dimension).index(kept)]
     return dimension.snap(kept)

@@ -40,9 +40,7 @@ class Dimension:
 
     def snap(self, value: Any) -> Any:
         """Return the nearest value of a stepped range; without steps, the value itself."""
-        if self.step is None:
-            return value
-        return self._on_step(round((value - self.low) / self.step))
+        return value if self.step is None else self._on_step(round((value - self.low) / self.step))
 
     def count(self) -> int | None:
         """Return how many values there are; None for a continuous range."""
@@ -87,8 +85,8 @@ class Dimension:
 class Space:
     """The dimensions of one architecture's search, each after the dimensions that its condition names."""
 
-    source: str = field(compare=False)
-    """The file that it was read from; empty if it comes from JSON."""
+    source: str
+    """The file that it was read from."""
     paper: Mapping[str, Any]
     """The paper's values of searched fields."""
     dimensions: tuple[Dimension, ...]
@@ -139,12 +137,3 @@ class Space:
     def as_json(self) -> dict[str, Any]:
         """Return the space for JSON, without its file's path: the same on any machine."""
         return {"paper": dict(self.paper), "dimensions": [asdict(dimension) for dimension in self.dimensions]}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Space:
-        """Return the space from what `as_json` returned, after a round trip through JSON."""
-        dimensions = []
-        for table in stored["dimensions"]:
-            when = {name: tuple(wanted) for name, wanted in table["when"].items()}
-            dimensions.append(Dimension(**{**table, "choices": tuple(table["choices"]), "when": when}))
-        return cls("", stored["paper"], tuple(dimensions))

@@ -98,7 +98,7 @@ class _Reader:
         """The study's own value of every field."""
 
     def dimension(self, name: str, table: Any) -> Dimension | None:
-        at, before = ("search", name), self.file.num_defects
+        at, before = ("search", name), len(self.file.defects)
         reason = self._why_not_searched(name)
         if not reason and not isinstance(table, dict):
             reason = f'is no range; write [search."{name}"], and below it kind = ...'
@@ -127,7 +127,7 @@ class _Reader:
             key = "choices" if kind == "choice" else "low" if value == dimension.low else "high"
             for line in self._field_refusals(name, value):
                 self.file.defect((*at, key), f"{key}: {line}")
-        return replace(dimension, when=when) if self.file.num_defects == before else None
+        return replace(dimension, when=when) if len(self.file.defects) == before else None
 
     def _why_not_searched(self, name: str) -> str:
         """Return why a search may not vary this field; empty if it may."""
@@ -148,11 +148,7 @@ class _Reader:
 
     def _refusals(self, settings: Mapping[str, Any]) -> list[str]:
         """Return why the study cannot have these settings; empty if it can."""
-        try:
-            with_settings(self.study, settings, "")
-        except UserError as error:
-            return [line.removeprefix(": ") for line in error.lines]
-        return []
+        return [line.removeprefix(": ") for line in _objections(with_settings, self.study, settings, "")]
 
     def _condition(self, dimension: str, when: Any) -> dict[str, tuple[Any, ...]]:
         """Return a dimension's condition on searched fields; add it to `left_out` if the condition can never hold."""
@@ -223,7 +219,7 @@ class _Reader:
                 model = with_settings(self.study, point, space.source).model
                 if repr(model) not in asked:
                     asked.add(repr(model))
-                    lines = _model_refusals(model, check_model)
+                    lines = _objections(check_model, model)
             values = " with ".join(f"{name} = {value!r}" for name, value in fixed.items())
             for line in (line for line in lines if line not in told):
                 told.add(line)
@@ -276,8 +272,7 @@ def _choice_defects(table: Mapping[str, Any], own: Any) -> Iterable[tuple[str, s
         yield "choices", "must be a list of one value at least" + (f", not {choices!r}" if "choices" in table else "")
         return
     alike = [_alike(own, choice) for choice in choices]
-    twice = [repr(choices[index]) for index, choice in enumerate(alike) if choice in alike[:index]]
-    if twice:
+    if twice := [repr(choices[index]) for index, choice in enumerate(alike) if choice in alike[:index]]:
         yield "choices", f"{', '.join(twice)} is there twice"
 
 
@@ -304,9 +299,10 @@ def _wanted(own: Any, given: Any) -> list[Any]:
     return [_alike(own, value) for value in (given if several else [given])]
 
 
-def _model_refusals(model: ModelSettings, check_model: Callable[[ModelSettings], object]) -> list[str]:
+def _objections(check: Callable[..., object], *arguments: Any) -> list[str]:
+    """Return the mistakes that a check raises; empty if it raises none."""
     try:
-        check_model(model)
+        check(*arguments)
     except UserError as error:
         return list(error.lines)
     return []
@@ -335,8 +331,8 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tree = read_toml(path)
-        self.num_defects = 0
-        self._defects: list[tuple[int, str]] = []
+        self.defects: list[tuple[int, str]] = []
+        """Each with its line number."""
         self._lines = _line_numbers(path.read_text(encoding="utf-8"), self.tree)
 
     def table(self, name: str) -> dict[str, Any]:
@@ -351,12 +347,11 @@ class _File:
         """Note a defect at a key, or at its table if the key has no line of its own."""
         line = next((self._lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self._lines), 1)
         label = f'[{at[0]}."{at[1]}"]' if at[0] == "search" and len(at) > 1 else " ".join([f"[{at[0]}]", *at[1:]])
-        self._defects.append((line, f"{self.path}:{line}: {label} {text}"))
-        self.num_defects += 1
+        self.defects.append((line, f"{self.path}:{line}: {label} {text}"))
 
     def raise_defects(self) -> None:
-        if self._defects:
-            raise UserError(*(text for _, text in sorted(self._defects, key=lambda defect: defect[0])))
+        if self.defects:
+            raise UserError(*(text for _, text in sorted(self.defects, key=lambda defect: defect[0])))
 
 
 _NAME = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""

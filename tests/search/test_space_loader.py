@@ -223,7 +223,12 @@ def test_the_default_may_lie_outside(load: Load) -> None:
 def test_a_space_survives_json(load: Load) -> None:
     study = Study().for_model("daf_net")
     for space in (load_space(study, any_model), load(OPTIMIZER + MOMENTUM)):
-        assert Space.from_json(json.loads(json.dumps(space.as_json()))) == space
+        stored = json.loads(json.dumps(space.as_json()))
+        dimensions = []
+        for table in stored["dimensions"]:
+            when = {name: tuple(wanted) for name, wanted in table["when"].items()}
+            dimensions.append(Dimension(**{**table, "choices": tuple(table["choices"]), "when": when}))
+        assert Space(space.source, stored["paper"], tuple(dimensions)) == space
 
 
 UNSEARCHED = {
