@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from eus_ray.analysis.measures.thumbnails import decode_png
 from eus_ray.store import CASES_FILE, Store
 
 
@@ -26,15 +26,7 @@ class Case:
 
     def truth(self) -> npt.NDArray[np.bool_]:
         """Return the mask `(height, width)`. Raises `ValueError` if it cannot be decoded."""
-        return decode(self.truth_png) > 0
-
-
-def decode(png: bytes) -> npt.NDArray[np.uint8]:
-    """Return a gray image `(H, W)` from PNG bytes. Raises `ValueError` if it is none."""
-    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) if png else None
-    if pixels is None:
-        raise ValueError("is not a readable PNG")
-    return np.asarray(pixels, np.uint8)
+        return decode_png(self.truth_png) > 0
 
 
 def read_cases(store: Store) -> dict[str, Case]:
@@ -59,4 +51,4 @@ def gray_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, np
         for batch in pq.ParquetFile(stream).iter_batches(32, columns=["image_id", "image"]):
             for image_id, png in zip(batch["image_id"].to_pylist(), batch["image"], strict=True):
                 if image_id in wanted:
-                    yield image_id, decode(png.as_py())
+                    yield image_id, decode_png(png.as_py())

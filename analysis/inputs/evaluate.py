@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.inputs.mask_files import Masks, Pair, Pairing, pair_files, read_pair
-from eus_ray.analysis.inputs.mask_manifest import Described, describe
-from eus_ray.analysis.inputs.process_pool import in_processes, num_processes
+from eus_ray.analysis.inputs.mask_manifest import Described, describe, undescribed
+from eus_ray.analysis.inputs.process_pool import in_processes
 from eus_ray.analysis.inputs.score_table import SUFFIXES
 from eus_ray.analysis.inputs.study_images import IDENTITY
 from eus_ray.analysis.labels import ReportKind
@@ -88,16 +88,16 @@ def evaluate(
         lines.append("the model has no name; give it one")
     if label == 0:
         lines.append("label 0 is the background; name the lesion's value")
-    pairing = None
     try:
         pairing = pair_files(predictions, truths)
     except UserError as error:
-        lines += error.lines
-    if lines or pairing is None:
+        raise UserError(*lines, *error.lines) from None
+    if lines:
         raise UserError(*lines)
     lines += pairing.defects
     notes = _judge_unpaired(pairing, predictions, truths, unpaired, lines)
-    names, described = [pair.name for pair in pairing.pairs], None
+    names = [pair.name for pair in pairing.pairs]
+    described = undescribed(names)
     if manifest is not None:
         try:
             described = describe(manifest, names)
@@ -109,11 +109,11 @@ def evaluate(
     lines += _value_defects(measured, pairing.pairs, masks, label, notes)
     if lines:
         raise UserError(*lines)
-    frame = _table(name, names, described, measured)
+    frame = _table(name, described, measured)
     if not frame[["tp", "fp"]].to_numpy().any():
         hint = "; if they are masks of 0 and 1, do not read them as probability maps" if probability else ""
         notes.append(f"{predictions}: every prediction is empty{hint}")
-    if described is None:
+    if manifest is None:
         notes.append(
             "no manifest names the patients, so each image is a patient of its own: if images share a patient, "
             "intervals are too narrow and p-values too small; name the patients in a manifest"
@@ -121,7 +121,7 @@ def evaluate(
     elif described.num_unused:
         notes.append(f"{manifest}: {described.num_unused} of its rows describe none of these masks")
     _write(frame, out)
-    in_mm = described is not None and bool(described.frame["spacing_row"].notna().all())
+    in_mm = described.frame["spacing_row"].notna().all()
     return Evaluation(frame, "mm" if in_mm else "px", tuple(notes))
 
 
@@ -189,8 +189,8 @@ class _Measured(NamedTuple):
     problems: list[str]
 
 
-def _tasks(pairs: Sequence[Pair], described: Described | None) -> list[_Task]:
-    if described is None or described.frame["spacing_row"].isna().any():
+def _tasks(pairs: Sequence[Pair], described: Described) -> list[_Task]:
+    if described.frame["spacing_row"].isna().any():
         return [_Task(pair) for pair in pairs]
     told = described.frame.sort_index()[["spacing_row", "spacing_col", "height", "width"]].to_numpy()
     return [
@@ -203,10 +203,9 @@ def _measure(
     tasks: Sequence[_Task], label: int | None, probability: bool, processes: int | None, progress: Progress | None
 ) -> _Measured:
     jobs = [tasks[at : at + _NUM_PAIRS_IN_JOB] for at in range(0, len(tasks), _NUM_PAIRS_IN_JOB)]
-    if processes is None:
-        processes = num_processes(len(tasks))
+    measure = partial(_measure_job, label=label, probability=probability)
     done, parts = 0, []
-    for part in in_processes(partial(_measure_job, label=label, probability=probability), jobs, processes):
+    for part in in_processes(measure, jobs, processes, len(tasks)):
         parts.append(part)
         done += len(part.values)
         if progress is not None:
@@ -294,12 +293,9 @@ def _value_defects(
     return lines
 
 
-def _table(model: str, names: Sequence[str], described: Described | None, measured: _Measured) -> pd.DataFrame:
+def _table(model: str, described: Described, measured: _Measured) -> pd.DataFrame:
     """Return the columns of `images.parquet`, in the order of a manifest if given."""
-    clinical: list[str] = []
-    about = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
-    if described is not None:
-        about, clinical = described.frame, described.clinical
-    about = about.assign(model=model, kind=ReportKind.FIXED.value, fold=about.get("fold", np.int64(0)))
+    fold = described.frame.get("fold", np.int64(0))
+    about = described.frame.assign(model=model, kind=ReportKind.FIXED.value, fold=fold)
     metrics = pd.DataFrame(measured.columns).loc[about.index]
-    return pd.concat([about[[*IDENTITY, *clinical]], metrics], axis=1).reset_index(drop=True)
+    return pd.concat([about[[*IDENTITY, *described.clinical]], metrics], axis=1).reset_index(drop=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -113,8 +114,9 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
         UserError: With a line for each file that cannot be read or is no such thing, or for a pair of two sizes.
     """
     lines: list[str] = []
-    found = _tried(prediction, lines, _read_probability if probability else _mask_reader(label))
-    true = _tried(truth, lines, _mask_reader(label))
+    read_mask = partial(_read_mask, label=label)
+    found = _tried(prediction, lines, _read_probability if probability else read_mask)
+    true = _tried(truth, lines, read_mask)
     if found is not None and true is not None and found[0].shape != true[0].shape:
         (height, width), (true_height, true_width) = found[0].shape, true[0].shape
         turned = "; one of them is turned" if (height, width) == (true_width, true_height) else ""
@@ -129,6 +131,8 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
 
 _TOLERANCE = 1e-6
 """A mean or a resampled probability may lie so far outside 0 to 1 in float32."""
+_HALF: dict[type[np.generic], float] = {np.uint8: 128, np.uint16: THRESHOLD}
+"""The lowest level of a lesion's pixel; of floats it is 0.5."""
 _Read = tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None, float]
 """Mask, scores, and the value that stands for the lesion."""
 
@@ -143,35 +147,26 @@ def _tried(path: Path, lines: list[str], read: Callable[[Path], _Read]) -> _Read
     return None
 
 
-def _mask_reader(label: int | None) -> Callable[[Path], _Read]:
-    def read(path: Path) -> _Read:
-        if label is None:
-            try:
-                values = _stored(path, decode_two_values)
-                value = lesion_value(values)
-            except NoMaskError as error:
-                raise ValueError(f"{error}; name the lesion's value, or read these as probability maps") from None
-            return values != 0, None, value
+def _read_mask(path: Path, label: int | None) -> _Read:
+    if label is not None:
         mask = _stored(path, decode_labels) == label
         return mask, None, float(label) if mask.any() else 0.0
-
-    return read
+    try:
+        values = _stored(path, decode_two_values)
+        return values != 0, None, lesion_value(values)
+    except NoMaskError as error:
+        raise ValueError(f"{error}; name the lesion's value, or read these as probability maps") from None
 
 
 def _read_probability(path: Path) -> _Read:
     values = _stored(path, decode_levels)
-    if values.dtype == np.uint8:
-        half: float = 128
-    elif values.dtype == np.uint16:
-        half = THRESHOLD
-    elif values.dtype.kind == "f":
-        half = 0.5
+    if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if low < -_TOLERANCE or high > 1 + _TOLERANCE:
             raise ValueError(f"has values from {low:g} to {high:g}; probabilities lie in 0 to 1")
-    else:
+    elif values.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"holds {values.dtype}; a probability map has 8 or 16 bits, or floats from 0 to 1")
-    return values >= half, values, 0.0
+    return values >= _HALF.get(values.dtype.type, 0.5), values, 0.0
 
 
 def _stored(path: Path, decode: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,12 @@ class Described(NamedTuple):
     clinical: list[str]
     num_unused: int
     """Rows of the manifest that describe no pair."""
+
+
+def undescribed(names: Sequence[str]) -> Described:
+    """Return pairs without a manifest: each is a patient of its own, of unknown spacing and size."""
+    frame = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
+    return Described(frame.assign(**dict.fromkeys(("spacing_row", "spacing_col", *_SIZE), math.nan)), [], 0)
 
 
 def describe(path: Path, names: Sequence[str]) -> Described:
@@ -83,7 +90,6 @@ def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: L
     """Return the place of each pair's row, and a line for each pair without one."""
     known = {column: _places_by_name(table, column) for column in naming}
     column = max(naming, key=lambda one: sum(_lookup(known[one], name) != [] for name in names))
-    rows: list[int] = []
     unclear = []
     owner: dict[int, str] = {}
     for name in names:
@@ -97,17 +103,16 @@ def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: L
         if row in owner:
             lines.add(table.numbers[row], f"describes {owner[row]} and {name}; each pair needs a row of its own")
         owner.setdefault(row, name)
-        rows.append(row)
-    return rows, unclear
+    return list(owner), unclear
 
 
-def _places_by_name(table: Table, column: str) -> Mapping[str, list[int]]:
+def _places_by_name(table: Table, column: str) -> dict[str, list[int]]:
     places: dict[str, list[int]] = defaultdict(list)
     for row, cell in enumerate(table.column(column)):
         if cell not in MISSING:
             for name in [cell] if column == "image_id" else _tails(without_suffix(cell)):
                 places[name].append(row)
-    return dict(places)
+    return places
 
 
 def _lookup(places: Mapping[str, list[int]], name: str) -> list[int]:

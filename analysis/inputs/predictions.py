@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from eus_ray import store as layout
 from eus_ray.analysis.inputs.cases import Case, read_cases
-from eus_ray.analysis.inputs.process_pool import in_processes, num_processes
+from eus_ray.analysis.inputs.process_pool import in_processes
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import image_metrics
 from eus_ray.analysis.measures.outlines import Outline, outline
@@ -23,6 +24,7 @@ from eus_ray.metrics import THRESHOLD
 from eus_ray.store import PartKey, Store, TrialKey
 
 _KEY = ["model", "trial", "fold", "image_id"]
+_FOLD = ("model", "kind", "trial", "fold")
 _NUM_ROWS_AT_ONCE = 16
 
 
@@ -105,11 +107,11 @@ def measure(
             with store.fs.open_input_file(store.path(name)) as file:
                 metadata = pq.ParquetFile(file).metadata
             num_predictions += metadata.num_rows
-            num_groups = metadata.num_row_groups
-            groups += [_Group(name, index, num_groups, of["kind"], wanted) for index in range(num_groups)]
-    if processes is None:
-        processes = num_processes(num_predictions)
-    return _collect(in_processes(_GroupMeasurer(store, cases), groups, processes), patients)
+            groups += [
+                _Group(name, index, metadata.num_row_groups, of["kind"], wanted)
+                for index in range(metadata.num_row_groups)
+            ]
+    return _collect(in_processes(_GroupMeasurer(store, cases), groups, processes, num_predictions), patients)
 
 
 def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
@@ -118,26 +120,25 @@ def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mappin
     A fold's images come together, so that the pixels of one fold are counted at a time.
     """
     result = Measurements()
-    counted: tuple[tuple[str, str, int], FoldCounts] | None = None
-    for measured, problems in parts:
-        result.problems += problems
-        for row, polygons, picture, curve, counts in measured:
+    images = _images(parts, result.problems)
+    for (model, kind, trial, fold), mine in groupby(images, lambda one: tuple(one.row[name] for name in _FOLD)):
+        if (model, kind, fold) in result.rocs:
+            result.problems.append(f"{model}, trial {trial}: rows of fold {fold} are apart")
+        pixels = FoldCounts(fold)
+        for row, polygons, picture, curve, counts in mine:
             result.rows.append(row)
-            shown = row["model"], row["kind"], row["image_id"]
+            shown = model, kind, row["image_id"]
             result.outlines[shown], result.pictures[shown] = polygons, picture
-            key = row["model"], row["kind"], row["fold"]
-            if counted is None or counted[0] != key:
-                if key in result.rocs:
-                    result.problems.append(
-                        f"{row['model']}, trial {row['trial']}: rows of fold {row['fold']} are apart"
-                    )
-                if counted is not None:
-                    result.rocs[counted[0]] = counted[1].finish()
-                counted = key, FoldCounts(row["fold"])
-            counted[1].add(patients.get(row["image_id"], ""), counts, curve.tpr)
-    if counted is not None:
-        result.rocs[counted[0]] = counted[1].finish()
+            pixels.add(patients.get(row["image_id"], ""), counts, curve.tpr)
+        result.rocs[model, kind, fold] = pixels.finish()
     return result
+
+
+def _images(parts: Iterable[tuple[list[Measured], list[str]]], problems: list[str]) -> Iterator[Measured]:
+    """Yield the images of all parts, one by one; their problems go to `problems`."""
+    for measured, more in parts:
+        problems += more
+        yield from measured
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,12 @@ def _measure_one(
         )
     probability = levels.reshape(size)
     found = probability >= THRESHOLD
-    values = image_metrics(truth, found, spacing=case.spacing)
     counts = count_levels(probability, truth)
     ranked = roc(counts)
-    row = {**key, **values, "auc": ranked.auc, "diagonal": diagonal(size, case.spacing)}
+    row = {
+        **key,
+        **image_metrics(truth, found, spacing=case.spacing),
+        "auc": ranked.auc,
+        "diagonal": diagonal(size, case.spacing),
+    }
     return Measured(row, outline(found), probability_jpeg(probability), ranked, counts)

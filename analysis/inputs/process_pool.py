@@ -19,12 +19,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def num_processes(num_images: int) -> int:
-    """Return how many processes measure so many images: one, or one on each core."""
-    return len(os.sched_getaffinity(0)) if num_images >= _MIN_IMAGES_FOR_POOL else 1
-
-
-def in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], processes: int) -> Iterator[Result]:
+def in_processes(
+    function: Callable[[Job], Result], jobs: Sequence[Job], processes: int | None, num_images: int
+) -> Iterator[Result]:
     """Yield `function(job)` of every job, in the order of the jobs.
 
     Everything runs in this process if `processes` is 1, or if others cannot start. An error of `function` is raised
@@ -34,8 +31,11 @@ def in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], process
         function: Can be pickled, to few bytes: it is sent once to each process as that starts, and more than a pipe
             holds waits for ever if the process has died.
         jobs: Its arguments.
-        processes: How many processes share the jobs.
+        processes: How many processes share the jobs; by default one, or one on each core if there are many images.
+        num_images: The images of all jobs.
     """
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if num_images >= _MIN_IMAGES_FOR_POOL else 1
     done = 0
     if processes > 1:
         try:

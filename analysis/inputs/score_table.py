@@ -54,8 +54,9 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         where: What the messages call it.
     """
     metrics = [column for column in _SCORES if column in frame]
-    missing = [column for column in ("model", "image_id", "patient_id") if column not in frame]
-    lines = [f"{where}: has no column {column}" for column in missing]
+    lines = [
+        f"{where}: has no column {column}" for column in ("model", "image_id", "patient_id") if column not in frame
+    ]
     if not metrics:
         lines.append(f"{where}: has no metric; name one column at least of {', '.join(_SCORES)}")
     if not len(frame):
@@ -63,10 +64,8 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if lines:
         raise UserError(*lines)
     lines = [*_check_names(where, frame), *_check_folds(where, frame)]
-    numeric = [
-        name for name in (*METRICS, "height", "width", "spacing_row", "spacing_col", "diagonal") if name in frame
-    ]
-    for column in numeric:
+    sizes = ("height", "width", "spacing_row", "spacing_col", "diagonal")
+    for column in [name for name in (*METRICS, *sizes) if name in frame]:
         try:
             values = pd.to_numeric(frame[column])
             frame[column] = values if column in (*COUNTS, *FINDINGS) else values.astype(np.float64)
@@ -79,18 +78,20 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         kind=frame.get("kind", ReportKind.FIXED.value),
     )
     frame["diagonal"] = _diagonals(frame)
-    wrong = frame.index[~((frame["diagonal"] > 0) & np.isfinite(frame["diagonal"]) | frame["diagonal"].isna())]
-    lines = [f"{where}: diagonal must be a length above 0, but is not in {_rows(wrong)}"] if len(wrong) else []
-    lines += [line for column in metrics for line in _check_scores(where, frame, column)]
-    lines += [
-        f"{where}: {column} is missing in {_rows(frame.index[frame[column].isna()])}"
-        for column in (*COUNTS, *FINDINGS)
-        if column in frame and frame[column].isna().any()
+    wrong = ~((frame["diagonal"] > 0) & np.isfinite(frame["diagonal"]) | frame["diagonal"].isna())
+    lines = [
+        *_in_rows(wrong, f"{where}: diagonal must be a length above 0, but is not"),
+        *(line for column in metrics for line in _check_scores(where, frame, column)),
+        *(
+            line
+            for column in (*COUNTS, *FINDINGS)
+            if column in frame
+            for line in _in_rows(frame[column].isna(), f"{where}: {column} is missing")
+        ),
     ]
     if lines:
         raise UserError(*lines)
-    given = [column for column in METRICS if column in frame]
-    return frame[[*IDENTITY, *clinical_columns(frame), *given, "diagonal"]]
+    return frame[[*IDENTITY, *clinical_columns(frame), *(name for name in METRICS if name in frame), "diagonal"]]
 
 
 def _read(store: Store, name: str) -> pd.DataFrame:
@@ -140,27 +141,22 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
-    lines = []
-    for column in [column for column in _NAMES if column in frame]:
-        empty = frame.index[frame[column] == ""]
-        if len(empty):
-            lines.append(f"{where}: {column} is empty in {_rows(empty)}")
-    if "kind" in frame:
-        unknown = sorted(set(frame["kind"]) - {"", *ReportKind})
-        lines += [
-            f"{where}: kind is {kind!r}; write {', '.join(ReportKind)}, or tell models apart by their name"
-            for kind in unknown[:5]
-        ]
+    names = [column for column in _NAMES if column in frame]
+    lines = [line for name in names for line in _in_rows(frame[name] == "", f"{where}: {name} is empty")]
+    unknown = sorted(set(frame.get("kind", ())) - {"", *ReportKind})
+    lines += [
+        f"{where}: kind is {kind!r}; write {', '.join(ReportKind)}, or tell models apart by their name"
+        for kind in unknown[:5]
+    ]
     printed: dict[str, list[str]] = {}
-    for model in sorted(set(frame["model"])) if "model" in frame else ():
+    for model in sorted(set(frame["model"])):
         printed.setdefault(model_label(model), []).append(model)
     lines += [
         f"{where}: models {' and '.join(models)} are both printed as {label}; rename one"
         for label, models in printed.items()
         if len(models) > 1
     ]
-    key = [column for column in ("model", "kind", "image_id") if column in frame]
-    twice = frame[frame.duplicated(key)]
+    twice = frame[frame.duplicated([name for name in names if name != "patient_id"])]
     lines += [
         f"{where}: row {index + 2}: image {row.image_id} of model {row.model} has a row already; keep one"
         for index, row in zip(twice.index[:5], twice.itertuples(), strict=False)
@@ -174,9 +170,9 @@ def _check_folds(where: str, frame: pd.DataFrame) -> list[str]:
     if "fold" not in frame:
         return []
     folds = pd.to_numeric(frame["fold"], errors="coerce")
-    wrong = frame.index[~(folds >= 0) | (folds % 1 != 0)]
-    if len(wrong):
-        return [f"{where}: fold must count from 0 in whole numbers, but does not in {_rows(wrong)}"]
+    wrong = ~(folds >= 0) | (folds % 1 != 0)
+    if wrong.any():
+        return _in_rows(wrong, f"{where}: fold must count from 0 in whole numbers, but does not")
     spread = frame.groupby("patient_id")["fold"].nunique()
     return [
         f"{where}: patient {patient} is in {spread[patient]} folds; a patient's images must share one"
@@ -198,30 +194,31 @@ def _diagonals(frame: pd.DataFrame) -> pd.Series:
 
 def _check_scores(where: str, frame: pd.DataFrame, column: str) -> list[str]:
     values = frame[column]
-    lines = []
-    unknown = frame.index[values.isna()]
-    if len(unknown) and column != "auc":
-        cure = "an infinite distance is written inf" if column in DISTANCES else "leave out no image"
-        lines.append(f"{where}: {column} is missing or NaN in {_rows(unknown)}; {cure}")
+    unknown = values.isna() & (column != "auc")
     if column in DISTANCES:
-        outside = frame.index[values < 0]
-        if len(outside):
-            lines.append(f"{where}: {column} is negative in {_rows(outside)}")
-        unbounded = frame.index[np.isinf(values) & frame["diagonal"].isna()]
-        if len(unbounded):
-            lines.append(
-                f"{where}: {column} is infinite in {_rows(unbounded)}, and a mean needs the image's size: add columns "
-                "height and width (and spacing_row, spacing_col if distances are in mm)"
-            )
-    else:
-        outside = frame.index[(values < 0) | (values > 1)]
-        if len(outside):
-            percent = "; divide percentages by 100" if values.max() <= 100 and values.min() >= 0 else ""
-            lines.append(f"{where}: {column} must lie in 0 to 1, but does not in {_rows(outside)}{percent}")
-    return lines
+        size = (
+            ", and a mean needs the image's size: add columns height and width (and spacing_row, spacing_col if "
+            "distances are in mm)"
+        )
+        return [
+            *_in_rows(unknown, f"{where}: {column} is missing or NaN", "; an infinite distance is written inf"),
+            *_in_rows(values < 0, f"{where}: {column} is negative"),
+            *_in_rows(np.isinf(values) & frame["diagonal"].isna(), f"{where}: {column} is infinite", size),
+        ]
+    percent = "; divide percentages by 100" if values.max() <= 100 and values.min() >= 0 else ""
+    return [
+        *_in_rows(unknown, f"{where}: {column} is missing or NaN", "; leave out no image"),
+        *_in_rows((values < 0) | (values > 1), f"{where}: {column} must lie in 0 to 1, but does not", percent),
+    ]
 
 
-def _rows(index: pd.Index) -> str:
-    """Name rows as a spreadsheet counts them, the header being row 1."""
-    shown = ", ".join(str(row + 2) for row in index[:5])
-    return f"row{'s' if len(index) > 1 else ''} {shown}" + (f" and {len(index) - 5} more" if len(index) > 5 else "")
+def _in_rows(wrong: pd.Series, fault: str, cure: str = "") -> list[str]:
+    """Return a line that names the rows of a fault; none if no row is wrong.
+
+    Rows are counted as a spreadsheet does, the header being row 1.
+    """
+    rows = [str(row + 2) for row in wrong.index[wrong]]
+    if not rows:
+        return []
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return [f"{fault} in row{'s' if len(rows) > 1 else ''} {', '.join(rows[:5])}{more}{cure}"]

@@ -16,6 +16,18 @@ _MAP_QUALITY = 60
 _FIGURE_QUALITY = 88
 
 
+def decode_png(png: bytes, mode: int = cv2.IMREAD_GRAYSCALE) -> npt.NDArray[np.uint8]:
+    """Return an image from PNG bytes: gray `(H, W)` by default, in colour `(H, W, 3)`.
+
+    Raises:
+        ValueError: If the bytes are no picture.
+    """
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), mode) if png else None
+    if pixels is None:
+        raise ValueError("is not a readable PNG")
+    return np.asarray(pixels, np.uint8)
+
+
 def jpeg(pixels: npt.NDArray[np.uint8], side: int, quality: int) -> bytes:
     """Return a gray image `(H, W)` as JPEG.
 
@@ -40,11 +52,8 @@ def jpeg_of_png(png: bytes) -> bytes:
     Raises:
         ValueError: If the bytes are no picture.
     """
-    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) if png else None
-    if pixels is None:
-        raise ValueError("is not a readable PNG")
     return _encode(
-        np.asarray(pixels, np.uint8),
+        decode_png(png, cv2.IMREAD_COLOR),
         _FIGURE_QUALITY,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
