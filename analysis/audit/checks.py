@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from eus_ray.analysis.audit.findings import Finding, Verdict, apart, show
+from eus_ray.analysis.audit.findings import Finding, apart, show
 from eus_ray.analysis.audit.relations import Book, alike, check_relations
 from eus_ray.analysis.audit.statements import Aspect, Statement, read_statements
 
@@ -65,15 +65,29 @@ def _alone(one: Statement) -> Iterator[Finding]:
         most = math.floor(one.value.high * one.n)
         if most < math.ceil(one.value.low * one.n):
             near = " and ".join(f"{k}/{one.n} = {show(Fraction(100 * k, one.n))} %" for k in (most, most + 1))
-            why = f"a share of {one.n} is a whole number of them, and the nearest are {near}"
-            meaning = "another n (missing values, or images in place of patients), or a mean over unequal folds"
-            yield Finding("impossible", (one,), f"{said} of {one.n}", why, meaning)
+            yield Finding(
+                "impossible",
+                (one,),
+                what=f"{said} of {one.n}",
+                why=f"a share of {one.n} is a whole number of them, and the nearest are {near}",
+                meaning="another n (missing values, or images in place of patients), or a mean over unequal folds",
+            )
     if one.sd is not None and one.sd.high < 0:
-        what = f"the SD of {one.name} is {one.sd.text}"
-        yield Finding("impossible", (one,), what, "an SD is never negative", "a slip")
+        yield Finding(
+            "impossible",
+            (one,),
+            what=f"the SD of {one.name} is {one.sd.text}",
+            why="an SD is never negative",
+            meaning="a slip",
+        )
     elif one.sd is not None and one.n == 1 and one.sd.low > 0:
-        what = f"{said} with an SD of {one.sd.text} and n = 1"
-        yield Finding("impossible", (one,), what, "one value has no spread", "another n, or an SD of other values")
+        yield Finding(
+            "impossible",
+            (one,),
+            what=f"{said} with an SD of {one.sd.text} and n = 1",
+            why="one value has no spread",
+            meaning="another n, or an SD of other values",
+        )
 
 
 def _out_of_range(one: Statement) -> str:
@@ -118,11 +132,13 @@ def _stated_twice(statements: Iterable[Statement]) -> Iterator[Finding]:
     for several in stated.values():
         for one, other in itertools.combinations(several, 2):
             if alike(one, other) and apart(one.value, other.value):
-                what = f"{one.name} is {one.value.text} in one place and {other.value.text} in the other"
-                why = "as rounded they share no number"
-                meaning = "that one is wrong, or that they are of other images or averaged in another way"
-                verdict: Verdict = "impossible" if one.key == other.key else "look"
-                yield Finding(verdict, (one, other), what, why, meaning)
+                yield Finding(
+                    "impossible" if one.key == other.key else "look",
+                    (one, other),
+                    what=f"{one.name} is {one.value.text} in one place and {other.value.text} in the other",
+                    why="as rounded they share no number",
+                    meaning="that one is wrong, or that they are of other images or averaged in another way",
+                )
                 break
 
 
@@ -139,15 +155,26 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
         if total is None or not 2 <= len(sizes) == len(rows):
             continue
         counted, added = rows[0].kind == "count", sum(sizes)
-        what = f"{'the counts' if counted else f'n of {rows[0].name}'} of {whole} are "
-        what += f"{' + '.join(map(show, sizes))} = {show(added)}, and all are {show(total)}"
+        what = (
+            f"{'the counts' if counted else f'n of {rows[0].name}'} of {whole} are "
+            f"{' + '.join(map(show, sizes))} = {show(added)}, and all are {show(total)}"
+        )
         if added > total:
-            why = f"that is {show(added - total)} too many, since each is in one category"
-            meaning = "a miscount, some counted in two categories, or images counted in place of patients"
-            yield Finding("impossible" if counted else "look", rows, what, why, meaning)
+            yield Finding(
+                "impossible" if counted else "look",
+                rows,
+                what,
+                why=f"that is {show(added - total)} too many, since each is in one category",
+                meaning="a miscount, some counted in two categories, or images counted in place of patients",
+            )
         elif added < total and counted:
-            why = f"{show(total - added)} are in no category"
-            yield Finding("look", rows, what, why, "missing values, a category not shown, or a miscount")
+            yield Finding(
+                "look",
+                rows,
+                what,
+                why=f"{show(total - added)} are in no category",
+                meaning="missing values, a category not shown, or a miscount",
+            )
 
 
 def _size(one: Statement) -> Fraction | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from eus_ray.analysis.audit.findings import Finding, apart, show, show_root
+from eus_ray.analysis.audit.findings import Finding, Verdict, apart, show, show_root
 from eus_ray.analysis.audit.statements import Aspect, Statement
 
 Book = Mapping[tuple[str, Aspect], Statement]
@@ -32,6 +32,12 @@ _AT_MOST = (
     ("avd_pred_to_truth", "avd", 1, "AVD is the larger of the two directed means"),
 )
 """(a, b, factor, reason): in every image, and so in every mean, a <= factor b."""
+
+_ENDS: tuple[tuple[Aspect, Aspect, Verdict, str, str], ...] = (
+    ("low", "high", "look", "the interval leaves its own mean out", "a slip, or an interval of a median"),
+    ("min", "max", "impossible", "a mean lies within the range of its values", "a slip, or a range of other values"),
+)
+"""(lower end, upper end, verdict, reason, meaning) if a mean lies beyond an end."""
 
 
 def check_relations(book: Book) -> Iterator[Finding]:
@@ -75,10 +81,13 @@ def _spread(book: Book) -> Iterator[Finding]:
         else:
             continue
         if one.sd.low**2 > most:
-            what = f"{one.name} is {one.value.text} with an SD of {one.sd.text}"
-            why = f"the SD is at most {formula} = {show_root(most)} ({known})"
-            meaning = "an SD in another unit than its mean, a range in its place, or another n"
-            yield Finding("impossible", (one,), what, why, meaning)
+            yield Finding(
+                "impossible",
+                (one,),
+                what=f"{one.name} is {one.value.text} with an SD of {one.sd.text}",
+                why=f"the SD is at most {formula} = {show_root(most)} ({known})",
+                meaning="an SD in another unit than its mean, a range in its place, or another n",
+            )
 
 
 def least_mean_iou(dsc: Fraction, variance: Fraction = Fraction(0)) -> Fraction:
@@ -125,21 +134,41 @@ def _overlaps(book: Book) -> Iterator[Finding]:
         yield Finding("impossible", pair, what, "IoU <= DSC in every image", f"swapped columns, or {kinds}")
         return
     if iou_high < (least := least_mean_iou(dsc_low)):
-        why = f"the mean IoU is at least D/(2 - D) = {show(least)} (D = {show(dsc_low)}, Jensen's inequality)"
-        yield Finding("impossible", pair, what, why, kinds)
+        yield Finding(
+            "impossible",
+            pair,
+            what,
+            why=f"the mean IoU is at least D/(2 - D) = {show(least)} (D = {show(dsc_low)}, Jensen's inequality)",
+            meaning=kinds,
+        )
         return
     if 1 in (dsc.n, iou.n):
         if iou.value.low > (exact := least_mean_iou(min(Fraction(1), dsc.value.high))):
-            why = f"in one image IoU = DSC/(2 - DSC), here {show(exact)} at most"
-            yield Finding("look", pair, what, why, "n = 1 patient or fold with several images")
+            yield Finding(
+                "look",
+                pair,
+                what,
+                why=f"in one image IoU = DSC/(2 - DSC), here {show(exact)} at most",
+                meaning="n = 1 patient or fold with several images",
+            )
         return
     meaning = "an SD of other values than its mean, or a slip"
     if dsc.sd is not None and iou_high < (least := least_mean_iou(dsc_low, _least_variance(dsc))):
-        why = f"with an SD of {dsc.sd.text} of the DSC, the mean IoU is at least D²/(2D - D² - SD²) = {show(least)}"
-        yield Finding("look", pair, what, why, meaning)
+        yield Finding(
+            "look",
+            pair,
+            what,
+            why=f"with an SD of {dsc.sd.text} of the DSC, the mean IoU is at least D²/(2D - D² - SD²) = {show(least)}",
+            meaning=meaning,
+        )
     if iou.sd is not None and dsc_low > (most := most_mean_dsc(iou_high, _least_variance(iou))):
-        why = f"with an SD of {iou.sd.text} of the IoU, the mean DSC is at most {show(most)}"
-        yield Finding("look", pair, what, why, meaning)
+        yield Finding(
+            "look",
+            pair,
+            what,
+            why=f"with an SD of {iou.sd.text} of the IoU, the mean DSC is at most {show(most)}",
+            meaning=meaning,
+        )
 
 
 def _least_variance(one: Statement) -> Fraction:
@@ -162,9 +191,13 @@ def _single_image(book: Book) -> Iterator[Finding]:
         return  # 0/0 is 0 to some and 1 to others
     low, high = 2 / (1 / sen.low + 1 / pc.low), 2 / (1 / sen.high + 1 / pc.high)
     if dsc.high < low or dsc.low > high:
-        what = f"DSC is {dsc.text}, SEN {sen.text} and PC {pc.text}, of one image"
-        why = f"in one image DSC = 2 SEN PC/(SEN + PC), here {show(low)} to {show(high)}"
-        yield Finding("look", tuple(three), what, why, "n = 1 patient or fold with several images")
+        yield Finding(
+            "look",
+            tuple(three),
+            what=f"DSC is {dsc.text}, SEN {sen.text} and PC {pc.text}, of one image",
+            why=f"in one image DSC = 2 SEN PC/(SEN + PC), here {show(low)} to {show(high)}",
+            meaning="n = 1 patient or fold with several images",
+        )
 
 
 def _distances(book: Book) -> Iterator[Finding]:
@@ -173,20 +206,28 @@ def _distances(book: Book) -> Iterator[Finding]:
         if one is None or other is None or not alike(one, other):
             continue
         if one.value.low > factor * other.value.high:
-            what = f"{one.name} is {one.value.text} and {other.name} {other.value.text}"
-            meaning = "swapped columns, another definition of one of them, or other images"
-            yield Finding("impossible", (one, other), what, why, meaning)
+            yield Finding(
+                "impossible",
+                (one, other),
+                what=f"{one.name} is {one.value.text} and {other.name} {other.value.text}",
+                why=why,
+                meaning="swapped columns, another definition of one of them, or other images",
+            )
 
 
 def _ends(book: Book) -> Iterator[Finding]:
     """Find intervals and ranges that are upside down, or leave their mean out."""
-    pairs: tuple[tuple[Aspect, Aspect], ...] = (("low", "high"), ("min", "max"))
     for metric in dict.fromkeys(metric for metric, _ in book):
-        for below, above in pairs:
+        for below, above, verdict, why, meaning in _ENDS:
             mean, low, high = (book.get((metric, aspect)) for aspect in ("mean", below, above))
             if low is not None and high is not None and alike(low, high) and low.value.low > high.value.high:
-                what = f"{low.name} is {low.value.text}, {high.name} {high.value.text}"
-                yield Finding("impossible", (low, high), what, "they are upside down", "swapped columns or a lost sign")
+                yield Finding(
+                    "impossible",
+                    (low, high),
+                    what=f"{low.name} is {low.value.text}, {high.name} {high.value.text}",
+                    why="they are upside down",
+                    meaning="swapped columns or a lost sign",
+                )
                 continue
             for end in filter(None, (low, high)):
                 if mean is None or not alike(mean, end):
@@ -194,12 +235,7 @@ def _ends(book: Book) -> Iterator[Finding]:
                 if not (end.value.low > mean.value.high if end is low else end.value.high < mean.value.low):
                     continue
                 what = f"{mean.name} is {mean.value.text}, {end.name} {end.value.text}"
-                if below == "min":
-                    why, meaning = "a mean lies within the range of its values", "a slip, or a range of other values"
-                    yield Finding("impossible", (mean, end), what, why, meaning)
-                else:
-                    why, meaning = "the interval leaves its own mean out", "a slip, or an interval of a median"
-                    yield Finding("look", (mean, end), what, why, meaning)
+                yield Finding(verdict, (mean, end), what, why, meaning)
 
 
 def _rank_tests(book: Book) -> Iterator[Finding]:
@@ -209,10 +245,13 @@ def _rank_tests(book: Book) -> Iterator[Finding]:
     """
     dsc, iou = book.get(("dsc", "kruskal_p")), book.get(("iou", "kruskal_p"))
     if dsc is not None and iou is not None and apart(dsc.value, iou.value):
-        what = f"p of a test of ranks is {dsc.value.text} for DSC and {iou.value.text} for IoU"
-        why = "IoU = DSC/(2 - DSC) ranks images as DSC does, so that both have one p"
-        meaning = "a slip, or a test of patients' means, whose order may differ a little"
-        yield Finding("look", (dsc, iou), what, why, meaning)
+        yield Finding(
+            "look",
+            (dsc, iou),
+            what=f"p of a test of ranks is {dsc.value.text} for DSC and {iou.value.text} for IoU",
+            why="IoU = DSC/(2 - DSC) ranks images as DSC does, so that both have one p",
+            meaning="a slip, or a test of patients' means, whose order may differ a little",
+        )
 
 
 def _shares_of_counts(book: Book) -> Iterator[Finding]:
@@ -223,6 +262,10 @@ def _shares_of_counts(book: Book) -> Iterator[Finding]:
         n = wholes.pop() or 1
         part = count.value.low / n
         if not share.value.low <= part <= share.value.high:
-            what = f"{share.name} is {share.value.text}, {count.name} {count.value.text}, of {n}"
-            why = f"{count.value.text} of {n} are {show(100 * part)} %"
-            yield Finding("impossible", (count, share), what, why, "another n for one of them, such as missing values")
+            yield Finding(
+                "impossible",
+                (count, share),
+                what=f"{share.name} is {share.value.text}, {count.name} {count.value.text}, of {n}",
+                why=f"{count.value.text} of {n} are {show(100 * part)} %",
+                meaning="another n for one of them, such as missing values",
+            )

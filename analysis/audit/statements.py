@@ -59,6 +59,14 @@ ASPECTS: dict[str, Aspect] = {
     "_max": "max",
     "_kruskal_p": "kruskal_p",
 }
+_ASPECT_WORDS: dict[Aspect, str] = {
+    "mean": "",
+    "low": "lower limit of ",
+    "high": "upper limit of ",
+    "min": "smallest ",
+    "max": "largest ",
+    "kruskal_p": "p of ",
+}
 COUNTED = ("patients", "images", "lesions", "frames", "videos", "cases", "folds")
 UNITS: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(("", "1", "ratio", "fraction"), ("", Fraction(1))),
@@ -122,11 +130,10 @@ class Statement:
     @property
     def name(self) -> str:
         """The metric in print: `DSC`, `lower limit of IoU`, `share iou>0.5`."""
-        known = {"iou": "IoU", "age": "age", "size": "size"}
-        name = self.metric.upper().replace("_", " ") if self.metric in KINDS else self.metric
-        name = known.get(self.metric, name)
-        aspects = {"low": "lower limit of ", "high": "upper limit of ", "min": "smallest ", "max": "largest "}
-        return f"p of {name}" if self.aspect == "kruskal_p" else aspects.get(self.aspect, "") + name
+        name = self.metric
+        if name in KINDS and name not in ("age", "size"):
+            name = "IoU" if name == "iou" else name.upper().replace("_", " ")
+        return _ASPECT_WORDS[self.aspect] + name
 
     @property
     def key(self) -> tuple[str, str]:
@@ -197,9 +204,18 @@ def _statement(row: int, cells: Mapping[str, str], defects: list[str]) -> Statem
     if defects or found is None or value is None:
         return None
     metric, aspect, kind = found
-    compared = UNITS[unit][0].removesuffix("%")
-    where = cells["table"], cells["group"]
-    return Statement(row, *where, metric, aspect, kind, value, sd, int(n) if n else None, compared)
+    return Statement(
+        row,
+        cells["table"],
+        cells["group"],
+        metric,
+        aspect,
+        kind,
+        value,
+        sd,
+        int(n) if n else None,
+        unit=UNITS[unit][0].removesuffix("%"),
+    )
 
 
 def _metric(written: str, defects: list[str]) -> tuple[str, Aspect, Kind] | None:
@@ -207,20 +223,17 @@ def _metric(written: str, defects: list[str]) -> tuple[str, Aspect, Kind] | None
     if match := _COUNT_OR_SHARE.fullmatch(text):
         kind: Kind = "count" if match[1] == "count" else "share"
         return f"{kind} {match[2]}" if match[2] else kind, "mean", kind
-    name, aspect = text.replace(" ", "_"), ""
-    for ending in ASPECTS:
-        if name.endswith(ending):
-            name, aspect = name.removesuffix(ending), ending
-            break
+    name = text.replace(" ", "_")
+    ending = next((ending for ending in ASPECTS if name.endswith(ending)), "")
+    name = name.removesuffix(ending)
     name = ALIASES.get(name, name)
     if name not in KINDS:
-        known = [*KINDS, *ALIASES, "count", "share"]
-        otherwise = f"there is {', '.join(KINDS)}, count ..., share ..."
-        defects.append(
-            f"metric {written}: unknown{did_you_mean(name, known, otherwise)}" if name else "metric is empty"
+        cure = did_you_mean(
+            name, [*KINDS, *ALIASES, "count", "share"], f"there is {', '.join(KINDS)}, count ..., share ..."
         )
+        defects.append(f"metric {written}: unknown{cure}" if name else "metric is empty")
         return None
-    return name, ASPECTS.get(aspect, "mean"), KINDS[name]
+    return name, ASPECTS.get(ending, "mean"), KINDS[name]
 
 
 def _number(column: str, text: str, unit: str, exact: bool, defects: list[str]) -> Printed | None:

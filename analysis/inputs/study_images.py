@@ -75,12 +75,14 @@ def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: 
     has_all_folds = trials["kind"].isin([TrialKind.FIXED, TrialKind.WINNER])
     whole = trials[has_all_folds].drop_duplicates(["model", "kind"], keep="last")
     rows = whole[["model", "kind", "trial"]].merge(pd.DataFrame({"fold": sorted(folds)}, dtype="int64"), "cross")
-    for search in searches.values():
-        won = search.fold_winners().assign(model=search.model, kind=ReportKind.NESTED.value)
-        rows = pd.concat([rows, won[rows.columns]], ignore_index=True)
+    nested = [
+        search.fold_winners().assign(model=search.model, kind=ReportKind.NESTED.value)[rows.columns]
+        for search in searches.values()
+    ]
+    rows = pd.concat([rows, *nested], ignore_index=True)
     rows = rows.merge(trials[["model", "trial", "state", "reason"]], on=["model", "trial"])
-    place = rows["model"].map({model: place for place, model in enumerate(dict.fromkeys(trials["model"]))})
-    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+    models = trials["model"].unique().tolist()
+    return rows.sort_values("model", key=lambda names: names.map(models.index), kind="stable", ignore_index=True)
 
 
 def read_study_images(store: Store, cases: dict[str, Case], processes: int | None = None) -> StudyImages:
@@ -129,9 +131,12 @@ def _read(store: Store, cases: dict[str, Case], processes: int | None, last: boo
 
 
 def _no_rows() -> pd.DataFrame:
-    types = dict.fromkeys((*IDENTITY, *METRICS, "diagonal"), "float64")
-    types |= dict.fromkeys((*COUNTS, "fold", "components"), "int64") | {"missed": "bool", "false_alarm": "bool"}
-    types |= dict.fromkeys(("model", "kind", "image_id", "patient_id"), "str")
+    types = {
+        **dict.fromkeys((*IDENTITY, *METRICS, "diagonal"), "float64"),
+        **dict.fromkeys((*COUNTS, "fold", "components"), "int64"),
+        **dict.fromkeys(("missed", "false_alarm"), "bool"),
+        **dict.fromkeys(("model", "kind", "image_id", "patient_id"), "str"),
+    }
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
 
 
@@ -159,11 +164,8 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFr
     """
     stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
     both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
-    known = both["stored_tp"].notna()
-    states = reported.drop_duplicates(["model", "trial"]).set_index(["model", "trial"])["state"].to_dict()
-    claimed = pd.Series(
-        [states[key] == TrialState.COMPLETE for key in zip(both["model"], both["trial"], strict=True)], both.index, bool
-    )
+    both = both.merge(reported[["model", "trial", "state"]].drop_duplicates(), "left", ["model", "trial"])
+    known, claimed = both["stored_tp"].notna(), both["state"] == TrialState.COMPLETE
     lines = [
         f"{_where(row)}: predicted, but the scores of this complete trial do not have it; resume the run "
         "to train this model again"
@@ -186,27 +188,27 @@ def _where(row: Mapping[Any, Any]) -> str:
 
 def _disagreements(frame: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     folds = dict(zip(manifest["image_id"], manifest["fold"], strict=True))
-    lines = []
-    for row in frame.to_dict("records"):
-        fold = folds.get(row["image_id"])
-        if fold != row["fold"]:
-            there = "does not have it" if fold is None else f"has it in fold {fold}"
-            lines.append(f"{_where(row)}: {layout.MANIFEST} {there}")
+    lines = [
+        f"{_where(row)}: {layout.MANIFEST} " + ("does not have it" if fold is None else f"has it in fold {fold}")
+        for row in frame.to_dict("records")
+        if (fold := folds.get(row["image_id"])) != row["fold"]
+    ]
     twice = frame[frame.duplicated(["model", "kind", "image_id"])]
     return lines + [f"{_where(row)}: predicted twice" for row in twice.to_dict("records")]
 
 
 def _in_order(frame: pd.DataFrame, manifest: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     clinical = clinical_columns(manifest)
-    places = {"model": {model: place for place, model in enumerate(models)}}
-    places["image_id"] = {image: place for place, image in enumerate(manifest["image_id"])}
-    order = frame[["model", "kind", "fold", "image_id"]].assign(
-        **{column: frame[column].map(place) for column, place in places.items()}
+    places = {
+        name: {value: place for place, value in enumerate(values)}
+        for name, values in (("model", models), ("image_id", manifest["image_id"]))
+    }
+    frame = frame.sort_values(
+        ["model", "kind", "fold", "image_id"],
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
     )
-    frame = frame.loc[order.sort_values(["model", "kind", "fold", "image_id"]).index]
-    measured = frame[[name for name in (*IDENTITY, *METRICS, "diagonal") if name != "patient_id"]]
-    described = measured.merge(manifest[["image_id", "patient_id", *clinical]], "left", "image_id")
-    return described[[*IDENTITY, *clinical, *METRICS, "diagonal"]].reset_index(drop=True)
+    described = frame.drop(columns="trial").merge(manifest[["image_id", "patient_id", *clinical]], "left", "image_id")
+    return described[[*IDENTITY, *clinical, *METRICS, "diagonal"]]
 
 
 def unfinished(
@@ -240,12 +242,9 @@ def unfinished(
     folds = manifest.groupby("fold")["image_id"].size()
     for (model, kind), mine in reported_folds(trials, searches, folds.index).groupby(["model", "kind"], sort=False):
         predicted = frame[(frame["model"] == model) & (frame["kind"] == kind)]
-        lines += _lacking(_name(str(model), str(kind)), mine.iloc[0], predicted, folds)
+        name = model_label(str(model)) + (f" ({kind})" if kind in KIND_LABELS else "")
+        lines += _lacking(name, mine.iloc[0], predicted, folds)
     return lines
-
-
-def _name(model: str, kind: str) -> str:
-    return f"{model_label(model)} ({kind})" if kind in KIND_LABELS else model_label(model)
 
 
 def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Series) -> list[str]:
@@ -263,6 +262,6 @@ def _lacking(name: str, trial: pd.Series, predicted: pd.DataFrame, folds: pd.Ser
     ]
     state = trial["state"] + (f" ({trial['reason']})" if trial["reason"] else "")
     if lacks:
-        done = f"{int((there == folds).sum())} of {len(folds)} folds finished"
-        return [f"{name}: {done}, {state}; missing {', '.join(lacks)}"]
+        done = (there == folds).sum()
+        return [f"{name}: {done} of {len(folds)} folds finished, {state}; missing {', '.join(lacks)}"]
     return [f"{name}: {state}"] if trial["state"] == TrialState.FAILED else []

@@ -122,9 +122,7 @@ def contour_distances(
             nearest = _by_transform(*edges, spacing[0]), _by_transform(*edges[::-1], spacing[0])
         case _:
             nearest = _by_tree(here, there, spacing), _by_tree(there, here, spacing)
-    for values in nearest:
-        values.sort()
-    return Directed(*nearest)
+    return Directed(*map(np.sort, nearest))
 
 
 def _cheapest(here: int, there: int, shape: tuple[int, ...], spacing: tuple[float, float]) -> str:
@@ -150,10 +148,7 @@ def _whole(shape: tuple[int, ...]) -> type[np.floating]:
 
 def _points(edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return rows and columns `(2, K)` of the pixels of a contour."""
-    index = np.flatnonzero(edge)
-    points = np.empty((2, index.size), np.int64)
-    np.divmod(index, edge.shape[1], out=(points[0], points[1]))
-    return points
+    return np.array(np.divmod(np.flatnonzero(edge), edge.shape[1]))
 
 
 def _by_products(
@@ -249,17 +244,14 @@ def summarise(
     """
     forth, back = lists
     if not (forth.size and back.size):
-        if forth.size or back.size:
-            value = {"inf": math.inf, "nan": math.nan, "diagonal": diagonal}[one_empty]
-        else:
-            value = {"zero": 0.0, "nan": math.nan}[both_empty]
+        one, both = {"inf": math.inf, "nan": math.nan, "diagonal": diagonal}, {"zero": 0.0, "nan": math.nan}
+        value = one[one_empty] if forth.size or back.size else both[both_empty]
         return Distances(*[value] * len(Distances._fields))
     tops = float(forth[-1]), float(back[-1])
     sums = float(forth.sum()), float(back.sum())
     # A mean of equal numbers can come out one rounding step above them.
     means = min(sums[0] / len(forth), tops[0]), min(sums[1] / len(back), tops[1])
-    pooled = np.concatenate(lists)
-    pooled.sort()
+    pooled = np.sort(np.concatenate(lists))
     return Distances(
         hd=max(tops),
         hd95=max(_percentile_95(forth), _percentile_95(back)),

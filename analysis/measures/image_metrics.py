@@ -86,10 +86,7 @@ def auc(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         return float("nan")
     if values.dtype in (np.uint8, np.uint16):
         at = np.bincount(negative, minlength=int(positive.max()) + 1)
-        twice_below = np.cumsum(at)
-        twice_below *= 2
-        twice_below -= at
-        twice = int(twice_below[positive].sum())
+        twice = int((2 * np.cumsum(at) - at)[positive].sum())
     else:
         negative = np.sort(negative)
         below, up_to = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
@@ -151,15 +148,12 @@ def image_metrics(
     truths, preds = as_masks(truth, "truth"), as_masks(pred, "pred")
     if truths.shape != preds.shape:
         raise ValueError(f"truth and pred differ in shape: {truths.shape} and {preds.shape}")
+    ranked = None if scores is None else np.asarray(scores)
+    if ranked is not None and ranked.shape != truths.shape:
+        raise ValueError(f"scores and truth differ in shape: {ranked.shape} and {truths.shape}")
     single = truths.ndim == 2
     if single:
-        truths, preds = truths[None], preds[None]
-    ranked = None
-    if scores is not None:
-        ranked = np.asarray(scores)
-        if ranked.shape != (truths.shape[1:] if single else truths.shape):
-            raise ValueError(f"scores and truth differ in shape: {ranked.shape} and {np.shape(truth)}")
-        ranked = ranked[None] if single else ranked
+        truths, preds, ranked = truths[None], preds[None], None if ranked is None else ranked[None]
     steps = np.asarray(spacing, dtype=np.float64)
     per_image = [check_spacing(one) for one in steps] if steps.ndim == 2 else [check_spacing(spacing)] * len(truths)
     if len(per_image) != len(truths):
@@ -172,16 +166,21 @@ def image_metrics(
         box = bounding_box(true, found)  # all beyond it is background in both
         lesion, guess = np.ascontiguousarray(true[box]), np.ascontiguousarray(found[box])
         counts[index] = _counts(lesion, guess, true.size)
-        lists = contour_distances(lesion, guess, step)
-        lengths[index] = summarise(lists, diagonal(true.shape, step), one_empty, both_empty)
+        lengths[index] = summarise(
+            contour_distances(lesion, guess, step), diagonal(true.shape, step), one_empty, both_empty
+        )
         regions[index] = _num_components(guess)
         if ranked is not None:
             areas[index] = auc(ranked[index], true)
 
     tp, fp, fn, _ = counts.T
-    result: dict[str, npt.NDArray[np.generic]] = dict(zip(COUNTS, counts.T.copy(), strict=True))
-    result |= {name: from_counts(name, counts, overlap) for name in OVERLAPS}
-    result |= dict(zip(DISTANCES, lengths.T.copy(), strict=True))
-    result |= {"auc": areas, "missed": (tp + fp == 0) & (fn > 0), "false_alarm": (tp + fn == 0) & (fp > 0)}
-    result["components"] = regions
+    result: dict[str, npt.NDArray[np.generic]] = {
+        **dict(zip(COUNTS, counts.T.copy(), strict=True)),
+        **{name: from_counts(name, counts, overlap) for name in OVERLAPS},
+        **dict(zip(DISTANCES, lengths.T.copy(), strict=True)),
+        "auc": areas,
+        "missed": (tp + fp == 0) & (fn > 0),
+        "false_alarm": (tp + fn == 0) & (fp > 0),
+        "components": regions,
+    }
     return {name: values[0] for name, values in result.items()} if single else result

@@ -121,8 +121,7 @@ def roc(counts: LevelCounts) -> Roc:
     """Return the curve at `FPR` and its exact area."""
     corners = curve(counts)
     if corners is None:
-        unknown = np.full(len(FPR), np.nan)
-        return Roc(float("nan"), unknown, unknown)
+        return Roc(float("nan"), *np.full((2, len(FPR)), np.nan))
     fpr, tpr, threshold = corners
     last = np.searchsorted(fpr, FPR, side="right") - 1  # the upper end of a vertical line
     following = np.minimum(last + 1, len(fpr) - 1)
@@ -211,9 +210,6 @@ class FoldCounts:
         """Return the curves of the images added so far, one at least."""
         patients = tuple(sorted(self._pixels))
         positives, negatives = np.stack([self._pixels[patient] for patient in patients], axis=1)
-        wins = None
-        if self._patients is not None:
-            wins = pair_wins([self._patients[patient] for patient in patients])
         defined = self._num_images - self._num_undefined
         return FoldRoc(
             fold=self.fold,
@@ -224,5 +220,5 @@ class FoldCounts:
             patients=patients,
             positives=positives,
             negatives=negatives,
-            wins=wins,
+            wins=None if self._patients is None else pair_wins([self._patients[patient] for patient in patients]),
         )

@@ -60,16 +60,17 @@ def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLik
     """
     labels, first, second = np.asarray(truth), np.asarray(scores_a), np.asarray(scores_b)
     if labels.ndim != 1 or not labels.shape == first.shape == second.shape:
-        shapes = f"{labels.shape}, {first.shape}, {second.shape}"
-        raise ValueError(f"truth and scores must have one dimension and one length, not {shapes}")
+        raise ValueError(
+            "truth and scores must have one dimension and one length, "
+            f"not {labels.shape}, {first.shape}, {second.shape}"
+        )
     positive = labels == 1
     if not (positive | (labels == 0)).all():
         raise ValueError("truth: must hold 0 and 1 alone")
     auc_a, auc_b = (image_metrics.auc(scores, positive) for scores in (first, second))
     difference = auc_a - auc_b
     m, n = int(positive.sum()), int((~positive).sum())
-    covariance = np.full((2, 2), math.nan)
-    variance = math.nan
+    covariance, variance = np.full((2, 2), math.nan), math.nan
     if min(m, n) > 1:
         of_positives, of_negatives = (
             np.stack(both) for both in zip(*(_components(scores, positive) for scores in (first, second)), strict=True)
@@ -78,14 +79,13 @@ def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLik
         # S11 + S22 - 2 S12, without the cancellation that can leave it below 0.
         variance = float(np.diff(of_positives, axis=0).var(ddof=1) / m + np.diff(of_negatives, axis=0).var(ddof=1) / n)
     z = ratio(difference, math.sqrt(variance))
-    p_value = 2 * float(scipy.special.ndtr(-abs(z)))
     return DeLong(
         *_wald(auc_a, covariance[0, 0]),
         *_wald(auc_b, covariance[1, 1]),
         *_wald(difference, variance),
         covariance,
         z,
-        p_value,
+        p_value=2 * float(scipy.special.ndtr(-abs(z))),
     )
 
 

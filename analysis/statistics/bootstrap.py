@@ -44,8 +44,7 @@ def fold_means(values: npt.NDArray[np.float64], folds: npt.ArrayLike) -> npt.NDA
     NaN are left out; a fold of NaN alone is NaN.
     """
     _, index = np.unique(np.asarray(folds), return_inverse=True)
-    sums, counts = _sums(values, index)
-    return _divide(sums, counts)
+    return _divide(*_sums(values, index))
 
 
 def mean_of_fold_means(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

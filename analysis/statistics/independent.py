@@ -45,8 +45,7 @@ def kruskal_wallis(groups: Iterable[npt.ArrayLike]) -> Test:
     Raises:
         ValueError: For NaN.
     """
-    samples = validation.groups(groups)
-    ranks = _pooled_ranks(samples)
+    ranks = _pooled_ranks(validation.groups(groups))
     number = sum(map(len, ranks))
     if len(ranks) < 2 or not all(map(len, ranks)) or _all_tie(ranks):
         return Test("Kruskal-Wallis", number, math.nan, math.nan, math.nan, "epsilon squared")
@@ -103,8 +102,7 @@ def mann_whitney(
     """
     if method not in ("auto", "exact", "normal"):
         raise ValueError(f"method: must be auto, exact or normal, not {method!r}")
-    samples = _two_samples(x, y)
-    ranks = _pooled_ranks(samples)
+    ranks = _pooled_ranks(_two_samples(x, y))
     sizes = [len(group) for group in ranks]
     if not all(sizes):
         return Test("Mann-Whitney", sum(sizes), math.nan, math.nan, math.nan, "Cliff's delta")
@@ -114,8 +112,9 @@ def mann_whitney(
     exact = method == "exact" or (method == "auto" and not ties and min(sizes) <= MAX_SIZE_FOR_EXACT)
     p_value = 1.0
     if not _all_tie(ranks):
-        way = "exact" if exact else "asymptotic"
-        found = scipy.stats.mannwhitneyu(*ranks, use_continuity=continuity, alternative="two-sided", method=way)
+        found = scipy.stats.mannwhitneyu(
+            *ranks, use_continuity=continuity, alternative="two-sided", method="exact" if exact else "asymptotic"
+        )
         p_value = float(found.pvalue)
     return Test("Mann-Whitney", sum(sizes), _u(ranks), p_value, _delta(ranks), "Cliff's delta")
 
@@ -150,8 +149,7 @@ def _pooled_ranks(samples: tuple[Floats, ...]) -> list[Floats]:
 
 def _all_tie(ranks: list[Floats]) -> bool:
     """Return whether nothing differs; also true of no values."""
-    together = np.concatenate(ranks) if ranks else np.empty(0)
-    return not together.size or bool(together.min() == together.max())
+    return len(np.unique(np.concatenate([np.empty(0), *ranks]))) < 2
 
 
 def _dunn_z(first: Floats, second: Floats, variance: float) -> float:

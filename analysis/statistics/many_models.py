@@ -77,8 +77,9 @@ def friedman(values: npt.ArrayLike) -> Friedman:
     if n > 1:
         f = ratio((n - 1) * between, n * within - between)
         f_p_value = float(scipy.stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
-    p_value = float(scipy.stats.chi2.sf(chi2, k - 1))
-    return Friedman(chi2, p_value, mean_ranks, f, f_p_value, between / (n * within), n, k)
+    return Friedman(
+        chi2, float(scipy.stats.chi2.sf(chi2, k - 1)), mean_ranks, f, f_p_value, between / (n * within), n, k
+    )
 
 
 def nemenyi(values: npt.ArrayLike, alpha: float = 0.05) -> Nemenyi:

@@ -27,7 +27,6 @@ def shapiro_wilk(values: npt.ArrayLike) -> Test:
     array = sample(values)
     if len(array) < 3 or array.min() == array.max():
         return Test("Shapiro-Wilk", len(array), math.nan, math.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of more than 5000 values
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of more than 5000 values
         found = scipy.stats.shapiro(array)
     return Test("Shapiro-Wilk", len(array), float(found.statistic), float(found.pvalue))

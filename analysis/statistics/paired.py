@@ -65,8 +65,7 @@ def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike) -> Test:
     # By default scipy permutes signs up to 13 pairs if there are ties.
     method = "exact" if is_exact else "asymptotic"
     p_value = float(scipy.stats.wilcoxon(ranks, correction=False, alternative="two-sided", method=method).pvalue)
-    effect = (up - down) / (up + down)
-    return Test("Wilcoxon signed rank", len(ranks), min(up, down), p_value, effect, "rank-biserial")
+    return Test("Wilcoxon signed rank", len(ranks), min(up, down), p_value, (up - down) / (up + down), "rank-biserial")
 
 
 def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -165,8 +164,9 @@ def nadeau_bengio(differences: npt.ArrayLike, test_to_train: float, level: float
     t = ratio(mean, error)
     null = scipy.stats.t(number - 1)
     half = float(null.isf((1 - level) / 2)) * error
-    p_value = 2 * float(null.sf(abs(t)))
-    return Test("Nadeau-Bengio", number, t, p_value, mean, "mean difference", mean - half, mean + half)
+    return Test(
+        "Nadeau-Bengio", number, t, 2 * float(null.sf(abs(t))), mean, "mean difference", mean - half, mean + half
+    )
 
 
 def _mean_and_deviation(values: Floats) -> tuple[float, float]:
@@ -175,10 +175,8 @@ def _mean_and_deviation(values: Floats) -> tuple[float, float]:
     Values that are equal to 10 decimals become those decimals, with a deviation of exactly 0: float noise alone must
     not be divided by itself.
     """
-    if not values.size:
-        return math.nan, math.nan
-    if values.size == 1:
-        return float(values[0]), math.nan
+    if values.size < 2:
+        return float(values[0]) if values.size else math.nan, math.nan
     rounded = np.round(values, DECIMALS) + 0.0  # no negative zero
     if rounded.min() == rounded.max():
         return float(rounded[0]), 0.0

@@ -10,24 +10,31 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-def sample(values: npt.ArrayLike, name: str = "values", infinite: bool = False) -> Floats:
-    """Return values `(n,)` as float64.
+def sample(values: npt.ArrayLike, name: str = "values", infinite: bool = False, rank: int = 1) -> Floats:
+    """Return values `(n,)`, or of another rank, as float64.
 
     Raises:
         ValueError: For another rank, NaN and, unless allowed, infinite values.
     """
-    return _checked(values, name, 1, infinite)
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != rank:
+        raise ValueError(f"{name}: must have {rank} dimension{'s' if rank > 1 else ''}, not shape {array.shape}")
+    if np.isnan(array).any():
+        raise ValueError(f"{name}: holds NaN")
+    if not infinite and np.isinf(array).any():
+        raise ValueError(f"{name}: holds infinite values")
+    return array
 
 
-def table(values: npt.ArrayLike, name: str = "values") -> Floats:
+def table(values: npt.ArrayLike) -> Floats:
     """Return values `(n, k)` as float64.
 
     Raises:
         ValueError: For another rank, no columns, NaN and infinite values.
     """
-    array = _checked(values, name, 2, infinite=False)
+    array = sample(values, rank=2)
     if not array.shape[1]:
-        raise ValueError(f"{name}: has no columns, shape {array.shape}")
+        raise ValueError(f"values: has no columns, shape {array.shape}")
     return array
 
 
@@ -52,14 +59,3 @@ def inside(value: float, name: str, low: float, high: float) -> None:
     """Raise `ValueError` unless low < value < high."""
     if not low < value < high:
         raise ValueError(f"{name}: must lie between {low:g} and {high:g}, not {value}")
-
-
-def _checked(values: npt.ArrayLike, name: str, rank: int, infinite: bool) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != rank:
-        raise ValueError(f"{name}: must have {rank} dimension{'s' if rank > 1 else ''}, not shape {array.shape}")
-    if np.isnan(array).any():
-        raise ValueError(f"{name}: holds NaN")
-    if not infinite and np.isinf(array).any():
-        raise ValueError(f"{name}: holds infinite values")
-    return array
