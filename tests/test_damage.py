@@ -298,7 +298,10 @@ def test_every_bit_of_a_table_counts(tmp_path: Path) -> None:
         changed = bytearray(sound)
         changed[place] ^= 0x10
         Path(store.path("t.parquet")).write_bytes(changed)
-        if store.is_whole("t.parquet"):
-            silent += 1
-            assert store.read_table("t.parquet").column("value").to_pylist() == rows.column("value").to_pylist()
+        try:
+            store.read_table("t.parquet", [])
+        except DamagedFileError:
+            continue
+        silent += 1
+        assert store.read_table("t.parquet").column("value").to_pylist() == rows.column("value").to_pylist()
     assert silent <= len("eus_ray_checksumcrc32:")

@@ -84,7 +84,8 @@ def read_reports(store: Store, key: TrialKey) -> list[FoldReport]:
         if event.get("event") != "epoch":
             continue
         values = {name: value for name, value in event.items() if name in known}
-        report = FoldReport(**{**values, "loss": _number(event["loss"]), "train_dsc": _number(event["train_dsc"])})
+        absent = {name: math.nan for name in ("loss", "train_dsc") if event[name] is None}
+        report = FoldReport(**values | absent)
         found.pop((report.fold, report.epoch), None)
         found[report.fold, report.epoch] = report
     return list(found.values())
@@ -96,23 +97,19 @@ def _append(store: Store, name: str, lines: Sequence[str]) -> None:
 
 
 def _as_event(report: FoldReport) -> dict[str, Any]:
-    names = [field.name for field in fields(report) if field.name not in _NOT_LOGGED]
-    values = {name: getattr(report, name) for name in names}
-    finite = {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
-    return {"event": "epoch", **dict.fromkeys(values), **finite}
-
-
-def _number(value: float | None) -> float:
     """JSON has no NaN: null stands for it."""
-    return math.nan if value is None else value
+    values = {name: value for name, value in vars(report).items() if name not in _NOT_LOGGED}
+    absent = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    return {"event": "epoch", **values, **dict.fromkeys(absent)}
 
 
 def _as_text(report: FoldReport) -> str:
-    text = f"{_clock(report.started)} {_clock(report.ended)} fold {report.fold} epoch {report.epoch}"
-    text += f": loss {report.loss:.4f}, training DSC {report.train_dsc:.4f}"
-    if report.monitor_dsc is not None:
-        text += f", {report.monitor_split} DSC {report.monitor_dsc:.4f}"
-    return f"{text}; FAILED: {report.error}" if report.error else text
+    monitored = "" if report.monitor_dsc is None else f", {report.monitor_split} DSC {report.monitor_dsc:.4f}"
+    failed = f"; FAILED: {report.error}" if report.error else ""
+    return (
+        f"{_clock(report.started)} {_clock(report.ended)} fold {report.fold} epoch {report.epoch}: "
+        f"loss {report.loss:.4f}, training DSC {report.train_dsc:.4f}{monitored}{failed}"
+    )
 
 
 def _clock(seconds: float) -> str:

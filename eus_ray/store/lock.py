@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from eus_ray.errors import UserError
@@ -79,12 +80,11 @@ class StudyLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            try:
+            # a full disk, or a store out of reach, does not lose the lock; the next beat tries again
+            with suppress(UserError, OSError):
                 if not is_held_by(self.store, self.token):
                     return
                 self._write()
-            except (UserError, OSError):
-                continue  # a full disk, or a store out of reach, does not lose the lock; the next beat tries again
 
 
 def owner_of(store: Store) -> dict[str, Any]:

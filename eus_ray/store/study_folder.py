@@ -8,7 +8,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +84,14 @@ class Store:
     def exists(self, name: str = "") -> bool:
         """Return whether a file or folder exists; by default, whether the study folder does."""
         with self._answering():
-            info = self.fs.get_file_info(self.path(name).rstrip("/"))
-        return info.type != pafs.FileType.NotFound
+            return self.fs.get_file_info(self.path(name).rstrip("/")).type != pafs.FileType.NotFound
 
     def names(self, folder: str = "") -> list[str]:
         """Return the files below a folder, relative to the study folder, sorted; none if it is missing."""
         selector = pafs.FileSelector(self.path(folder).rstrip("/"), recursive=True, allow_not_found=True)
         with self._answering():
             found = self.fs.get_file_info(selector)
-        files = (info for info in found if info.type == pafs.FileType.File)
-        names = (info.path[len(self.root) + 1 :] for info in files)
+        names = (info.path[len(self.root) + 1 :] for info in found if info.type == pafs.FileType.File)
         return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("."))
 
     def check_unused(self) -> None:
@@ -137,15 +135,14 @@ class Store:
         Raises:
             UserError: If there is no room, or no permission.
         """
-        path = self.path(name)
         try:
             if not self.is_local:
-                with self.fs.open_output_stream(path) as stream:
+                with self.fs.open_output_stream(self.path(name)) as stream:
                     stream.write(data)
                 return
-            folder, base = path.rsplit("/", 1)
-            self._make(Path(folder))
-            temporary = Path(folder, f".{base}.{uuid.uuid4().hex}")
+            path = Path(self.path(name))
+            self._make(path.parent)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
@@ -153,9 +150,8 @@ class Store:
                         file.flush()
                         os.fsync(file.fileno())
                 temporary.replace(path)
-            except BaseException:
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
         except OSError as error:
             raise self._not_written(name, error) from None
 
@@ -184,10 +180,8 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        try:
+        with suppress(FileNotFoundError):
             self.fs.delete_file(self.path(name))
-        except FileNotFoundError:
-            return
 
     def move(self, name: str, to: str) -> None:
         """Rename a file, and replace one that has the new name."""
@@ -230,8 +224,11 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as one Parquet file (zstd), with the schema's version and a CRC-32 in its metadata."""
-        own = {b"eus_ray_schema": SCHEMA_VERSION.encode(), b"eus_ray_checksum": _NO_CHECKSUM}
-        metadata = {**(table.schema.metadata or {}), **own}
+        metadata = {
+            **(table.schema.metadata or {}),
+            b"eus_ray_schema": SCHEMA_VERSION.encode(),
+            b"eus_ray_checksum": _NO_CHECKSUM,
+        }
         sink = pa.BufferOutputStream()
         pq.write_table(
             table.replace_schema_metadata(metadata),
@@ -255,14 +252,6 @@ class Store:
             return pq.read_table(pa.BufferReader(data), columns=columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DamagedFileError(self.location, name, error) from None
-
-    def is_whole(self, name: str) -> bool:
-        """Return whether a table is what was written."""
-        try:
-            self.read_table(name, [])
-        except DamagedFileError:
-            return False
-        return True
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a data frame without its index, as `write_table` does."""
@@ -290,8 +279,7 @@ class Store:
         """
         for table in tables:
             whole = whole_name(table, key)
-            parts = [part_name(table, key.part(fold)) for fold in range(folds)]
-            here = [name for name in parts if self.exists(name)]
+            here = [name for fold in range(folds) if self.exists(name := part_name(table, key.part(fold)))]
             if here and (len(here) == folds or not self.exists(whole)):  # a trial trained again replaces its tables
                 rows = pa.concat_tables([self.read_table(name) for name in here])
                 self.write_table(whole, rows, _ROW_GROUP_SIZE.get(table))
@@ -311,9 +299,12 @@ class Store:
         if self.exists(whole):
             return self.read_table(whole, columns)
         before = whole.removesuffix(".parquet") + "_fold-"
-        found = [name for name in self.names(f"{table}/model={key.model}") if name.startswith(before)]
         schema = pa.schema([PARTS[table].field(column) for column in columns])
-        tables = [self.read_table(name, columns).cast(schema) for name in found if name.endswith(".parquet")]
+        tables = [
+            self.read_table(name, columns).cast(schema)
+            for name in self.names(f"{table}/model={key.model}")
+            if name.startswith(before) and name.endswith(".parquet")
+        ]
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def read_parts(self, table: str, model: str | None = None) -> pa.Table:
@@ -322,14 +313,13 @@ class Store:
         If a trial finishes meanwhile, its parts are gone and the whole file is there: the files are listed again.
         """
         schema = PARTS[table]
-        for attempt in range(1, _MAX_LISTINGS + 1):
+        for _ in range(_MAX_LISTINGS):
             try:
                 tables = [self.read_table(name).cast(schema) for name in self.part_names(table, model)]
                 return pa.concat_tables([schema.empty_table(), *tables]).replace_schema_metadata(None)
-            except FileNotFoundError:
-                if attempt == _MAX_LISTINGS:
-                    raise
-        raise AssertionError("unreachable")
+            except FileNotFoundError as error:
+                missing = error
+        raise missing
 
 
 _ROW_GROUP_SIZE = {"predictions": 16}

@@ -64,35 +64,39 @@ class TrialRecord:
 
     def row(self) -> dict[str, Any]:
         """Return the row of the table."""
-        about = {"kind": self.kind.value, "state": self.state.value, "reason": self.reason}
-        return {**self.key._asdict(), **about, "folds_done": self.folds_done, "value": self.value, **self.settings}
+        return {
+            **self.key._asdict(),
+            "kind": self.kind.value,
+            "state": self.state.value,
+            "reason": self.reason,
+            "folds_done": self.folds_done,
+            "value": self.value,
+            **self.settings,
+        }
 
 
 def read_records(store: Store) -> list[TrialRecord]:
     """Read all trials; none before the first."""
-    return [_record(row) for row in read_trials(store).to_dict("records")]
-
-
-def _record(row: Mapping[Any, Any]) -> TrialRecord:
-    value = row["value"]
-    return TrialRecord(
-        model=row["model"],
-        trial=int(row["trial"]),
-        kind=TrialKind(row["kind"]),
-        state=TrialState(row["state"]),
-        reason=row["reason"] or "",
-        folds_done=int(row["folds_done"]),
-        value=None if value is None or value != value else float(value),
-        settings={str(name): value for name, value in row.items() if name not in TRIALS.names},
-    )
+    return [
+        TrialRecord(
+            model=row["model"],
+            trial=int(row["trial"]),
+            kind=TrialKind(row["kind"]),
+            state=TrialState(row["state"]),
+            reason=row["reason"] or "",
+            folds_done=int(row["folds_done"]),
+            value=None if pd.isna(row["value"]) else float(row["value"]),
+            settings={str(name): value for name, value in row.items() if name not in TRIALS.names},
+        )
+        for row in read_trials(store).to_dict("records")
+    ]
 
 
 def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace `trials.parquet`; settings become columns by their dotted names."""
     frame = pd.DataFrame(list(rows))
-    settings = [column for column in frame.columns if column not in TRIALS.names]
     columns = {field.name: pa.array(frame[field.name], field.type, from_pandas=True) for field in TRIALS}
-    for column in settings:
+    for column in frame.columns.difference(TRIALS.names, sort=False):
         values = frame[column].tolist()
         kinds = {type(value) for value in values if value is not None and value == value}
         if not kinds <= {bool} and not kinds <= {int} and not kinds <= {int, float}:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eus_ray.config import Order, Study
-from eus_ray.distributed.cross_validation import CrossValidation, num_folds_done
+from eus_ray.distributed.cross_validation import num_folds_done
 from eus_ray.distributed.planner import Plan, load_of, plan_fixed
 from eus_ray.distributed.profiling import probe_cluster
 from eus_ray.distributed.session import Session, session
@@ -93,15 +93,11 @@ def train_fixed(context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind
     """
     controller = FixedTrials(context, specs, kind)
     if controller.todo:
-        if why:
-            models = ", ".join(spec.key.model for spec in controller.todo)
-            _tell(context.callbacks, f"training {models} {why}: {plan.text}")
         order = context.dataset.study.run.order_of(Order.ABREAST)
-        runs: dict[str, CrossValidation] = {
-            spec.key.model: context.cross_validation(spec.key, order=order, kind=kind) for spec in controller.todo
-        }
-        num_trials = len(controller.todo)
-        run_trials(controller, runs, plan.workers, plan.max_concurrent_trials, num_trials, context.session)
+        runs = {spec.key.model: context.cross_validation(spec.key, order=order, kind=kind) for spec in controller.todo}
+        if why:
+            _tell(context.callbacks, f"training {', '.join(runs)} {why}: {plan.text}")
+        run_trials(controller, runs, plan.workers, plan.max_concurrent_trials, len(runs), context.session)
     controller.close()
 
 
@@ -112,8 +108,13 @@ def _refuse_other_settings(trials: Trials, store: Store, study: Study) -> None:
             before, now = record.settings, settings_row(study.for_model(model))
             changed = [name for name in now if name in before and str(before[name]) != str(now[name])]
             if changed:
-                begun = f"{store.location}: {model} was begun with other settings"
-                raise UserError(*(f"{begun}: {name} was {before[name]} and is {now[name]}" for name in changed))
+                raise UserError(
+                    *(
+                        f"{store.location}: {model} was begun with other settings: "
+                        f"{name} was {before[name]} and is {now[name]}"
+                        for name in changed
+                    )
+                )
 
 
 def tell_plan(callbacks: Sequence[Callback], plan: Plan, cluster: Session) -> None:
@@ -147,15 +148,13 @@ class FixedTrials:
 
     def __init__(self, context: RunContext, specs: Sequence[TrialSpec], kind: TrialKind) -> None:
         self._context, self._specs = context, specs
-        self._failed: dict[TrialKey, str] = {}
-        self.todo: list[TrialSpec] = []
         trials = context.trials
-        for spec in specs:
-            if spec.key in trials and trials[spec.key].state is TrialState.COMPLETE:
-                continue
+        self.todo = [
+            spec for spec in specs if spec.key not in trials or trials[spec.key].state is not TrialState.COMPLETE
+        ]
+        for spec in self.todo:
             run = context.cross_validation(spec.key).as_trial(spec.key.trial, spec.settings)
             trials.begin(spec.key, kind, run.study)
-            self.todo.append(spec)
         self._waiting = iter(self.todo)
 
     def next(self) -> TrialSpec | None:
@@ -165,23 +164,19 @@ class FixedTrials:
     def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
         """Log the reports, and stop nothing."""
         self._context.trials.report(key, reports, note)
-        for report in reports:
-            if report.error:
-                self._failed.setdefault(key, report.error)
         return False
 
     def on_process_end(self, key: TrialKey, error: str) -> None:
         """Keep the error."""
-        if error:
-            self._failed[key] = self._context.keep_process_error(key, error)
+        self._context.keep_process_error(key, error)
 
     def close(self) -> None:
         """Say of each trial how it ended, by what lies in the study folder."""
         store, trials = self._context.store, self._context.trials
         for key in [spec.key for spec in self._specs]:
             done = num_folds_done(store, key)
-            if key in self._failed:  # also if all rows are there: the weights may have found no room
-                trials.update(key, folds_done=done, state=TrialState.FAILED, reason=self._failed[key])
+            if key in trials.errors:  # also if all rows are there: the weights may have found no room
+                trials.update(key, folds_done=done, state=TrialState.FAILED, reason=trials.errors[key])
             elif done == self._context.dataset.study.folds.count:
                 value = _mean_test_dsc(store, key)
                 trials.update(key, folds_done=done, state=TrialState.COMPLETE, reason="", value=value)
@@ -196,8 +191,7 @@ def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
     >>> most_at_once([(0, 2), (1, 3), (3, 4)]), most_at_once([])
     (2, 0)
     """
-    long = [span for span in spans if span[1] > span[0]]
-    ends_first = sorted([(end, -1) for _, end in long] + [(start, 1) for start, _ in long])
+    ends_first = sorted(event for start, end in spans if end > start for event in ((start, 1), (end, -1)))
     return max(itertools.accumulate(change for _, change in ends_first), default=0)
 
 

@@ -79,8 +79,9 @@ class TensorBoard(Logger):
             folder = self._folder / key[0] / f"trial-{key[1]}" / f"fold-{fold}"
             # epochs that were trained again after an interruption take the place of those from before; the file's own
             # name has whole seconds only, and within one a second file would take the place of the first
-            suffix = f".{time.time_ns()}"
-            self._writers[key, fold] = SummaryWriter(str(folder), purge_step=epoch, filename_suffix=suffix)
+            self._writers[key, fold] = SummaryWriter(
+                str(folder), purge_step=epoch, filename_suffix=f".{time.time_ns()}"
+            )
         return self._writers[key, fold]
 
     def on_trial_end(self, trial: TrialRecord) -> None:
@@ -153,10 +154,13 @@ class MLflow(Logger):
 
     def _run(self, key: TrialKey, fold: int | None) -> str:
         if (key, fold) not in self._runs:
-            model, trial = key
-            name = f"{model} trial {trial}" + ("" if fold is None else f" fold {fold}")
-            started = str(self._store.read_json(PROVENANCE)["started"])  # another study may have lain there before
-            tags = {"eus_ray.study": self._store.location, "eus_ray.started": started, "eus_ray.run": name}
+            name = f"{key.model} trial {key.trial}" + ("" if fold is None else f" fold {fold}")
+            tags = {
+                "eus_ray.study": self._store.location,
+                # another study may have lain there before
+                "eus_ray.started": str(self._store.read_json(PROVENANCE)["started"]),
+                "eus_ray.run": name,
+            }
             words = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
             found = self._client.search_runs([self._experiment], words, max_results=1)
             if fold is not None:
@@ -174,6 +178,7 @@ class MLflow(Logger):
             self._silent = False
         except self._errors as error:
             if not self._silent:
-                text = str(error).splitlines()[0]
-                warnings.warn(f"{time.strftime('%X')} MLflow does not answer: {text}", stacklevel=2)
+                warnings.warn(
+                    f"{time.strftime('%X')} MLflow does not answer: {str(error).splitlines()[0]}", stacklevel=2
+                )
             self._silent = True

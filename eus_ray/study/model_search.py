@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +57,19 @@ class ModelSearch:
         self.first, self.default_trial = self._begin(first)
         self._pruner = make_pruner(self.settings, run.study.train.epochs_to_train)
         self._standings: dict[int, Standing] = {}
-        self._failed: dict[int, str] = {}
         self._points: dict[int, dict[str, Any]] = {}
         self._tidied: set[int] = set()
         self._kept: set[tuple[int, int]] = set()
         """Trials and folds whose weights and predictions are still there."""
         self._is_exhausted = False
-        self._journal = Path(run.store.path(names.optuna_name(self.model)))
-        if not run.store.is_local:
-            self._journal = scratch / f"{self.model}.log"
+        on_disk = Path(run.store.path(names.optuna_name(self.model)))
+        self._journal = on_disk if run.store.is_local else scratch / f"{self.model}.log"
         self._optuna = OptunaJournal(self._journal, self.model, space)
         for record in self._records():
             self._recall(record)
         self._tidy()
         self._reflect()
         self._to_resume = [record.trial for record in self._records() if not record.state.is_finished]
-        self.num_begun = 0
-        """Trials that this run has begun or taken up."""
 
     # ---- what the driver asks -------------------------------------------------------------------
 
@@ -80,11 +77,9 @@ class ModelSearch:
         """Return the next trial; None if all that were asked for have begun, or nothing new is left."""
         while self._to_resume:
             trial = self._to_resume.pop(0)
-            if self._stops(trial):  # it was killed before it heard so
-                self._end(trial)
-                continue
-            self.num_begun += 1
-            return TrialSpec(self._key(trial), self._points[trial])
+            if not self._stops(trial):
+                return TrialSpec(self._key(trial), self._points[trial])
+            self._end(trial)  # it was killed before it heard so
         number = len(self._records())
         if number >= self.settings.trials or self._is_exhausted:
             return None
@@ -94,22 +89,19 @@ class ModelSearch:
             return None
         trial = self._trials.next_number(self.model)  # a winner, or another run, may have taken the one after the last
         self._points[trial] = params
-        self.num_begun += 1
         self._trials.begin(self._key(trial), TrialKind.TRIAL, self.base.as_trial(trial, params).study)
         self._reflect()
         return TrialSpec(self._key(trial), params)
 
-    def on_reports(self, trial: int, reports: Sequence[FoldReport]) -> bool:
-        """Take in what the folds of a trial report; return whether to stop the trial."""
-        for report in reports:
-            if report.error:
-                self._failed.setdefault(trial, report.error)
-        standing = standing_after(self._standing(trial), reports)
-        self._standings[trial] = standing
-        self._pruner.hear(trial, standing)
-        if trial in self._failed:
-            return False  # its folds save what they have and leave by themselves
-        return self._stops(trial)
+    def on_reports(self, trial: int, reports: Sequence[FoldReport], note: str = "") -> bool:
+        """Log and take in what the folds of a trial report; return whether to stop the trial.
+
+        The folds of a trial with an error are not stopped: they save what they have and leave by themselves.
+        """
+        self._trials.report(self._key(trial), reports, note)
+        self._standings[trial] = standing_after(self._standing(trial), reports)
+        self._pruner.hear(trial, self._standings[trial])
+        return self._key(trial) not in self._trials.errors and self._stops(trial)
 
     def _stops(self, trial: int) -> bool:
         """Write down how far a running trial is, and whether the pruner stops it."""
@@ -118,21 +110,18 @@ class ModelSearch:
             self._trials.update(key, folds_done=done, value=self._value(standing))
         if standing.finished.all() or trial == self.default_trial:
             return False
-        reason = self._pruner.stops(trial)
-        if reason is not None:
+        if (reason := self._pruner.stops(trial)) is not None:
             self._trials.update(key, state=TrialState.PRUNED, reason=reason, value=self._value(standing))
         return reason is not None
 
-    def on_process_end(self, trial: int, error: str) -> None:
+    def on_process_end(self, trial: int) -> None:
         """Write how a trial ended whose process is done with it; it stays `running` if it was interrupted."""
-        if error:
-            self._failed[trial] = error
         key, standing = self._key(trial), self._standing(trial)
         if not self._trials[key].state.is_finished:
             if standing.finished.all():
                 self._trials.update(key, state=TrialState.COMPLETE, value=criterion(standing.scores))
-            elif trial in self._failed:
-                self._trials.update(key, state=TrialState.FAILED, reason=self._failed[trial], value=None)
+            elif key in self._trials.errors:
+                self._trials.update(key, state=TrialState.FAILED, reason=self._trials.errors[key], value=None)
         self._end(trial)
 
     def _end(self, trial: int) -> None:
@@ -157,9 +146,8 @@ class ModelSearch:
 
     def update(self) -> SearchUpdate:
         """Return how far the search is."""
-        states = [record.state for record in self._records()]
-        counted = {state: states.count(state) for state in TrialState}
-        return SearchUpdate(self.model, self.settings.metric, self.settings.trials, counted, self.best())
+        states = {**dict.fromkeys(TrialState, 0), **Counter(record.state for record in self._records())}
+        return SearchUpdate(self.model, self.settings.metric, self.settings.trials, states, self.best())
 
     def best(self) -> TrialRecord | None:
         """Return the complete trial that scored best, the first of equals; None before one is complete."""
@@ -208,23 +196,24 @@ class ModelSearch:
         }
         name = names.search_name(self.model)
         if store.exists(name):
-            there = store.read_json(name)
-            different = [field for field in here if there.get(field) != json.loads(json.dumps(here[field]))]
+            begun = store.read_json(name)
+            different = [field for field in here if begun.get(field) != json.loads(json.dumps(here[field]))]
             if different:
                 raise UserError(
-                    *(f"{store.location}: {line}" for line in _differences(self.model, there, here, different))
+                    *(f"{store.location}: {line}" for line in _differences(self.model, begun, here, different))
                 )
-            begun = there
         else:
             begun = here | {
                 "first_trial": self._trials.next_number(self.model),
                 "first": [dict(point) for point in first],
             }
         points = list(begun["first"])
-        default_trial = self._trial_of(self.space.default_of(study), points)
-        special = {"default_trial": default_trial, "paper_trial": self._trial_of(self.space.paper_point(study), points)}
+        special = {
+            "default_trial": self._trial_of(self.space.default_of(study), points),
+            "paper_trial": self._trial_of(self.space.paper_point(study), points),
+        }
         store.write_json(name, begun | special | {"trials": search.trials})
-        return points, default_trial
+        return points, special["default_trial"]
 
     def _trial_of(self, point: Mapping[str, Any] | None, first: Sequence[Mapping[str, Any]]) -> int | None:
         """The trial that has one of the first settings, or will have it; None if it is none of them."""
@@ -320,20 +309,20 @@ def standings_of(run: CrossValidation, trial: int) -> list[Standing]:
     columns = ["fold", "epoch", "patient_id", "split", "tp", "fp", "fn", "tn"]
     rows = run.store.read_trial("scores", TrialKey(run.model, trial), columns).to_pandas()
     tested = set(rows.loc[rows["split"] == "test", "fold"])
-    rows = rows[rows["split"] == split]
+    rows = rows[rows["split"] == split].reset_index(drop=True)
     if rows.empty:
         return []
     patients = rows["patient_id"].map(run.patient_number).to_numpy(np.int64)
     metric, total = run.study.search.metric, len(run.patient_number)
-    scores: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
-    for (fold, epoch), places in rows.reset_index(drop=True).groupby(["fold", "epoch"]).indices.items():
-        counts = rows[["tp", "fp", "fn", "tn"]].to_numpy()[places]
-        scores[fold, epoch] = patient_scores(metric, counts, patients[places], total)
+    counts = rows[["tp", "fp", "fn", "tn"]].to_numpy()
+    scores: dict[tuple[int, int], npt.NDArray[np.float64]] = {
+        fold_and_epoch: patient_scores(metric, counts[places], patients[places], total)
+        for fold_and_epoch, places in rows.groupby(["fold", "epoch"]).indices.items()
+    }
     last = {fold: max(epoch for other, epoch in scores if other == fold) for fold, _ in scores}
     standing = Standing.before(run.num_folds, total)
     history = []
     for epoch in range(max(last.values()) + 1):
-        folds = [fold for fold in last if epoch <= last[fold]]
         reports = [
             FoldReport(
                 fold=fold,
@@ -345,7 +334,8 @@ def standings_of(run: CrossValidation, trial: int) -> list[Standing]:
                 finished=fold in tested and epoch == last[fold],
                 patient_scores=_if_better(scores.get((fold, epoch)), standing.scores[fold]),
             )
-            for fold in folds
+            for fold in last
+            if epoch <= last[fold]
         ]
         standing = standing_after(standing, reports)
         history.append(standing)
@@ -354,9 +344,8 @@ def standings_of(run: CrossValidation, trial: int) -> list[Standing]:
 
 def _if_better(now: npt.NDArray[np.float64] | None, before: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
     """An epoch's scores if they beat the best ones so far, as the fold itself judges; else None."""
-    if now is None or not (np.isnan(before).all() or np.nanmean(now) > np.nanmean(before)):
-        return None
-    return now
+    is_better = now is not None and (np.isnan(before).all() or np.nanmean(now) > np.nanmean(before))
+    return now if is_better else None
 
 
 def _digest(validation: npt.NDArray[np.bool_] | None) -> str:
@@ -364,26 +353,27 @@ def _digest(validation: npt.NDArray[np.bool_] | None) -> str:
     return "" if validation is None else hashlib.sha256(np.packbits(validation).tobytes()).hexdigest()[:16]
 
 
-def _differences(model: str, there: Mapping[str, Any], here: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
-    lines = []
+def _differences(model: str, there: Mapping[str, Any], here: Mapping[str, Any], fields: Sequence[str]) -> Iterator[str]:
+    """Say of each field of a search that differs what it was and is."""
     for field in fields:
         if field == "base":
             before, now = there.get("base", {}), here["base"]
-            lines += [
+            yield from (
                 f"{model} was begun with other settings: {name} was {before.get(name)} and is {now[name]}"
                 for name in now
                 if before.get(name) != now[name]
-            ]
+            )
         elif field == "validation":
-            lines.append(
+            yield (
                 f"{model}'s search was begun with other validation patients; set folds.seed, folds.stratify and the "
                 "columns that it names back, or choose another output folder"
             )
         elif field == "space":
-            lines.append(
+            yield (
                 f"{model}'s search was begun with another space; take that file again, or choose another output folder"
             )
         else:
-            changed = f"search.{field} was {there.get(field)} and is {here[field]}"
-            lines.append(f"{model}'s {changed}; set it back, or choose another output folder")
-    return lines
+            yield (
+                f"{model}'s search.{field} was {there.get(field)} and is {here[field]}; "
+                "set it back, or choose another output folder"
+            )

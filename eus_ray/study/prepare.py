@@ -17,8 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
-
 from eus_ray import store as names
 from eus_ray.config import Study
 from eus_ray.config_file import study_toml
@@ -120,9 +118,12 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
     there, here = store.read_json(names.PROVENANCE)["identity"], identity(dataset)
     different = [name for name in here if there.get(name) != here[name]]
     if different:
-        lines = (f"{name} was {_short(there.get(name))} and is {_short(here[name])}" for name in different)
         raise UserError(
-            *(f"{store.location}: holds another study: {line}; choose another output folder" for line in lines)
+            *(
+                f"{store.location}: holds another study: {name} was {_short(there.get(name))} and is "
+                f"{_short(here[name])}; choose another output folder"
+                for name in different
+            )
         )
     return True
 
@@ -132,14 +133,13 @@ def check_room(store: Store, dataset: Dataset, bytes_of_weights: int) -> None:
     if not store.is_local:
         return
     folder = Path(store.location)
-    while not folder.exists():
-        folder = folder.parent
-    pixels = int((dataset.frame["height"] * dataset.frame["width"]).sum())
-    if dataset.study.evaluate.grid == "resized":
-        pixels = len(dataset.frame) * dataset.study.data.image_size**2
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    study, frame = dataset.study, dataset.frame
+    is_resized = study.evaluate.grid == "resized"
+    pixels = len(frame) * study.data.image_size**2 if is_resized else int((frame["height"] * frame["width"]).sum())
     # probabilities shrink to about a third; weights of unfinished folds carry their optimiser's state
-    needed = len(dataset.study.models) * pixels + 3 * dataset.study.folds.count * bytes_of_weights + (8 << 20)
-    free = shutil.disk_usage(folder).free
+    needed = len(study.models) * pixels + 3 * study.folds.count * bytes_of_weights + (8 << 20)
+    free = shutil.disk_usage(disk).free
     if free < needed:
         raise UserError(
             f"{store.location}: no space left: about {needed >> 20} MiB are needed and {free >> 20} MiB are free; "
@@ -162,15 +162,14 @@ def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
 
 def write_manifest(store: Store, dataset: Dataset) -> None:
     """Write the images with folds and clinical columns, which may have been corrected since the study began."""
-    frame = dataset.frame.assign(fold=dataset.folds)
     first = ["image_id", "patient_id", "fold"]
-    rest = [column for column in frame.columns if column not in (*first, "image", "mask")]
-    store.write_frame(names.MANIFEST, frame[first + rest])
+    rest = dataset.frame.columns.difference([*first, "image", "mask"], sort=False)
+    store.write_frame(names.MANIFEST, dataset.frame.assign(fold=dataset.folds)[[*first, *rest]])
 
 
 def provenance(dataset: Dataset) -> dict[str, Any]:
     """Return where the numbers of this study come from."""
-    manifest, study = dataset.manifest, dataset.study
+    manifest, frame, study = dataset.manifest, dataset.manifest.frame, dataset.study
     return {
         "eus_ray": metadata.version("eus-ray"),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}},
@@ -180,19 +179,15 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
         "data": {
             "manifest": manifest.path.name,
             "fingerprint": manifest.fingerprint,
-            "images": len(manifest.frame),
-            "patients": int(manifest.frame["patient_id"].nunique()),
+            "images": len(frame),
+            "patients": int(frame["patient_id"].nunique()),
             "near_duplicates_within": manifest.near_duplicates_within,
-            "synthetic": _is_synthetic(manifest.frame),
+            # the phantom names its device so
+            "synthetic": "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all()),
         },
         "folds": {"count": study.folds.count, "seed": study.folds.seed, "stratify": list(study.folds.stratify)},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
     }
-
-
-def _is_synthetic(frame: pd.DataFrame) -> bool:
-    """Whether the images are the phantom's, which names its device so."""
-    return "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all())
 
 
 def _commit() -> str | None:

@@ -46,7 +46,6 @@ class RunContext:
 
     def cross_validation(self, key: TrialKey, **how: Any) -> CrossValidation:
         """Return a cross-validation of one of the study's architectures."""
-        frame = self.dataset.frame
         return CrossValidation(
             study=self.dataset.study.for_model(key.model),
             model=key.model,
@@ -54,17 +53,18 @@ class RunContext:
             store=self.store,
             token=self.lock.token,
             folds=self.dataset.folds,
-            image_ids=frame["image_id"].tolist(),
-            patient_ids=frame["patient_id"].tolist(),
+            image_ids=self.dataset.frame["image_id"].tolist(),
+            patient_ids=self.dataset.frame["patient_id"].tolist(),
             arrays=self.arrays,
             **how,
         )
 
-    def keep_process_error(self, key: TrialKey, error: str) -> str:
-        """Log the text by which a trial's process ended, and return its last line."""
-        self.has_failed = True
-        self.trials.log(key, error)
-        return error.splitlines()[-1].strip()
+    def keep_process_error(self, key: TrialKey, error: str) -> None:
+        """Log the text by which a trial's process ended, and keep its last line; do nothing if it is empty."""
+        if error:
+            self.has_failed = True
+            self.trials.log(key, error)
+            self.trials.errors[key] = error.splitlines()[-1].strip()
 
 
 @contextmanager
@@ -91,16 +91,13 @@ def run_context(
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on
         trials = Trials(store, callbacks, lock.token)
-        if is_known:
-            trials.mend()
+        trials.mend()
         interrupted = stack.enter_context(_stop_on_sigint(lock))
         context = RunContext(store, dataset, session, callbacks, lock, trials, shared, interrupted)
         try:
             yield context
-        except UserError:
-            raise
-        except Exception:
-            context.has_failed = True
+        except Exception as error:
+            context.has_failed |= not isinstance(error, UserError)
             raise
         finally:
             if context.has_failed:

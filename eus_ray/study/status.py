@@ -63,8 +63,7 @@ class Status:
     def worth_showing(self, most: int) -> list[TrialStatus]:
         """Return `most` trials: those that run, then those that failed, then the rest by number from the last."""
         rank = {TrialState.RUNNING: 0, STOPPED: 0, TrialState.FAILED: 1}
-        ordered = sorted(self.trials, key=lambda trial: (rank.get(trial.state, 2), -trial.trial))
-        return ordered[:most]
+        return sorted(self.trials, key=lambda trial: (rank.get(trial.state, 2), -trial.trial))[:most]
 
 
 def read_status(store: Store) -> Status:
@@ -88,8 +87,7 @@ def read_status(store: Store) -> Status:
     trials = tuple(_trial(store, record, folds, has_owner) for record in read_records(store))
     host = f"process {owner['pid']} on {owner['host']}" if has_owner else ""
     begun = {trial.model for trial in trials}
-    waiting = tuple(model for model in models if model not in begun)
-    return Status(store.location, host, trials, waiting)
+    return Status(store.location, host, trials, waiting=tuple(model for model in models if model not in begun))
 
 
 def in_words(status: Status) -> list[str]:
@@ -97,9 +95,8 @@ def in_words(status: Status) -> list[str]:
     lines = []
     for model in dict.fromkeys(trial.model for trial in status.trials):
         mine = [trial for trial in status.trials if trial.model == model]
-        states = Counter(trial.state for trial in mine)
         done, of = (sum(getattr(trial, name) for trial in mine) for name in ("num_fold_epochs", "max_fold_epochs"))
-        counted = ", ".join(f"{number} {state}" for state, number in states.items())
+        counted = ", ".join(f"{number} {state}" for state, number in Counter(trial.state for trial in mine).items())
         lines.append(f"{model}: {counted}; {done} of {of} fold-epochs of these trained")
     if status.waiting:
         lines.append(f"waiting: {', '.join(status.waiting)}")

@@ -12,7 +12,17 @@ from typing import Any
 from eus_ray.config import Study, to_dotted
 from eus_ray.config_file import with_settings
 from eus_ray.errors import UserError
-from eus_ray.store import PARTS, Store, TrialKey, TrialKind, TrialRecord, TrialState, read_records, write_trials
+from eus_ray.store import (
+    PARTS,
+    DamagedFileError,
+    Store,
+    TrialKey,
+    TrialKind,
+    TrialRecord,
+    TrialState,
+    read_records,
+    write_trials,
+)
 from eus_ray.store.event_log import FoldReport, log_notes, log_reports
 from eus_ray.store.lock import is_held_by
 from eus_ray.study.callbacks import Callback
@@ -36,6 +46,8 @@ class Trials:
         self._records = {record.key: record for record in read_records(store)}
         self.spans: dict[TrialKey, list[tuple[float, float]]] = {}
         """When each epoch of a fold began and ended, in seconds since 1970."""
+        self.errors: dict[TrialKey, str] = {}
+        """Why trials of this run cannot go on: the first error of a fold, or what ended the trial's process."""
 
     def __getitem__(self, key: TrialKey) -> TrialRecord:
         return self._records[key]
@@ -87,12 +99,13 @@ class Trials:
         found = [_RESULT.fullmatch(name) for table in PARTS for name in self._store.names(table)]
         for match in filter(None, found):
             key, name = TrialKey(match["model"], int(match["trial"])), match[0]
-            if self._store.is_whole(name):
-                continue
-            self._store.delete(name)
-            if key in self._records and self._records[key].state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self.update(key, state=TrialState.RUNNING, folds_done=0, reason="")
-            self._tell(key, f"{name} is damaged and is made again")
+            try:
+                self._store.read_table(name, [])
+            except DamagedFileError:
+                self._store.delete(name)
+                if key in self._records and self._records[key].state in (TrialState.COMPLETE, TrialState.PRUNED):
+                    self.update(key, state=TrialState.RUNNING, folds_done=0, reason="")
+                self._tell(key, f"{name} is damaged and is made again")
 
     def write(self) -> None:
         """Replace the table.
@@ -105,11 +118,13 @@ class Trials:
         write_trials(self._store, [self._records[key].row() for key in sorted(self._records)])
 
     def report(self, key: TrialKey, reports: Sequence[FoldReport], note: str = "") -> None:
-        """Log what the folds of a trial report, and tell it."""
+        """Log what the folds of a trial report, keep their first error, and tell it all."""
         self.spans.setdefault(key, []).extend((report.started, report.ended) for report in reports)
         self.note(key, *filter(None, [note, *(report.note for report in reports)]))
         log_reports(self._store, key, reports)
         for report in reports:
+            if report.error:
+                self.errors.setdefault(key, report.error)
             for callback in self._callbacks:
                 callback.on_fold_report(key, report)
 
@@ -141,10 +156,9 @@ def study_of(settings: Mapping[str, Any], base: Study, source: str) -> Study:
         base: What is not among them.
         source: Where they come from, for messages.
     """
-    known = to_dotted(base)
     changed = {
         name: json.loads(settings[name]) if isinstance(value, list) else settings[name]
-        for name, value in known.items()
+        for name, value in to_dotted(base).items()
         if name in settings
     }
     return with_settings(base, changed, source)

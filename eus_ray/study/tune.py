@@ -65,12 +65,11 @@ def tune(
     """
     models = study.models
     loaded = collect_errors(lambda model: load_space(study.for_model(model), check_model), models)
-    spaces: dict[str, Space] = dict(zip(models, loaded, strict=True))
     store, old = Store(out), None if start_from is None else Store(start_from)
     if old is not None and not old.exists(TRIALS_FILE):
         raise UserError(f"{old.location}: is no study with trials from which a search could start")
     dataset = prepare_dataset(study, store, callbacks, resume=resume)
-    begin = starts(dataset, spaces, old)
+    begin = starts(dataset, dict(zip(models, loaded, strict=True)), old)
     with (
         session(address, dashboard=study.run.dashboard) as cluster,
         run_context(store, dataset, cluster, callbacks) as context,
@@ -80,7 +79,8 @@ def tune(
         _search_all(context, searches)
         winners = [spec for search in searches if (spec := search.winner()) is not None]
         if winners and not context.interrupted.is_set():
-            _train_winners(context, winners)
+            plan = plan_fixed(study, context.session.machines, len(winners))
+            train_fixed(context, winners, TrialKind.WINNER, plan, "again with the best setting")
         spans = context.trials.spans.items()
         return Outcome(
             states={search.model: _state(context.trials, search) for search in searches},
@@ -111,8 +111,9 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
     if search.protocol == "nested":
         if start_from is not None:
             _refuse_seen(dataset, start_from)
-        seed, stratify = study.folds.seed, study.folds.stratify
-        validation = validation_split(dataset.frame, dataset.folds, search.inner_folds, seed, stratify)
+        validation = validation_split(
+            dataset.frame, dataset.folds, search.inner_folds, study.folds.seed, study.folds.stratify
+        )
     return {
         model: Start(spaces[model], first_points(study.for_model(model), spaces[model], start_from), order, validation)
         for model in study.models
@@ -121,9 +122,8 @@ def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | No
 
 def _refuse_seen(dataset: Dataset, start_from: Store) -> None:
     """Raise `UserError` if another study's search was judged by its test folds, and they are of these images."""
-    if not start_from.exists(PROVENANCE):
-        return
-    if start_from.read_json(PROVENANCE)["identity"].get("data.fingerprint") != dataset.manifest.fingerprint:
+    about = start_from.read_json(PROVENANCE)["identity"] if start_from.exists(PROVENANCE) else {}
+    if about.get("data.fingerprint") != dataset.manifest.fingerprint:
         return
     lines = [
         f"{start_from.location}: {model}'s trials were judged by test patients, who are this study's too, and a nested "
@@ -157,16 +157,13 @@ def first_points(study: Study, space: Space, start_from: Store | None) -> list[d
             space.default_of(study_of(record.settings, study, f"{start_from.location}, trial {record.trial}"))
             for record in best
         ]
-    distinct: list[dict[str, Any]] = []
-    for point in points:
-        if point is not None and point not in distinct:
-            distinct.append(point)
-    return distinct
+    return [point for place, point in enumerate(points) if point is not None and point not in points[:place]]
 
 
 def _model_search(context: RunContext, model: str, start: Start) -> ModelSearch:
-    how: dict[str, Any] = {"order": start.order, "kind": TrialKind.TRIAL, "validation": start.validation}
-    base = context.cross_validation(TrialKey(model, 0), **how)
+    base = context.cross_validation(
+        TrialKey(model, 0), order=start.order, kind=TrialKind.TRIAL, validation=start.validation
+    )
     return ModelSearch(base, context.trials, start.space, start.first, context.session.scratch)
 
 
@@ -183,15 +180,9 @@ def _search_all(context: RunContext, searches: Sequence[ModelSearch]) -> None:
     run_trials(_Searches(context, searches), runs, plan.workers, plan.max_concurrent_trials, num_left, cluster)
 
 
-def _train_winners(context: RunContext, winners: Sequence[TrialSpec]) -> None:
-    plan = plan_fixed(context.dataset.study, context.session.machines, len(winners))
-    train_fixed(context, winners, TrialKind.WINNER, plan, "again with the best setting")
-
-
 def _state(trials: Trials, search: ModelSearch) -> TrialState:
     """How an architecture's search ended: as its winner did; failed if no trial was completed."""
-    winner = search.winner()
-    if winner is not None:
+    if (winner := search.winner()) is not None:
         return trials[winner.key].state if winner.key in trials else TrialState.RUNNING
     return TrialState.FAILED if search.is_over else TrialState.RUNNING
 
@@ -202,23 +193,25 @@ class _Searches:
     def __init__(self, context: RunContext, searches: Sequence[ModelSearch]) -> None:
         self._context, self._searches = context, searches
         self._by_model = {search.model: search for search in searches}
+        self._num_begun = dict.fromkeys(self._by_model, 0)
 
     def next(self) -> TrialSpec | None:
         if self._context.interrupted.is_set():
             return None
-        for search in sorted(self._searches, key=lambda search: search.num_begun):
+        for search in sorted(self._searches, key=lambda search: self._num_begun[search.model]):
             if (spec := search.next()) is not None:
+                self._num_begun[search.model] += 1
                 self._tell(search)
                 return spec
         return None
 
     def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
-        self._context.trials.report(key, reports, note)
-        return self._by_model[key.model].on_reports(key.trial, reports)
+        return self._by_model[key.model].on_reports(key.trial, reports, note)
 
     def on_process_end(self, key: TrialKey, error: str) -> None:
         search = self._by_model[key.model]
-        search.on_process_end(key.trial, self._context.keep_process_error(key, error) if error else "")
+        self._context.keep_process_error(key, error)
+        search.on_process_end(key.trial)
         self._context.trials.end(key)
         self._tell(search)
 

@@ -134,7 +134,7 @@ class Run:
                         break
                 else:
                     finish(trial)
-                search.on_process_end(spec.key.trial, "")
+                search.on_process_end(spec.key.trial)
         return search
 
 
@@ -242,7 +242,7 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
                 if search.on_reports(trial, [report]):
                     stopped[trial] = fold
                     break
-            search.on_process_end(trial, "")
+            search.on_process_end(trial)
     rows = table(run.store)
     assert search.default_trial == 1
     assert rows["state"].tolist() == ["complete", "complete", "pruned", "pruned"]
