@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.data.io.images import NoMaskError, decode_labels, decode_levels, decode_two_values, lesion_value
+from eus_ray.data.io.images import NoMaskError, Picture, decode, lesion_value
 from eus_ray.errors import UserError
 from eus_ray.metrics import THRESHOLD
 
@@ -149,17 +149,17 @@ def _tried(path: Path, lines: list[str], read: Callable[[Path], _Read]) -> _Read
 
 def _read_mask(path: Path, label: int | None) -> _Read:
     if label is not None:
-        mask = _stored(path, decode_labels) == label
+        mask = _stored(path, Picture.labels) == label
         return mask, None, float(label) if mask.any() else 0.0
     try:
-        values = _stored(path, decode_two_values)
+        values = _stored(path, Picture.two_values)
         return values != 0, None, lesion_value(values)
     except NoMaskError as error:
         raise ValueError(f"{error}; name the lesion's value, or read these as probability maps") from None
 
 
 def _read_probability(path: Path) -> _Read:
-    values = _stored(path, decode_levels)
+    values = _stored(path, Picture.levels)
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if low < -_TOLERANCE or high > 1 + _TOLERANCE:
@@ -169,11 +169,11 @@ def _read_probability(path: Path) -> _Read:
     return values >= _HALF.get(values.dtype.type, 0.5), values, 0.0
 
 
-def _stored(path: Path, decode: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _stored(path: Path, wanted: Callable[[Picture], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return the values `(H, W)` of a picture or of an array file."""
     content = path.read_bytes()
     if path.suffix.lower() != ".npy":
-        return decode(content)
+        return wanted(decode(content))
     try:
         # Not np.load: it opens archives and pickles too.
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)

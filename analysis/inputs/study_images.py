@@ -165,11 +165,11 @@ def _check_counts(frame: pd.DataFrame, counts: pd.DataFrame, reported: pd.DataFr
     stored = counts.rename(columns={name: f"stored_{name}" for name in COUNTS})
     both = frame.merge(stored.drop(columns=["epoch", "split"]), "left", ["model", "trial", "fold", "image_id"])
     both = both.merge(reported[["model", "trial", "state"]].drop_duplicates(), "left", ["model", "trial"])
-    known, claimed = both["stored_tp"].notna(), both["state"] == TrialState.COMPLETE
+    known = both["stored_tp"].notna()
     lines = [
         f"{_where(row)}: predicted, but the scores of this complete trial do not have it; resume the run "
         "to train this model again"
-        for row in both[~known & claimed].to_dict("records")
+        for row in both[~known & (both["state"] == TrialState.COMPLETE)].to_dict("records")
     ]
     same = (both[list(COUNTS)].to_numpy() == both[[f"stored_{name}" for name in COUNTS]].to_numpy()).all(axis=1)
     for row in both[known & ~same].to_dict("records"):

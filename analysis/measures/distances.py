@@ -244,8 +244,11 @@ def summarise(
     """
     forth, back = lists
     if not (forth.size and back.size):
-        one, both = {"inf": math.inf, "nan": math.nan, "diagonal": diagonal}, {"zero": 0.0, "nan": math.nan}
-        value = one[one_empty] if forth.size or back.size else both[both_empty]
+        value = (
+            {"inf": math.inf, "nan": math.nan, "diagonal": diagonal}[one_empty]
+            if forth.size or back.size
+            else {"zero": 0.0, "nan": math.nan}[both_empty]
+        )
         return Distances(*[value] * len(Distances._fields))
     tops = float(forth[-1]), float(back[-1])
     sums = float(forth.sum()), float(back.sum())

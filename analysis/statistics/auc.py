@@ -70,7 +70,8 @@ def delong(truth: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLik
     auc_a, auc_b = (image_metrics.auc(scores, positive) for scores in (first, second))
     difference = auc_a - auc_b
     m, n = int(positive.sum()), int((~positive).sum())
-    covariance, variance = np.full((2, 2), math.nan), math.nan
+    covariance = np.full((2, 2), math.nan)
+    variance = math.nan
     if min(m, n) > 1:
         of_positives, of_negatives = (
             np.stack(both) for both in zip(*(_components(scores, positive) for scores in (first, second)), strict=True)
