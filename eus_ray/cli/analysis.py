@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from eus_ray.cli.parsing import absolute_path, add_command, location, shown, with_options
+from eus_ray.cli.parsing import absolute_path, add_command, location, print_lines, shown, with_options
 
 
 def add(commands: Any) -> None:
@@ -18,10 +18,16 @@ def add(commands: Any) -> None:
         "segment new images and videos with the trained ensemble",
         "eus-ray predict STUDY new_images sweep.mp4 --out predicted",
     )
-    predict.add_argument("study", metavar="STUDY", help="a study folder with a trained model, a path or a URI")
-    predict.add_argument("sources", nargs="+", metavar="IMAGE|FOLDER|VIDEO|MANIFEST")
     predict.add_argument(
-        "--out", required=True, metavar="DIR", help="a new folder, for masks, maps, overlays and areas.csv"
+        "study", type=location, metavar="STUDY", help="a study folder with a trained model, a path or a URI"
+    )
+    predict.add_argument("sources", type=absolute_path, nargs="+", metavar="IMAGE|FOLDER|VIDEO|MANIFEST")
+    predict.add_argument(
+        "--out",
+        type=location,
+        required=True,
+        metavar="DIR",
+        help="a new folder, for masks, maps, overlays and areas.csv",
     )
     predict.add_argument("--model", metavar="ARCH", help="the model (default: the one with the best headline DSC)")
 
@@ -32,8 +38,10 @@ def add(commands: Any) -> None:
         "compute metrics, statistics, tables, figures and one report",
         "eus-ray analyze STUDY",
     )
-    analyze.add_argument("source", metavar="DIR_OR_TABLE", help="a study folder, or a table of per-image scores")
-    analyze.add_argument("--out", metavar="DIR", help="a folder (default: report in the study folder)")
+    analyze.add_argument(
+        "source", type=location, metavar="DIR_OR_TABLE", help="a study folder, or a table of per-image scores"
+    )
+    analyze.add_argument("--out", type=location, metavar="DIR", help="a folder (default: report in the study folder)")
 
     evaluate = add_command(
         commands,
@@ -42,15 +50,25 @@ def add(commands: Any) -> None:
         "compute per-image metrics of mask files from any tool",
         "eus-ray evaluate nnunet/predictions masks --manifest manifest.csv --out scores.csv",
     )
-    evaluate.add_argument("predictions", metavar="PREDICTIONS", help="a folder of masks: PNG, TIFF, BMP or .npy")
-    evaluate.add_argument("truths", metavar="TRUTHS", help="the folder with the true masks, of the same names")
     evaluate.add_argument(
-        "--out", required=True, metavar="FILE", help="a new .csv or .parquet file, for eus-ray analyze"
+        "predictions", type=absolute_path, metavar="PREDICTIONS", help="a folder of masks: PNG, TIFF, BMP or .npy"
+    )
+    evaluate.add_argument(
+        "truths", type=absolute_path, metavar="TRUTHS", help="the folder with the true masks, of the same names"
+    )
+    evaluate.add_argument(
+        "--out",
+        type=absolute_path,
+        required=True,
+        metavar="FILE",
+        help="a new .csv or .parquet file, for eus-ray analyze",
     )
     evaluate.add_argument(
         "--model", metavar="NAME", help="the model's name (default: the name of the predictions' folder)"
     )
-    evaluate.add_argument("--manifest", metavar="FILE", help="patients, folds, spacing and clinical columns")
+    evaluate.add_argument(
+        "--manifest", type=absolute_path, metavar="FILE", help="patients, folds, spacing and clinical columns"
+    )
     evaluate.add_argument("--label", type=int, metavar="V", help="the lesion's value, if masks have several")
     evaluate.add_argument("--probability", action="store_true", help="predictions are probabilities; computes AUC too")
     evaluate.add_argument(
@@ -69,70 +87,63 @@ def add(commands: Any) -> None:
     )
     audit.add_argument(
         "table",
+        type=absolute_path,
         metavar="TABLE.csv",
         help="one row per number, with the columns table, group, metric, value, sd, n and unit",
     )
 
 
-def _predict(args: argparse.Namespace) -> int:
+def _predict(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from eus_ray.cli.progress.bars import Bars
     from eus_ray.inference.predict import predict
 
-    out = location(args.out)
     with Bars("images", Console(soft_wrap=True)) as bars:
         found = predict(
-            location(args.study),
-            [absolute_path(source) for source in args.sources],
-            out,
+            args.study,
+            args.sources,
+            args.out,
             model=args.model,
             progress=lambda done, total: bars.update("predicting", done, total, ""),
             say=bars.say,
         )
     frames = f" and {found.frames} video frames" if found.frames else ""
-    print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(out)}")
-    return 0
+    print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(args.out)}")
 
 
-def _analyze(args: argparse.Namespace) -> int:
+def _analyze(args: argparse.Namespace) -> None:
     from eus_ray.analysis.analyze import analyze
 
-    print(f"report: {analyze(location(args.source), None if args.out is None else location(args.out))}")
-    return 0
+    print(f"report: {analyze(args.source, args.out)}")
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
     from eus_ray.analysis.inputs.evaluate import evaluate
 
-    out = absolute_path(args.out)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("measuring", total=None)
         evaluation = evaluate(
-            absolute_path(args.predictions),
-            absolute_path(args.truths),
-            out,
+            args.predictions,
+            args.truths,
+            args.out,
             model=args.model,
-            manifest=None if args.manifest is None else absolute_path(args.manifest),
+            manifest=args.manifest,
             label=args.label,
             probability=args.probability,
             unpaired=args.unpaired,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    for note in evaluation.notes:
-        print(f"note: {with_options(note)}")
+    print_lines(map(with_options, evaluation.notes), "note: ")
     frame = evaluation.frame
     print(f"{len(frame)} images, mean DSC {frame['dsc'].mean():.3f}; distances in {evaluation.unit}")
-    print(f"written to {out}; next: eus-ray analyze {out}")
-    return 0
+    print(f"written to {args.out}; next: eus-ray analyze {args.out}")
 
 
-def _audit(args: argparse.Namespace) -> int:
+def _audit(args: argparse.Namespace) -> None:
     from eus_ray.analysis.audit import audit_lines
 
-    for line in audit_lines(absolute_path(args.table)):
-        print(line)
-    return 0
+    print_lines(audit_lines(args.table))

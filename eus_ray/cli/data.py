@@ -11,6 +11,7 @@ from eus_ray.cli.parsing import (
     absolute_path,
     add_command,
     comma_separated,
+    print_lines,
     print_table,
     refuse_existing,
     write_csv,
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
         "make synthetic EUS images with masks and clinical columns",
         "eus-ray data phantom P --patients 150 --images 330 --seed 0",
     )
-    phantom.add_argument("folder", metavar="DIR", help="a new folder")
+    phantom.add_argument("folder", type=absolute_path, metavar="DIR", help="a new folder")
     phantom.add_argument("--patients", type=int, default=150, help="(default: %(default)s)")
     phantom.add_argument("--images", type=int, default=330, help="(default: %(default)s)")
     phantom.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -46,7 +47,7 @@ def add(commands: Any) -> None:
         "list everything that is wrong with a data set, and print its Table 1",
         "eus-ray data check P/manifest.csv",
     )
-    check.add_argument("manifest", metavar="MANIFEST")
+    check.add_argument("manifest", type=absolute_path, metavar="MANIFEST")
     _add_duplicates(check)
     import_ = add_command(
         below,
@@ -56,10 +57,11 @@ def add(commands: Any) -> None:
         "eus-ray data import busi Dataset_BUSI_with_GT BUSI",
     )
     import_.add_argument("format", choices=format_names())
-    import_.add_argument("source", metavar="SRC", help="the folder to import")
-    import_.add_argument("folder", metavar="DIR", help="a new folder, for copies and manifest.csv")
+    import_.add_argument("source", type=absolute_path, metavar="SRC", help="the folder to import")
+    import_.add_argument("folder", type=absolute_path, metavar="DIR", help="a new folder, for copies and manifest.csv")
     import_.add_argument(
         "--pseudonymise",
+        type=absolute_path,
         metavar="KEY_FILE",
         help="replace patients' and images' names by keyed hashes; a missing key file is made",
     )
@@ -71,14 +73,16 @@ def add(commands: Any) -> None:
         "assign whole patients to folds, evenly",
         "eus-ray folds P/manifest.csv --count 5 --stratify t_stage,location --out folds.csv",
     )
-    folds.add_argument("manifest", metavar="MANIFEST")
+    folds.add_argument("manifest", type=absolute_path, metavar="MANIFEST")
     folds.add_argument("--count", type=int, default=5, help="number of folds (default: %(default)s)")
     folds.add_argument(
         "--stratify", type=comma_separated, default=[], metavar="A,B", help="clinical columns, or lesion_size"
     )
     folds.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     _add_duplicates(folds)
-    folds.add_argument("--out", required=True, metavar="FILE", help="a new CSV: image, patient_id, fold")
+    folds.add_argument(
+        "--out", type=absolute_path, required=True, metavar="FILE", help="a new CSV: image, patient_id, fold"
+    )
 
 
 def _add_duplicates(parser: argparse.ArgumentParser) -> None:
@@ -90,11 +94,11 @@ def _add_duplicates(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _phantom(args: argparse.Namespace) -> int:
+def _phantom(args: argparse.Namespace) -> None:
     from eus_ray.data.phantom.dataset import make_phantom
 
     manifest = make_phantom(
-        absolute_path(args.folder),
+        args.folder,
         patients=args.patients,
         images=args.images,
         seed=args.seed,
@@ -103,66 +107,57 @@ def _phantom(args: argparse.Namespace) -> int:
         size=args.size,
     )
     print(f"synthetic EUS: {args.images} images of {args.patients} patients in {manifest}")
-    return 0
 
 
-def _check(args: argparse.Namespace) -> int:
+def _check(args: argparse.Namespace) -> None:
     from eus_ray.analysis.comparison.paper_tables import table1
     from eus_ray.data.manifest import read_manifest
 
-    manifest = read_manifest(absolute_path(args.manifest), args.duplicates)
+    manifest = read_manifest(args.manifest, args.duplicates)
     frame = manifest.frame
     empty = int((frame["lesion_share"] == 0).sum())
     print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, nothing wrong")
     print(f"images without a lesion: {empty}; near-duplicates within a patient: {manifest.near_duplicates_within}")
-    for warning in manifest.warnings:
-        print(f"warning: {warning}")
+    print_lines(manifest.warnings, "warning: ")
     print_table(table1(frame), "Table 1. Patients")
-    return 0
 
 
-def _import(args: argparse.Namespace) -> int:
+def _import(args: argparse.Namespace) -> None:
     from eus_ray.data.importers import import_dataset
     from eus_ray.data.pseudonyms import Pseudonyms, read_key
 
     pseudonyms = None
     if args.pseudonymise is not None:
-        key_file = absolute_path(args.pseudonymise)
-        if key_file.is_relative_to(absolute_path(args.folder)):
-            raise UserError(f"{key_file}: lies in the folder that is to be shared; keep the key elsewhere")
-        pseudonyms = Pseudonyms(read_key(key_file))
-    imported = import_dataset(args.format, absolute_path(args.source), absolute_path(args.folder), pseudonyms)
+        if args.pseudonymise.is_relative_to(args.folder):
+            raise UserError(f"{args.pseudonymise}: lies in the folder that is to be shared; keep the key elsewhere")
+        pseudonyms = Pseudonyms(read_key(args.pseudonymise))
+    imported = import_dataset(args.format, args.source, args.folder, pseudonyms)
     print(f"imported into {imported.manifest}")
-    for note in imported.notes:
-        print(f"note: {note}")
-    return 0
+    print_lines(imported.notes, "note: ")
 
 
-def _folds(args: argparse.Namespace) -> int:
+def _folds(args: argparse.Namespace) -> None:
+    import pandas as pd
+
     from eus_ray.data.manifest import read_manifest
     from eus_ray.data.splits import assign_folds, balance
 
-    out = absolute_path(args.out)
-    manifest = read_manifest(absolute_path(args.manifest), args.duplicates)
+    manifest = read_manifest(args.manifest, args.duplicates)
     plan = assign_folds(manifest.frame, args.count, args.seed, args.stratify)
-    refuse_existing(out)
-    assigned = manifest.frame[["image_id", "patient_id"]].assign(fold=plan.fold)
-    assigned.insert(0, "image", [_relative(path, manifest.path.parent.resolve()) for path in manifest.frame["image"]])
-    write_csv(assigned[["image", "patient_id", "fold"]], out)
-    for warning in manifest.warnings:
-        print(f"warning: {warning}")
+    refuse_existing(args.out)
+    folder = manifest.path.parent.resolve()
+    images = [_relative(path, folder) for path in manifest.frame["image"]]
+    write_csv(pd.DataFrame({"image": images, "patient_id": manifest.frame["patient_id"], "fold": plan.fold}), args.out)
+    print_lines(manifest.warnings, "warning: ")
     print_table(balance(manifest.frame, plan.fold, args.stratify), "Folds")
     if plan.given:
         print("taken from the manifest's fold column")
     else:
         proven = "proven the best possible" if plan.gap == 0 else f"at most {plan.gap:.0%} from the best possible"
         print(f"balance: {proven}")
-    print(f"written to {out}")
-    return 0
+    print(f"written to {args.out}")
 
 
 def _relative(path: str, folder: Path) -> str:
-    try:
-        return Path(path).relative_to(folder).as_posix()
-    except ValueError:
-        return path
+    image = Path(path)
+    return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,7 +43,7 @@ def add_command(commands: Any, name: str, run: Any, about: str, example: str) ->
     Args:
         commands: What `add_subparsers` returned.
         name: The command's name.
-        run: The function that is called with the parsed arguments.
+        run: The function that is called with the parsed arguments. It returns an exit code, or None for 0.
         about: What it does: an imperative without a capital letter and a full stop.
         example: A whole command line.
     """
@@ -129,6 +130,12 @@ def with_options(line: str) -> str:
     return f"{line} ({', '.join(dict.fromkeys(options))})" if options else line
 
 
+def print_lines(lines: Iterable[str], prefix: str = "") -> None:
+    """Print each line after the prefix."""
+    for line in lines:
+        print(prefix + line)
+
+
 def shown(location: str) -> str:
     """Return a study folder's location as it may be printed: without a key and secret."""
     from eus_ray.store import without_credentials
@@ -158,12 +165,11 @@ def duration(seconds: float) -> str:
 def print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
     """Print a table under its title, floats with so many digits after the point."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")  # texts: in a name, brackets are no markup
-    for column in frame.columns:
-        table.add_column(Text(str(column)))
+    columns = [Column(Text(str(column))) for column in frame.columns]  # texts: in a name, brackets are no markup
+    table = Table(*columns, title=title, title_justify="left")
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(f"{value:.{digits}f}" if isinstance(value, float) else str(value)) for value in row))
     Console().print(table)

@@ -16,6 +16,7 @@ from eus_ray.cli.parsing import (
     add_settings_arguments,
     duration,
     location,
+    print_lines,
     print_table,
     read_study,
     shown,
@@ -33,7 +34,7 @@ _MAX_TRIALS_SHOWN = 12
 def add_demo(commands: Any) -> None:
     """Add the first thing to try."""
     demo = add_command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
-    demo.add_argument("--out", default="eus-ray-demo", help="a new folder (default: %(default)s)")
+    demo.add_argument("--out", type=absolute_path, default="eus-ray-demo", help="a new folder (default: %(default)s)")
 
 
 def add(commands: Any) -> None:
@@ -56,7 +57,13 @@ def add(commands: Any) -> None:
     )
     _study_arguments(tune)
     tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each architecture (search.trials)")
-    tune.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="begin with the best settings of a study")
+    tune.add_argument(
+        "--from",
+        type=location,
+        dest="start_from",
+        metavar="OLD_STUDY",
+        help="begin with the best settings of a study",
+    )
 
     plan = add_command(
         commands,
@@ -76,7 +83,7 @@ def add(commands: Any) -> None:
     status = add_command(
         commands, "status", _status, "how a study is getting on, while it runs or afterwards", "eus-ray status STUDY"
     )
-    status.add_argument("folder", metavar="STUDY", help="a study folder, a path or a URI")
+    status.add_argument("folder", type=location, metavar="STUDY", help="a study folder, a path or a URI")
 
     replay = add_command(
         commands,
@@ -86,7 +93,10 @@ def add(commands: Any) -> None:
         "eus-ray replay STUDY --rule racing:0.05 --rule asha:3 --rule none",
     )
     replay.add_argument(
-        "source", metavar="STUDY_OR_TABLE", help="a study folder, or a table with the columns of scores"
+        "source",
+        type=location,
+        metavar="STUDY_OR_TABLE",
+        help="a study folder, or a table with the columns of scores",
     )
     replay.add_argument("--rule", action="append", required=True, metavar="NAME:ARG", help="may be repeated")
     replay.add_argument("--slots", type=int, default=1, metavar="N", help="trials at once (default: %(default)s)")
@@ -99,16 +109,15 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     _settings_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="the study folder, a path or a URI")
+    parser.add_argument("--out", type=location, required=True, metavar="DIR", help="the study folder, a path or a URI")
     parser.add_argument("--resume", action="store_true", help="go on with models that the folder holds already")
     parser.add_argument("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
 
 
-def _demo(args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace) -> None:
     from eus_ray.cli.demo import run_demo
 
-    print(f"report: {run_demo(absolute_path(args.out))}")
-    return 0
+    print(f"report: {run_demo(args.out)}")
 
 
 def _cv(args: argparse.Namespace) -> int:
@@ -120,8 +129,7 @@ def _cv(args: argparse.Namespace) -> int:
 def _tune(args: argparse.Namespace) -> int:
     from eus_ray.api import tune
 
-    start_from = None if args.start_from is None else location(args.start_from)
-    return _train(args, partial(tune, start_from=start_from))
+    return _train(args, partial(tune, start_from=args.start_from))
 
 
 def _train(args: argparse.Namespace, run: Callable[..., Outcome]) -> int:
@@ -130,22 +138,20 @@ def _train(args: argparse.Namespace, run: Callable[..., Outcome]) -> int:
 
     from eus_ray.cli.progress.study import StudyProgress
 
-    study, out = read_study(args), location(args.out)
+    study, out = read_study(args), shown(args.out)
     with StudyProgress(study, Console(soft_wrap=True)) as progress:
-        outcome = run(study, out, resume=args.resume, address=args.address, callbacks=[progress])
+        outcome = run(study, args.out, resume=args.resume, address=args.address, callbacks=[progress])
     if outcome.is_interrupted:
-        print(f"interrupted; saved in {shown(out)}, and the same command with --resume goes on")
+        print(f"interrupted; saved in {out}, and the same command with --resume goes on")
         return INTERRUPTED
-    for line in outcome.headline:
-        print(line)
-    print(f"results in {shown(out)}; next: eus-ray analyze {shown(out)}")
-    unfinished = outcome.unfinished
-    if unfinished:
+    print_lines(outcome.headline)
+    print(f"results in {out}; next: eus-ray analyze {out}")
+    if unfinished := outcome.unfinished:
         print(f"eus-ray: not complete: {', '.join(unfinished)}; the reasons stand above", file=sys.stderr)
     return int(bool(unfinished))
 
 
-def _plan(args: argparse.Namespace) -> int:
+def _plan(args: argparse.Namespace) -> None:
     from eus_ray.study.planning import plan_study
 
     study = read_study(args)
@@ -155,23 +161,19 @@ def _plan(args: argparse.Namespace) -> int:
         print(f"{title}: {plan.text}")
         if plan.seconds is not None:
             print(f"  about {duration(plan.seconds)}{', less what racing saves' if title == 'tune' else ''}")
-        for warning in plan.warnings:
-            print(f"  note: {warning}")
-    return 0
+        print_lines(plan.warnings, "  note: ")
 
 
-def _status(args: argparse.Namespace) -> int:
+def _status(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from eus_ray.store import Store
     from eus_ray.study.status import in_words, read_status
 
-    status = read_status(Store(location(args.folder)))
+    status = read_status(Store(args.folder))
     print(f"{status.location}: {f'run by {status.owner}' if status.owner else 'no run writes here now'}")
-    for line in in_words(status):
-        print(line)
-    trials = status.worth_showing(_MAX_TRIALS_SHOWN)
-    if trials:
+    print_lines(in_words(status))
+    if trials := status.worth_showing(_MAX_TRIALS_SHOWN):
         rows = [
             {
                 "model": trial.model,
@@ -187,15 +189,12 @@ def _status(args: argparse.Namespace) -> int:
             for trial in trials
         ]
         print_table(pd.DataFrame(rows), f"Trials ({len(trials)} of {len(status.trials)})")
-    return 0
 
 
-def _replay(args: argparse.Namespace) -> int:
+def _replay(args: argparse.Namespace) -> None:
     from eus_ray.search.replay import run_replay
 
-    table = run_replay(location(args.source), args.rule, args.slots)
+    table = run_replay(args.source, args.rule, args.slots)
     print_table(table, f"Stopping rules, replayed with {args.slots} at a time", digits=3)
-    for note in table.attrs["notes"]:
-        print(f"note: {note}")
+    print_lines(table.attrs["notes"], "note: ")
     print("fold_epochs: share of those of all trials to their end; lost: value against stopping nothing")
-    return 0

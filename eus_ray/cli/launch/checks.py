@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,12 @@ from eus_ray.errors import UserError
 SHARED_TARGETS = ("local", "slurm", "ray")
 """Their nodes see the paths of this machine."""
 _PATH_FIELDS = ("data.manifest", "model.weights", "search.space")
+
+
+def refuse(lines: Collection[str]) -> None:
+    """Raise `UserError` with these lines, if there are any."""
+    if lines:
+        raise UserError(*lines)
 
 
 def check_study(args: argparse.Namespace) -> None:
@@ -35,8 +41,7 @@ def check_study(args: argparse.Namespace) -> None:
         for name, text in texts.items()
         if without_credentials(text) != text
     ]
-    if lines:
-        raise UserError(*lines)
+    refuse(lines)
     study = read_study(args)
     if not study.data.manifest:
         lines.append(f"{args.study}: data.manifest is not set: name the manifest, or --set data.manifest=FILE")
@@ -44,8 +49,7 @@ def check_study(args: argparse.Namespace) -> None:
         tune_options = {"--trials": args.trials, "--from": args.start_from}
         lines += [f"{name} is of tune; add --command tune" for name, value in tune_options.items() if value is not None]
     lines += _study_defects(args, study) if args.target in SHARED_TARGETS else _relative_paths(args)
-    if lines:
-        raise UserError(*lines)
+    refuse(lines)
 
 
 def _study_defects(args: argparse.Namespace, study: Study) -> list[str]:

@@ -36,11 +36,8 @@ def add_launch_parser(commands: Any) -> None:
         "--cpus-per-task 32 --time 12:00:00 --submit",
     )
     targets = launch.add_subparsers(required=True, metavar="TARGET", dest="target", parser_class=type(launch))
-    _add_local(targets)
-    _add_ray(targets)
-    _add_slurm(targets)
-    _add_autoscaler(targets)
-    _add_kuberay(targets)
+    for add in (_add_local, _add_ray, _add_slurm, _add_autoscaler, _add_kuberay):
+        add(targets)
 
 
 def _add_local(targets: Any) -> None:
@@ -79,8 +76,7 @@ def _add_slurm(targets: Any) -> None:
         "--sbatch", action="append", default=[], metavar="OPTION=VALUE",
         help="another #SBATCH line, such as constraint=a100; may be repeated",
     )  # fmt: skip
-    _add_setup(slurm, "the environment of this command")
-    _add_port_range(slurm)
+    _add_node_options(slurm, "the environment of this command")
 
 
 def _add_autoscaler(targets: Any) -> None:
@@ -118,8 +114,7 @@ def _add_autoscaler(targets: Any) -> None:
         help="copy a file or folder, such as the data set, to every machine; may be repeated",
     )  # fmt: skip
     cloud.add_argument("--token", default=str(DEFAULT), metavar="FILE", help="Ray's token (default: %(default)s)")
-    _add_setup(cloud, "nothing; the machines or the image have it")
-    _add_port_range(cloud)
+    _add_node_options(cloud, "nothing; the machines or the image have it")
 
 
 def _add_kuberay(targets: Any) -> None:
@@ -160,22 +155,17 @@ def _target(targets: Any, name: str, about: str, example: str) -> argparse.Argum
     return parser
 
 
-def _add_setup(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_node_options(parser: argparse.ArgumentParser, default_setup: str) -> None:
     parser.add_argument(
         "--setup", action="append", default=[], metavar="LINE",
-        help=f"shell line that makes eus-ray available, as 'module load python'; may be repeated (default: {default})",
+        help="shell line that makes eus-ray available, as 'module load python'; may be repeated "
+        f"(default: {default_setup})",
     )  # fmt: skip
-
-
-def _add_port_range(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port-range", metavar="FIRST-LAST", help="the only ports that Ray may use, for firewalls")
 
 
-def run_launch(args: argparse.Namespace) -> int:
+def run_launch(args: argparse.Namespace) -> None:
     """Check study and options, fill in the recipe, and print, write or submit it.
-
-    Returns:
-        The exit code, 0.
 
     Raises:
         UserError: Something is wrong with study or options; nothing is written then. Or the scheduler refuses the job.
@@ -205,7 +195,6 @@ def run_launch(args: argparse.Namespace) -> int:
     for command in commands:
         words = [str(path) if word == FILE else word for word in command]
         _submit(words, None if recipe.needs_file else recipe.text)
-    return 0
 
 
 def wait_for_nodes(address: str, num_nodes: int, timeout_s: float = 900) -> None:

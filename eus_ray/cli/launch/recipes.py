@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,12 +26,12 @@ from eus_ray.cli.launch.checks import (
     minimum_defects,
     pattern_defects,
     port_range,
+    refuse,
     slurm_seconds,
     written_paths,
 )
 from eus_ray.cli.parsing import location
 from eus_ray.config_file import parse_override
-from eus_ray.errors import UserError
 
 TEMPLATE_FOLDER = Path(__file__).parents[2] / "cluster"
 FILE = "{file}"
@@ -60,13 +61,10 @@ class Recipe:
 
 def local(args: argparse.Namespace) -> Recipe:
     """Return a script that runs the study on this machine, and runs it again if it is killed."""
-    lines = pattern_defects(
-        args, {"gpus": (re.compile(r"[\w/-]+(,[\w/-]+)*", re.ASCII), "numbers with commas, as 0,1")}
-    )
-    if lines:
-        raise UserError(*lines)
-    path = location(args.write or "THIS_FILE")
-    return Recipe(_render("local.sh.jinja", {**_here(args), "gpus": args.gpus, "path": path}), (), needs_file=True)
+    gpus = re.compile(r"[\w/-]+(,[\w/-]+)*", re.ASCII), "numbers with commas, as 0,1"
+    refuse(pattern_defects(args, {"gpus": gpus}))
+    values = {**_here(args), "gpus": args.gpus, "path": location(args.write or "THIS_FILE")}
+    return Recipe(_render("local.sh.jinja", values), (), needs_file=True)
 
 
 def ray(args: argparse.Namespace) -> Recipe:
@@ -79,8 +77,7 @@ def ray(args: argparse.Namespace) -> Recipe:
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
         shown = args.address.rpartition("@")[2]  # no password
         lines.append(f"--address {shown}: write the dashboard's address, such as http://127.0.0.1:8265")
-    if lines:
-        raise UserError(*lines)
+    refuse(lines)
     command = _study_command(args, location(args.study))
     words = _ray_job_submit(args.address, command, args.submission_id)
     return Recipe(_render("ray.sh.jinja", {"command": command, "submission": words}), (tuple(words),))
@@ -116,8 +113,7 @@ def slurm(args: argparse.Namespace) -> Recipe:
         elif option.partition("=")[0] in _SBATCH_OPTIONS_OF_THE_RECIPE:
             lines.append(f"--sbatch {option}: the recipe sets that itself")
     ports = port_range(args.port_range, lines)
-    if lines:
-        raise UserError(*lines)
+    refuse(lines)
     asked = {
         option: getattr(args, option.replace("-", "_")) for option in ("gpus-per-node", "mem", "partition", "account")
     }
@@ -139,6 +135,7 @@ class Provider:
 
     Attributes:
         needs: Options that must be given.
+        optional: Further options that may be given.
         head_instance_type: Default of `--head-instance-type`.
         machine_image: Default of `--machine-image`.
         head_setup: Commands that install the provider's client on the head.
@@ -146,26 +143,34 @@ class Provider:
     """
 
     needs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     head_instance_type: str | None = None
     machine_image: str | None = None
     head_setup: tuple[str, ...] = ()
     initialization: tuple[str, ...] = ()
 
 
+_CLOUD_OPTIONS = (
+    *("zone", "spot", "head_instance_type", "machine_image"),
+    *("cpus_per_node", "gpus_per_node", "ssh_user"),
+)
 PROVIDERS = {
     "aws": Provider(
         ("region", "instance_type", "workers"),
+        (*_CLOUD_OPTIONS, "worker_identity"),
         "m5.2xlarge",
         head_setup=("pip install boto3",),  # and Ray knows an image for each region
     ),
     "gcp": Provider(
         ("region", "zone", "project_id", "instance_type", "workers", "cpus_per_node", "gpus_per_node"),
+        (*_CLOUD_OPTIONS, "worker_identity"),
         "n2-standard-8",
         "projects/deeplearning-platform-release/global/images/family/common-cu121",
         ("pip install google-api-python-client",),
     ),
     "azure": Provider(
         ("region", "resource_group", "instance_type", "workers", "cpus_per_node", "gpus_per_node"),
+        _CLOUD_OPTIONS,
         "Standard_D8s_v5",
         "microsoft-dsvm:ubuntu-2204:2204-gen2:latest",
         ("pip install azure-identity azure-mgmt-compute azure-mgmt-network azure-mgmt-resource",),
@@ -173,8 +178,6 @@ PROVIDERS = {
     ),
     "local": Provider(("head_ip", "worker_ips", "ssh_user")),
 }
-_PROVIDERS_WITH_IDENTITY = ("aws", "gcp")
-_OPTIONAL_FOR_CLOUDS = {"zone", "spot", "head_instance_type", "machine_image", "cpus_per_node", "gpus_per_node"}
 
 
 def autoscaler(args: argparse.Namespace) -> Recipe:
@@ -185,11 +188,12 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
         for name in provider.needs
         if not is_given(options[name])
     ]
-    known = {*provider.needs, "ssh_user"} | (_OPTIONAL_FOR_CLOUDS if args.provider != "local" else set())
-    known |= {"worker_identity"} if args.provider in _PROVIDERS_WITH_IDENTITY else set()
-    everywhere = {name for each in PROVIDERS.values() for name in each.needs} | _OPTIONAL_FOR_CLOUDS
-    unknown = [name for name in sorted((everywhere | {"worker_identity"}) - known) if is_given(options[name])]
-    lines += [f"{flag(name)} has no meaning for --provider {args.provider}" for name in unknown]
+    everywhere = {name for each in PROVIDERS.values() for name in (*each.needs, *each.optional)}
+    lines += [
+        f"{flag(name)} has no meaning for --provider {args.provider}"
+        for name in sorted(everywhere.difference(provider.needs, provider.optional))
+        if is_given(options[name])
+    ]
     lines += minimum_defects(args, 1, "workers", "cpus_per_node") + minimum_defects(args, 0, "gpus_per_node")
     lines += line_defects(args.setup, "--setup")
     names = (
@@ -208,8 +212,7 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
         elif not Path(here).expanduser().exists():
             lines.append(f"--mount {remote}={here}: no such file or folder here")
     ports = port_range(args.port_range, lines)
-    if lines:
-        raise UserError(*lines)
+    refuse(lines)
     port, dashboard = (ports.first, ports.first + 1) if ports else (6379, 8265)
     remote_study = "/tmp/eus-ray/study.toml"
     nodes = 1 + (len(args.worker_ips) if args.provider == "local" else args.workers)
@@ -246,27 +249,33 @@ _MAX_NAME_LENGTH = 47
 def kuberay(args: argparse.Namespace) -> Recipe:
     """Return a RayJob or RayCluster, the study as a ConfigMap, and a NetworkPolicy for Ray's ports."""
     lines = minimum_defects(args, 1, "workers", "cpus_per_worker") + minimum_defects(args, 0, "gpus_per_worker")
-    for name, longest in (("name", _MAX_NAME_LENGTH), ("namespace", 63)):
-        value = getattr(args, name)
-        if not _DNS_LABEL.fullmatch(value) or len(value) > longest:
-            lines.append(f"--{name} {value}: at most {longest} small letters, digits and dashes, a letter first")
+    lines += [
+        f"--{name} {value}: at most {longest} small letters, digits and dashes, a letter first"
+        for name, value, longest in (("name", args.name, _MAX_NAME_LENGTH), ("namespace", args.namespace, 63))
+        if not _DNS_LABEL.fullmatch(value) or len(value) > longest
+    ]
     size = re.compile(r"[1-9]\d*([KMGT]i?)?", re.ASCII), "a size such as 64Gi"
     secret = _DNS_NAME, "the name of a Secret"
     lines += pattern_defects(args, {"image": _PLAIN, "memory_per_worker": size, "secret": secret})
     volumes = [volume.partition(":")[::2] for volume in args.volume]
-    for claim, path in volumes:
-        if not _DNS_NAME.fullmatch(claim) or not PurePosixPath(path).is_absolute():
-            lines.append(f"--volume {claim}:{path}: write CLAIM:/PATH")
+    lines += [
+        f"--volume {claim}:{path}: write CLAIM:/PATH"
+        for claim, path in volumes
+        if not _DNS_NAME.fullmatch(claim) or not PurePosixPath(path).is_absolute()
+    ]
     selector = [pair.partition("=")[::2] for pair in args.node_selector]
     label = re.compile(r"[A-Za-z0-9]([\w./-]*[A-Za-z0-9])?", re.ASCII)
-    for key, value in selector:
-        if not label.fullmatch(key) or not label.fullmatch(value):
-            lines.append(f"--node-selector {key}={value}: write KEY=VALUE")
-    for name, path in {"--out": args.out, **written_paths(args)}.items():
-        if "://" not in path and not any(PurePosixPath(path).is_relative_to(volume) for _, volume in volumes):
-            lines.append(f"{name} {path}: lies on no --volume, and pods lose what lies elsewhere")
-    if lines:
-        raise UserError(*lines)
+    lines += [
+        f"--node-selector {key}={value}: write KEY=VALUE"
+        for key, value in selector
+        if not label.fullmatch(key) or not label.fullmatch(value)
+    ]
+    lines += [
+        f"{name} {path}: lies on no --volume, and pods lose what lies elsewhere"
+        for name, path in {"--out": args.out, **written_paths(args)}.items()
+        if "://" not in path and not any(PurePosixPath(path).is_relative_to(volume) for _, volume in volumes)
+    ]
+    refuse(lines)
     worker = {"cpu": str(args.cpus_per_worker), "memory": args.memory_per_worker}
     if args.gpus_per_worker:
         worker["nvidia.com/gpu"] = str(args.gpus_per_worker)
@@ -342,7 +351,5 @@ def _render(name: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["q"] = shlex.quote
-    environment.filters["words"] = shlex.join
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters.update(q=shlex.quote, words=shlex.join, json=partial(json.dumps, ensure_ascii=False))
     return environment.get_template(name).render(**values)

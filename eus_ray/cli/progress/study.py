@@ -24,8 +24,8 @@ class StudyProgress(Callback):
     def __init__(self, study: Study, console: Console) -> None:
         self._num_folds = study.folds.count
         self._fold_epochs, self._trials = Bars("fold-epochs", console), Bars("trials", console)
-        self._shown = self._fold_epochs
-        self._is_entered = False
+        self._say = self._trials.say
+        self._shown: Bars | None = None
         self._epochs: dict[TrialKey, int] = {}
         """The epochs of each fold, by trials that have a bar of their own."""
         self._done: dict[TrialKey, dict[int, int]] = {}
@@ -37,21 +37,18 @@ class StudyProgress(Callback):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_entered:
+        if self._shown is not None:
             self._shown.__exit__()
 
     def _show(self, bars: Bars) -> None:
         """Let these bars take the place of the others: a terminal has room for one kind."""
-        if self._is_entered and self._shown is not bars:
-            self._shown.__exit__()
-            self._is_entered = False
-        if not self._is_entered:
-            self._shown, self._is_entered = bars, True
-            bars.__enter__()
+        if self._shown is not bars:
+            self.__exit__()
+            self._shown = bars.__enter__()
 
     def on_plan(self, text: str) -> None:
         """Print the plan."""
-        self._shown.say(text)
+        self._say(text)
 
     def on_warning(self, text: str) -> None:
         """Print a warning on standard error; they come before anything is trained."""
@@ -69,7 +66,7 @@ class StudyProgress(Callback):
 
     def on_trial_note(self, key: TrialKey, text: str) -> None:
         """Print what happened to a trial."""
-        self._shown.say(f"{self._name(key)}: {text}")
+        self._say(f"{self._name(key)}: {text}")
 
     def on_fold_report(self, key: TrialKey, report: FoldReport) -> None:
         """Show how far a trial is."""
@@ -80,9 +77,11 @@ class StudyProgress(Callback):
         if report.monitor_dsc is not None:
             self._tested[key][report.fold] = report.monitor_dsc
         tested = self._tested[key].values()
-        text = f"training DSC {report.train_dsc:.3f}"
-        if tested:
-            text = f"test DSC {sum(tested) / len(tested):.3f} ({len(tested)}/{self._num_folds} folds)"
+        text = (
+            f"test DSC {sum(tested) / len(tested):.3f} ({len(tested)}/{self._num_folds} folds)"
+            if tested
+            else f"training DSC {report.train_dsc:.3f}"
+        )
         total = self._num_folds * self._epochs[key]
         self._fold_epochs.update(key.model, sum(self._done[key].values()), total, text)
 
@@ -94,7 +93,7 @@ class StudyProgress(Callback):
             score = f", mean test DSC {sum(tested) / len(tested):.3f} over {len(tested)} folds"
         elif trial.kind is TrialKind.TRIAL and trial.state is TrialState.COMPLETE:
             score = f", score {trial.value:.3f}"
-        self._shown.say(f"{self._name(trial.key)}: {trial.state}{score}{': ' + trial.reason if trial.reason else ''}")
+        self._say(f"{self._name(trial.key)}: {trial.state}{score}{': ' + trial.reason if trial.reason else ''}")
 
     def on_search_update(self, update: SearchUpdate) -> None:
         """Show how far a search is."""
