@@ -81,7 +81,9 @@ def find_copies(looks: Sequence[Look]) -> list[Copy]:
         for part in range(0, len(first), _PAIRS_AT_ONCE):
             a, b = first[part : part + _PAIRS_AT_ONCE], second[part : part + _PAIRS_AT_ONCE]
             correlation = np.einsum("ij,ij->i", pixels[a], pixels[b])
-            for i, j, r in zip(usable[a], usable[b], correlation, strict=True):
-                if r >= MIN_CORRELATION:
-                    copies.append(Copy(int(i), int(j), looks[i].digest == looks[j].digest, float(r)))
+            copies += [
+                Copy(int(i), int(j), looks[i].digest == looks[j].digest, float(r))
+                for i, j, r in zip(usable[a], usable[b], correlation, strict=True)
+                if r >= MIN_CORRELATION
+            ]
     return sorted(copies, key=lambda copy: (copy.first, copy.second))

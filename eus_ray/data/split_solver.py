@@ -127,8 +127,7 @@ class _Program:
         gap = 0.0
         if self.quality(counts) == self.ideal:
             return counts, gap
-        objectives, bounds, constraint = self._build()
-        constraints = [constraint]
+        objectives, bounds, *constraints = self._build()
         num_variables = len(objectives[0])
         nodes = _MAX_NODES_TIMES_VARIABLES // num_variables if num_variables <= _MAX_VARIABLES else 0
         for step, objective in enumerate(objectives):

@@ -52,19 +52,19 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
             are exempt: they cannot be merged by hand); or given folds split a patient, are not 0 to count - 1, or
             leave a fold empty.
     """
-    lines = [line for column in stratify for line in _unknown(frame, column)]
+    known = [*map(str, frame.columns), *([LESION_SIZE] if "lesion_share" in frame.columns else [])]
+    lines = [
+        f"folds.stratify: the manifest has no column {column}{did_you_mean(column, known)}"
+        for column in stratify
+        if column not in known
+    ]
     if count < 2:
         lines.append(f"folds.count: {count} is too few; cross-validation needs 2 folds at least")
     if seed < 0:
         lines.append(f"folds.seed: {seed} is below 0")
     if "fold" in frame.columns:
         lines += _given_defects(frame, count)
-        if lines:
-            raise UserError(*lines)
-        fold = frame["fold"].to_numpy(np.int64)
-        return FoldPlan(fold, balance(frame, fold, stratify), float("nan"), True)
-    num_patients = frame["patient_id"].nunique()
-    if num_patients < count:
+    elif (num_patients := frame["patient_id"].nunique()) < count:
         lines.append(f"folds.count: {count} folds need as many patients, the manifest has {num_patients}")
     elif not lines:
         for column in stratify:
@@ -77,7 +77,10 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
                     )
     if lines:
         raise UserError(*lines)
-    return split_patients(frame, count, seed, stratify)
+    if "fold" not in frame.columns:
+        return split_patients(frame, count, seed, stratify)
+    fold = frame["fold"].to_numpy(np.int64)
+    return FoldPlan(fold, balance(frame, fold, stratify), float("nan"), True)
 
 
 def split_patients(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
@@ -160,10 +163,9 @@ def balance(frame: pd.DataFrame, fold: npt.ArrayLike, stratify: Sequence[str] = 
         for value in strata.cat.categories:
             members = patients.reindex(strata.index[strata == value])
             rows.append((column, str(value), np.bincount(members, minlength=count)))
-    table = pd.DataFrame([(column, stratum) for column, stratum, _ in rows], columns=["column", "stratum"])
-    numbers = np.stack([row for _, _, row in rows])
-    for k in range(count):
-        table[str(k)] = numbers[:, k]
+    columns = ["column", "stratum", *map(str, range(count))]
+    table = pd.DataFrame([(column, stratum, *in_fold) for column, stratum, in_fold in rows], columns=columns)
+    numbers = table[columns[2:]].to_numpy()
     table["even_share"] = numbers.sum(axis=1) / count
     table["off"] = np.abs(numbers - table["even_share"].to_numpy()[:, None]).max(axis=1)
     return table
@@ -206,28 +208,21 @@ def _strata(frame: pd.DataFrame, column: str) -> tuple[pd.Series, bool]:
                 break
         labels = pd.Series([names[third] for third in tercile], index=means.index, dtype=object)
     everyone = pd.Index(sorted(patients.unique()))
-    labels = labels.reindex(everyone).astype(object)
-    if labels.isna().any():
+    if len(labels) < len(everyone):
         order = [*order, _MISSING]
-    labels = labels.where(labels.notna(), _MISSING)
+    labels = labels.astype(object).reindex(everyone, fill_value=_MISSING)
     return pd.Series(pd.Categorical(labels, categories=list(dict.fromkeys(order))), index=everyone), numeric
-
-
-def _unknown(frame: pd.DataFrame, column: str) -> list[str]:
-    if column in frame.columns or (column == LESION_SIZE and "lesion_share" in frame.columns):
-        return []
-    known = [*map(str, frame.columns), LESION_SIZE]
-    return [f"folds.stratify: the manifest has no column {column}{did_you_mean(column, known)}"]
 
 
 def _given_defects(frame: pd.DataFrame, count: int) -> list[str]:
     fold = pd.to_numeric(frame["fold"], errors="coerce")
     if fold.isna().any() or (fold % 1 != 0).any():
         return ["fold: the manifest's folds must be whole numbers"]
-    lines = []
-    for patient, folds in fold.groupby(frame["patient_id"]).unique().items():
-        if len(folds) > 1:
-            lines.append(f"fold: patient {patient} is in folds {', '.join(f'{f:g}' for f in sorted(folds))}; give one")
+    lines = [
+        f"fold: patient {patient} is in folds {', '.join(f'{f:g}' for f in sorted(folds))}; give one"
+        for patient, folds in fold.groupby(frame["patient_id"]).unique().items()
+        if len(folds) > 1
+    ]
     there = {int(f) for f in fold}
     beyond = sorted(there - set(range(count)))
     empty = sorted(set(range(min(count, len(frame) + 1))) - there)  # more folds than images leave one empty anyway

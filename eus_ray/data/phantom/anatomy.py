@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -320,14 +320,7 @@ class _Canvas:
             fine = self._noise(points, tissue.grain_mm, 17.0 + tissue.impedance)
             coarse = self._noise(points, 2.8 * tissue.grain_mm, 29.0)
             level = tissue.echo_db + tissue.texture_db * (0.8 * fine + 0.6 * coarse)
-        weight = weight[inside]
-        for layer, value in (
-            (self.echo_db, level),
-            (self.attenuation, tissue.attenuation),
-            (self.impedance, tissue.impedance),
-        ):
-            before = layer[inside]
-            layer[inside] = before + weight * (value - before)
+        self.blend(weight[inside], level, tissue.attenuation, tissue.impedance, inside)
 
     def paint_spheres(self, spheres: np.ndarray, tissue: Tissue) -> None:
         for *centre, radius in spheres:
@@ -340,10 +333,12 @@ class _Canvas:
         echo_db: float | np.ndarray,
         attenuation: float | np.ndarray,
         impedance: float | np.ndarray,
+        inside: Any = ...,
     ) -> None:
-        self.echo_db += weight * (echo_db - self.echo_db)
-        self.attenuation += weight * (attenuation - self.attenuation)
-        self.impedance += weight * (impedance - self.impedance)
+        layers = (self.echo_db, echo_db), (self.attenuation, attenuation), (self.impedance, impedance)
+        for layer, value in layers:
+            before = layer[inside]
+            layer[inside] = before + weight * (value - before)
 
 
 def _column(vector: np.ndarray, points: np.ndarray) -> np.ndarray:

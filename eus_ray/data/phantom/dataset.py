@@ -88,23 +88,19 @@ def make_phantom(
 
 
 def _check(folder: Path, patients: int, images: int, seed: int, videos: int, cancer_free: int, size: int) -> None:
-    wrong = []
-    if folder.exists() and not folder.is_dir():
-        wrong.append(f"{folder}: is a file; name a folder that does not exist yet")
-    elif folder.is_dir() and any(folder.iterdir()):
-        wrong.append(f"{folder}: has content already; name an empty or a new folder")
-    if patients < 1:
-        wrong.append(f"patients = {patients}: at least 1 is needed")
-    if images < patients:
-        wrong.append(f"images = {images}: every one of the {patients} patients needs at least one image")
-    for name, value in (("seed", seed), ("videos", videos), ("cancer_free", cancer_free)):
-        if value < 0:
-            wrong.append(f"{name} = {value}: must not be negative")
     smallest, largest = _SIZE_RANGE_PX
-    if not smallest <= size <= largest:
-        wrong.append(f"size = {size}: the side of an image is {smallest} to {largest} pixels")
-    if wrong:
-        raise UserError(*wrong)
+    checks = [
+        (folder.exists() and not folder.is_dir(), f"{folder}: is a file; name a folder that does not exist yet"),
+        (folder.is_dir() and any(folder.iterdir()), f"{folder}: has content already; name an empty or a new folder"),
+        (patients < 1, f"patients = {patients}: at least 1 is needed"),
+        (images < patients, f"images = {images}: every one of the {patients} patients needs at least one image"),
+        (seed < 0, f"seed = {seed}: must not be negative"),
+        (videos < 0, f"videos = {videos}: must not be negative"),
+        (cancer_free < 0, f"cancer_free = {cancer_free}: must not be negative"),
+        (not smallest <= size <= largest, f"size = {size}: the side of an image is {smallest} to {largest} pixels"),
+    ]
+    if lines := [line for is_wrong, line in checks if is_wrong]:
+        raise UserError(*lines)
 
 
 def _write_stills(folder: Path, cohort: pd.DataFrame, seed: int, size: int) -> None:

@@ -297,11 +297,10 @@ def still_view(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, can
 
 def _poor_contact(rng: np.random.Generator) -> tuple[Contact, ...]:
     """Draw one or two sectors that stay dark, never in the middle of the image."""
-    sectors = []
-    for _ in range(rng.integers(1, 3)):
-        angle = rng.choice([-1, 1]) * rng.uniform(0.35, 1.3)
-        sectors.append(Contact(angle, rng.uniform(0.12, 0.4), rng.uniform(18, 34)))
-    return tuple(sectors)
+    return tuple(
+        Contact(rng.choice([-1, 1]) * rng.uniform(0.35, 1.3), rng.uniform(0.12, 0.4), rng.uniform(18, 34))
+        for _ in range(rng.integers(1, 3))
+    )
 
 
 def sweep_views(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner, frames: int) -> list[View]:
