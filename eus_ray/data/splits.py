@@ -25,12 +25,10 @@ _MAX_DISTINCT_NUMBERS = 6
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """The fold of each image, and how even the folds are."""
+    """The fold of each image, and how near to the best possible folds they are."""
 
     fold: Ints
     """`(N,)`: the fold of each row of the frame, counted from 0."""
-    strata: pd.DataFrame
-    """The table of `balance`."""
     gap: float
     """How far, as a share, the worst of the balanced quantities may be from the best possible; 0 is proven best."""
     given: bool
@@ -79,8 +77,7 @@ def assign_folds(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[
         raise UserError(*lines)
     if "fold" not in frame.columns:
         return split_patients(frame, count, seed, stratify)
-    fold = frame["fold"].to_numpy(np.int64)
-    return FoldPlan(fold, balance(frame, fold, stratify), float("nan"), True)
+    return FoldPlan(frame["fold"].to_numpy(np.int64), float("nan"), True)
 
 
 def split_patients(frame: pd.DataFrame, count: int, seed: int, stratify: Sequence[str] = ()) -> FoldPlan:
@@ -95,7 +92,7 @@ def split_patients(frame: pd.DataFrame, count: int, seed: int, stratify: Sequenc
     features = np.column_stack([images.to_numpy(np.int64), *codes]).astype(np.int64)
     fold, gap = assign(features, count, np.random.default_rng(seed))
     by_row = pd.Series(fold, index=images.index).reindex(frame["patient_id"]).to_numpy(np.int64)
-    return FoldPlan(by_row, balance(frame, by_row, stratify), gap, False)
+    return FoldPlan(by_row, gap, False)
 
 
 def validation_split(

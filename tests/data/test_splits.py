@@ -58,7 +58,7 @@ def test_the_papers_folds(seed: int) -> None:
 def test_real_patients(busbra: Path) -> None:
     frame = read_manifest(busbra / "manifest.csv").frame
     plan = assign_folds(frame, 5, 0, ["pathology"])
-    table = plan.strata.set_index(["column", "stratum"])
+    table = balance(frame, plan.fold, ["pathology"]).set_index(["column", "stratum"])
     folds = [str(k) for k in range(5)]
     assert sorted(table.loc[("patients", ""), folds]) == [36, 36, 36, 37, 37]
     assert table.loc[("images", ""), folds].tolist() == [64] * 5
@@ -119,7 +119,7 @@ def test_a_thousand_patients() -> None:
     columns = {f"c{i}": rng.choice(list("abcde"), 1000) for i in range(3)}
     frame = frame_of(rng.integers(1, 5, 1000), **columns, age=rng.normal(70, 10, 1000))
     plan = split_patients(frame, 5, 0, [*columns, "age"])
-    assert plan.strata["off"].max() < 1
+    assert balance(frame, plan.fold, [*columns, "age"])["off"].max() < 1
     assert plan.gap == 0
 
 
@@ -271,7 +271,7 @@ def test_too_few_patients_to_validate() -> None:
 
 def test_dates_as_numbers_are_three_strata() -> None:
     frame = pd.DataFrame({"patient_id": [f"p{i:02}" for i in range(30)], "visit": range(20190101, 20190131)})
-    strata = split_patients(frame, 3, seed=0, stratify=["visit"]).strata
+    strata = balance(frame, split_patients(frame, 3, seed=0, stratify=["visit"]).fold, ["visit"])
     named = strata.loc[strata["column"] == "visit", "stratum"].tolist()
     assert named == ["20190101 to 20190110", "20190111 to 20190120", "20190121 to 20190130"]
 

@@ -113,7 +113,9 @@ def _add_autoscaler(targets: Any) -> None:
         "--mount", action="append", default=[], metavar="REMOTE=LOCAL",
         help="copy a file or folder, such as the data set, to every machine; may be repeated",
     )  # fmt: skip
-    cloud.add_argument("--token", default=str(DEFAULT), metavar="FILE", help="Ray's token (default: %(default)s)")
+    cloud.add_argument(
+        "--token", type=absolute_path, default=str(DEFAULT), metavar="FILE", help="Ray's token (default: %(default)s)"
+    )
     _add_node_options(cloud, "nothing; the machines or the image have it")
 
 
@@ -150,7 +152,9 @@ def _target(targets: Any, name: str, about: str, example: str) -> argparse.Argum
     parser.add_argument("--trials", type=int, metavar="N", help="tune: how many settings to try for each architecture")
     parser.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="tune: begin with that study's best")
     parser.add_argument("--resume", action="store_true", help="go on with a study that the folder holds already")
-    parser.add_argument("--write", metavar="FILE", help="write the recipe into a new file instead of printing it")
+    parser.add_argument(
+        "--write", type=absolute_path, metavar="FILE", help="write the recipe into a new file instead of printing it"
+    )
     parser.add_argument("--submit", action="store_true", help="submit the recipe, too")
     return parser
 
@@ -172,17 +176,16 @@ def run_launch(args: argparse.Namespace) -> None:
     """
     check_study(args)
     recipe = RECIPES[args.target](args)
-    path = None if args.write is None else absolute_path(args.write)
+    path: Path | None = args.write
     if path is not None:
         refuse_existing(path, "--write")
     elif args.submit and recipe.needs_file:
         raise UserError("--submit needs --write FILE for this target: the file is used again later")
     commands = [[_program(words[0]), *words[1:]] for words in recipe.submit] if args.submit else []
     if args.submit and args.target == "autoscaler":
-        token = absolute_path(args.token)
-        make_token(token)
-        if not is_private(token):
-            raise UserError(f"{token}: others may read this token; chmod 600 {token}")
+        make_token(args.token)
+        if not is_private(args.token):
+            raise UserError(f"{args.token}: others may read this token; chmod 600 {args.token}")
     if path is not None:
         with path.open("x", encoding="utf-8") as file:
             file.write(recipe.text)

@@ -30,7 +30,7 @@ from eus_ray.cli.launch.checks import (
     slurm_seconds,
     written_paths,
 )
-from eus_ray.cli.parsing import location
+from eus_ray.cli.parsing import absolute_path, location
 from eus_ray.config_file import parse_override
 
 TEMPLATE_FOLDER = Path(__file__).parents[2] / "cluster"
@@ -63,7 +63,7 @@ def local(args: argparse.Namespace) -> Recipe:
     """Return a script that runs the study on this machine, and runs it again if it is killed."""
     gpus = re.compile(r"[\w/-]+(,[\w/-]+)*", re.ASCII), "numbers with commas, as 0,1"
     refuse(pattern_defects(args, {"gpus": gpus}))
-    values = {**_here(args), "gpus": args.gpus, "path": location(args.write or "THIS_FILE")}
+    values = {**_here(args), "gpus": args.gpus, "path": str(args.write or absolute_path("THIS_FILE"))}
     return Recipe(_render("local.sh.jinja", values), (), needs_file=True)
 
 
@@ -229,7 +229,7 @@ def autoscaler(args: argparse.Namespace) -> Recipe:
         "resources": {name: count for name, count in counts.items() if count is not None},
         "head_setup": provider.head_setup,
         "initialization": provider.initialization,
-        "token": location(args.token),
+        "token": str(args.token),
         "remote_study": remote_study,
         "local_study": location(args.study),
         "mounts": [(remote, location(here)) for remote, here in mounts],
