@@ -62,7 +62,5 @@ def report_files(results: Results) -> dict[str, bytes]:
     from eus_ray.analysis.report.report import build_sections, report_html  # draws: matplotlib is slow to load
 
     sections = build_sections(results)
-    files: dict[str, bytes] = {}
-    for section in sections:
-        files |= section.files
+    files = {name: data for section in sections for name, data in section.files.items()}
     return files | {REPORT: report_html(results, sections).encode()}

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from eus_ray.analysis.comparison.pairwise import Comparison
+from eus_ray.analysis.comparison.paper_tables import printed
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
@@ -107,7 +108,7 @@ def verdict(pair: Comparison) -> str:
     - `too few patients`: neither, and fewer patients than would show a difference as large as the margin.
     - `not supported`: neither, although there are that many patients.
     """
-    if differs(pair):
+    if pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not _is_opposed(pair):
         return SUPPORTED
     needed = patients_needed(pair)
     enough = needed is not None and pair.num_patients >= needed
@@ -115,11 +116,6 @@ def verdict(pair: Comparison) -> str:
     if pair.equivalence.equivalent and (enough or not pair.is_constant):
         return EQUIVALENT
     return NOT_SUPPORTED if enough else TOO_FEW
-
-
-def differs(pair: Comparison) -> bool:
-    """Return whether a difference is shown, and ranks and mean agree on its direction."""
-    return pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not _is_opposed(pair)
 
 
 def _is_opposed(pair: Comparison) -> bool:
@@ -183,8 +179,8 @@ def claim(pair: Comparison, kinds: Mapping[str, str], unit: str = "") -> str:
     if not pair.num_patients:
         said = f"{a} and {b} have no {metric} of the same image: nothing is compared."
     elif pair.is_same:
-        said = f"{a} and {b} have the same {metric} in each of {_count(pair.num_patients, 'patient')}"
-        said += "." if found == EQUIVALENT else ", which are too few to call them equivalent."
+        end = "." if found == EQUIVALENT else ", which are too few to call them equivalent."
+        said = f"{a} and {b} have the same {metric} in each of {_count(pair.num_patients, 'patient')}{end}"
     else:
         said = {SUPPORTED: _supported, EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[
             found
@@ -198,13 +194,13 @@ def _supported(pair: Comparison, metric: str, unit: str) -> str:
     more = "lower" if pair.metric in DISTANCES else "higher"
     sizes = sorted(abs(limit) for limit in (pair.low, pair.high)) if pair.low * pair.high > 0 else None
     interval = (
-        f"95 % interval {_amount(pair, sizes[0])} to {_amount(pair, sizes[1])}"
+        f"95 % interval {printed(pair.metric, sizes[0])} to {printed(pair.metric, sizes[1])}"
         if sizes
         else f"95 % interval of the difference {signed(pair.metric, pair.low)} to {signed(pair.metric, pair.high)}"
     )
     said = (
         f"{model_label(winner)} has a {more} {metric} than {model_label(loser)}, on average by "
-        f"{_amount(pair, abs(pair.difference))}{_unit(pair, unit)} ({interval}; {_p(pair)}; "
+        f"{printed(pair.metric, abs(pair.difference))}{_unit(pair, unit)} ({interval}; {_p(pair)}; "
         f"{_count(pair.num_patients, 'patient')})"
     )
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds_p_adjusted)}"
@@ -246,31 +242,37 @@ def _too_few(pair: Comparison, metric: str, unit: str) -> str:
 
 
 def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
-    found = verdict(pair)
-    remarks = [] if pair.metric == PRIMARY else ["Exploratory."]
-    if found == SUPPORTED and pair.equivalence.equivalent:
-        remarks.append(f"The difference is smaller than the margin of {pair.margin:g}: it hardly matters.")
-    if found == SUPPORTED and pair.low <= 0 <= pair.high:
-        remarks.append("Most patients differ so, but the interval of the mean includes 0.")
-    if pair.p_adjusted < LEVEL and _is_opposed(pair):
-        remarks.append(
+    is_supported = verdict(pair) == SUPPORTED
+    remarks = [
+        (pair.metric != PRIMARY, "Exploratory."),
+        (
+            is_supported and pair.equivalence.equivalent,
+            f"The difference is smaller than the margin of {pair.margin:g}: it hardly matters.",
+        ),
+        (
+            is_supported and pair.low <= 0 <= pair.high,
+            "Most patients differ so, but the interval of the mean includes 0.",
+        ),
+        (
+            pair.p_adjusted < LEVEL and _is_opposed(pair),
             f"Most patients favour {model_label(_favoured(pair, pair.patients.effect_size))} ({_p(pair)}), but the "
-            "mean does not: a few large differences outweigh them."
-        )
-    if pair.p_adjusted < LEVEL <= pair.by_signs_adjusted:
-        remarks.append(
+            "mean does not: a few large differences outweigh them.",
+        ),
+        (
+            pair.p_adjusted < LEVEL <= pair.by_signs_adjusted,
             f"That p is of a normal approximation, and too small here: over all signs of the differences it is "
-            f"{p_text(pair.by_signs_adjusted).removeprefix('p = ')}."
-        )
-    if pair.left_out:
-        images = _count(pair.left_out, "image")
-        remarks.append(f"Left out: {images} that only one of them has.")
-    remarks += [
-        f"The numbers of {model_label(model)} are optimistic: it was tuned on these folds."
-        for model in (pair.first, pair.second)
-        if kinds.get(model) == ReportKind.WINNER
+            f"{p_text(pair.by_signs_adjusted).removeprefix('p = ')}.",
+        ),
+        (pair.left_out > 0, f"Left out: {_count(pair.left_out, 'image')} that only one of them has."),
+        *(
+            (
+                kinds.get(model) == ReportKind.WINNER,
+                f"The numbers of {model_label(model)} are optimistic: it was tuned on these folds.",
+            )
+            for model in (pair.first, pair.second)
+        ),
     ]
-    return remarks
+    return [remark for applies, remark in remarks if applies]
 
 
 def p_text(p_value: float) -> str:
@@ -300,10 +302,6 @@ def _effect(pair: Comparison, unit: str, has_patients: bool = True) -> str:
 
 def _p(pair: Comparison) -> str:
     return p_text(pair.p_adjusted) + (" after Holm" if pair.num_tests > 1 else "")
-
-
-def _amount(pair: Comparison, value: float) -> str:
-    return f"{value:.2f}" if pair.metric in DISTANCES else f"{value:.3f}"
 
 
 def signed(metric: str, value: float) -> str:

@@ -41,14 +41,13 @@ def importances(search: Search) -> dict[str, float]:
     searched = [dimension for dimension in search.dimensions if known[dimension.name].nunique() > 1]
     if not searched:
         return {}
-    settings = {dimension.name: known[dimension.name].to_dict() for dimension in searched}
     trials = []
     for index, value in values.items():
-        mine = [dimension for dimension in searched if index in settings[dimension.name]]
+        mine = [dimension for dimension in searched if index in known[dimension.name]]
         trials.append(
             optuna.trial.create_trial(
                 value=value,
-                params={dimension.name: _plain(dimension, settings[dimension.name][index]) for dimension in mine},
+                params={dimension.name: _plain(dimension, known[dimension.name][index]) for dimension in mine},
                 distributions={dimension.name: _distribution(dimension) for dimension in mine},
             )
         )

@@ -206,9 +206,8 @@ def _compare(
     in_pair = np.isin(aligned.patient_names(), aligned.patients[both])
     low, high = np.full((2, len(aligned.metrics)), np.nan)
     if in_pair.any():
-        together = np.zeros(int(in_pair.sum()), np.int64)
         names = aligned.patient_names()[in_pair]
-        drawn = bootstrap.bootstrap(differences[in_pair], names, together, draws, seed)
+        drawn = bootstrap.bootstrap(differences[in_pair], names, np.zeros(len(names), np.int64), draws, seed)
         low, high = bootstrap.interval(drawn)
     folds = aligned.patient_folds()
     pairs = []

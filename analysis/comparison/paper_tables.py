@@ -107,18 +107,18 @@ def table2(
         low, high = bootstrap.interval(bootstrap.bootstrap(values, mine["patient_id"], mine["fold"], draws, seed))
         if not bootstrap.has_interval(mine["patient_id"], mine["fold"]):
             low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-        headline = dict(zip(present, bootstrap.mean_of_fold_means(means), strict=True))
+        headline = bootstrap.mean_of_fold_means(means)
         infinite = mine[finite_only].to_numpy(np.float64)
         finite = np.where(np.isinf(infinite), np.nan, infinite)
         rest = bootstrap.mean_of_fold_means(bootstrap.fold_means(finite, mine["fold"]))
-        extras: dict[str, float] = {}
+        row = {"model": model}
         for place, name in enumerate(present):
-            extras |= {f"{name}_low": low[place], f"{name}_high": high[place]}
-            extras[f"{name}_sd"] = float(np.std(means[:, place], ddof=1)) if len(means) > 1 else np.nan
+            sd = float(np.std(means[:, place], ddof=1)) if len(means) > 1 else np.nan
+            row |= {name: headline[place], f"{name}_low": low[place], f"{name}_high": high[place], f"{name}_sd": sd}
         for place, name in enumerate(finite_only):
-            extras[f"{name}_not_finite"] = int(np.isinf(infinite[:, place]).sum())
-            extras[f"{name}_finite"] = float(rest[place])
-        rows.append({"model": model} | headline | extras)
+            num_infinite = int(np.isinf(infinite[:, place]).sum())
+            row |= {f"{name}_not_finite": num_infinite, f"{name}_finite": float(rest[place])}
+        rows.append(row)
     return pd.DataFrame(rows, columns=_table2_columns(metrics))
 
 
@@ -221,10 +221,10 @@ def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
         if any(limits):
             lines.append(["", *limits])
     heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and name in DISTANCES else ''}" for name in metrics]
-    with_interval = len(lines) > len(table)
-    interval = " and its 95\\,\\% interval (patients resampled within folds)" if with_interval else ""
-    caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold."
-    caption += f" {escape_latex(note)}" if note else ""
+    has_interval = len(lines) > len(table)
+    interval = " and its 95\\,\\% interval (patients resampled within folds)" if has_interval else ""
+    said = f" {escape_latex(note)}" if note else ""
+    caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold.{said}"
     return _booktabs(caption, "tab:performance", "l" + "c" * len(metrics), ["Model", *heads], lines)
 
 

@@ -147,9 +147,11 @@ def estimates(
             {"estimate": "fold_winner", "value": float(value), "fold": fold, "trial": scores.trials[place]}
             for fold, (place, value) in enumerate(zip(won, values, strict=True))
         ]
-    rows.append({"estimate": "naive_test", "value": on_test[best_on_test], "trial": scores.trials[best_on_test]})
-    rows.append({"estimate": "bbc", "value": corrected} | _limits(chosen))
-    rows.append({"estimate": "bias", "value": on_test[best_on_test] - corrected})
+    rows += [
+        {"estimate": "naive_test", "value": on_test[best_on_test], "trial": scores.trials[best_on_test]},
+        {"estimate": "bbc", "value": corrected} | _limits(chosen),
+        {"estimate": "bias", "value": on_test[best_on_test] - corrected},
+    ]
     if default_trial in scores.trials:
         default = scores.trials.index(default_trial)
         mine = scores.test[default]
@@ -205,8 +207,7 @@ def write_selection(store: Store) -> pd.DataFrame:
         rows += [{"model": search.model, "metric": search.metric} | row for row in found]
     if problems:
         raise UserError(*problems)
-    table = pa.Table.from_pylist([{name: row.get(name) for name in layout.SELECTION.names} for row in rows])
-    table = table.cast(layout.SELECTION) if rows else layout.SELECTION.empty_table()
+    table = pa.Table.from_pylist(rows, layout.SELECTION)
     store.write_table(layout.SELECTION_FILE, table)
     return table.to_pandas()
 
@@ -329,14 +330,9 @@ def statements(selection: pd.DataFrame) -> list[Statement]:
             ),
         ]
     if "gain" in rows:
-        said.append(
-            _statement(
-                "Study's own settings",
-                rows["default"],
-                f"Trial {int(rows['default']['trial'])}, on the same test patients.",
-            )
-        )
-        said.append(_gain(rows["gain"]))
+        default = rows["default"]
+        meaning = f"Trial {int(default['trial'])}, on the same test patients."
+        said += [_statement("Study's own settings", default, meaning), _gain(rows["gain"])]
     return said
 
 

@@ -8,6 +8,7 @@ repeat the paper's tests and say in `test` that images are not independent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -24,7 +25,6 @@ from eus_ray.analysis.comparison.subgroups import LevelTest, Stratum
 from eus_ray.analysis.statistics import (
     Friedman,
     Nemenyi,
-    Test,
     friedman,
     nemenyi,
     patient_bootstrap,
@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
     ]
 )
 AS_IN_THE_PAPER = "as in the paper: images are not independent"
+_REMARKS = {"images": f", {AS_IN_THE_PAPER}", "patients": ""}
+"""Remarks on a test by its unit."""
 TOO_FEW = f"fewer than {FEWEST_PATIENTS} patients: too few to judge"
 
 Row = dict[str, Any]
@@ -91,19 +93,6 @@ _EMPTY: Mapping[str, Any] = {"n": 0} | dict.fromkeys(
 )
 
 
-def _of_test(test: Test, n: int | None = None) -> Row:
-    return {
-        "test": test.test,
-        "n": test.n if n is None else n,
-        "statistic": test.statistic,
-        "p_value": test.p_value,
-        "effect_size": test.effect_size,
-        "effect_name": test.effect_name,
-        "low": test.low,
-        "high": test.high,
-    }
-
-
 def _normality(aligned: Aligned) -> Iterator[Row]:
     by_patient = aligned.patient_means(aligned.bounded)
     for k, model in enumerate(aligned.models):
@@ -111,27 +100,24 @@ def _normality(aligned: Aligned) -> Iterator[Row]:
             row = {"question": "Are the values normal?", "metric": metric, "groups": model}
             for unit, values in (("images", aligned.bounded), ("patients", by_patient)):
                 mine = values[:, k, m]
-                test = _of_test(shapiro_wilk(mine[~np.isnan(mine)]))
-                if unit == "images":
-                    test["test"] += f", {AS_IN_THE_PAPER}"
-                yield row | test | {"unit": unit}
+                test = shapiro_wilk(mine[~np.isnan(mine)])
+                yield row | asdict(test) | {"test": f"{test.test}{_REMARKS[unit]}", "unit": unit}
 
 
 def _by_category(tested: Sequence[LevelTest]) -> Iterator[Row]:
     for each in tested:
-        beside = f", {AS_IN_THE_PAPER}" if each.unit == "images" else ""
         row = {"question": f"Does it differ by {each.division.column}?", "metric": each.metric, "unit": each.unit}
         yield {
             **row,
-            **_of_test(each.test),
+            **asdict(each.test),
             "p_adjusted": each.p_adjusted,
-            "test": f"{each.test.test}{beside}",
+            "test": f"{each.test.test}{_REMARKS[each.unit]}",
             "groups": f"{', '.join(each.levels)}: {each.model}",
         }
         for pair in each.pairs:
             few = f"; {TOO_FEW}" if pair.has_few_patients else ""
             yield row | {
-                "test": f"Dunn{beside}{few}",
+                "test": f"Dunn{_REMARKS[each.unit]}{few}",
                 "groups": f"{pair.first} vs {pair.second}: {each.model}",
                 "n": pair.n,
                 "statistic": pair.pair.z,
@@ -238,7 +224,7 @@ def _model_pairs(compared: Sequence[Comparison]) -> Iterator[Row]:
             "unit": "patients",
             "n": pair.num_patients,
         }
-        yield row | _of_test(pair.patients, pair.num_patients) | {"p_adjusted": pair.p_adjusted}
+        yield row | asdict(pair.patients) | {"n": pair.num_patients, "p_adjusted": pair.p_adjusted}
         yield row | {
             "test": "patient-cluster bootstrap",
             "effect_size": pair.difference,
@@ -246,10 +232,15 @@ def _model_pairs(compared: Sequence[Comparison]) -> Iterator[Row]:
             "low": pair.low,
             "high": pair.high,
         }
-        yield row | _of_test(pair.folds) | {"unit": "folds", "p_adjusted": pair.folds_p_adjusted}
-        found = _of_test(pair.images, pair.num_images)
-        found["test"] += f", {AS_IN_THE_PAPER}"
-        yield row | found | {"unit": "images", "p_adjusted": pair.images_p_adjusted}
+        yield row | asdict(pair.folds) | {"unit": "folds", "p_adjusted": pair.folds_p_adjusted}
+        yield {
+            **row,
+            **asdict(pair.images),
+            "test": f"{pair.images.test}{_REMARKS['images']}",
+            "unit": "images",
+            "n": pair.num_images,
+            "p_adjusted": pair.images_p_adjusted,
+        }
         tost = pair.equivalence
         yield row | {
             "question": "Are the models equivalent?",
@@ -265,17 +256,16 @@ def _model_pairs(compared: Sequence[Comparison]) -> Iterator[Row]:
 
 def _strata(strata: Sequence[Stratum]) -> Iterator[Row]:
     for each in strata:
-        if not each.num_images:
-            continue
-        yield {
-            "question": f"How good is it by {each.division.column}?",
-            "metric": each.metric,
-            "test": TOO_FEW if each.has_few_patients else "patient-cluster bootstrap",
-            "groups": f"{each.level}: {each.model}",
-            "unit": "images",
-            "n": each.num_images,
-            "effect_size": each.mean,
-            "effect_name": "mean",
-            "low": each.low,
-            "high": each.high,
-        }
+        if each.num_images:
+            yield {
+                "question": f"How good is it by {each.division.column}?",
+                "metric": each.metric,
+                "test": TOO_FEW if each.has_few_patients else "patient-cluster bootstrap",
+                "groups": f"{each.level}: {each.model}",
+                "unit": "images",
+                "n": each.num_images,
+                "effect_size": each.mean,
+                "effect_name": "mean",
+                "low": each.low,
+                "high": each.high,
+            }

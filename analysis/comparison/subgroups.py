@@ -176,8 +176,9 @@ def _level_tests(aligned: Aligned, division: Division) -> Iterator[LevelTest]:
                 if len(groups) < 2:
                     continue
                 test = kruskal_wallis(list(groups.values()))
-                few = _few_patients(aligned, division, k, m)
-                pairs = _pairs(groups, few) if len(groups) <= MAX_PAIRED_LEVELS else ()
+                pairs = (
+                    _pairs(groups, _few_patients(aligned, division, k, m)) if len(groups) <= MAX_PAIRED_LEVELS else ()
+                )
                 yield LevelTest(division, model, metric, unit, tuple(groups), test, float("nan"), pairs)
 
 

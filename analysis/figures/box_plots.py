@@ -62,17 +62,21 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
     patients = [len(np.unique(aligned.patients[division.level == place])) for place in range(len(division.levels))]
     with style.styled():
         width = min(style.PAGE_WIDTH_INCHES, 1.0 + 2.6 * columns) if is_narrow else style.PAGE_WIDTH_INCHES
-        is_vertical = _has_vertical_names(division.levels, columns)
-        names_height = 1.3 if is_vertical else 0.0
-        figure = style.new_figure((1.5 if is_narrow else 1.25) * rows + 0.9 + names_height, width)
+        max_length = _CHARS_PER_PAGE_WIDTH // (len(division.levels) * columns)
+        is_vertical = any(len(level) > max_length for level in division.levels)
+        names = [
+            f"{style.shortened(level, _MAX_NAME_LENGTH)}{' ' if is_vertical else chr(10)}({number})"
+            for level, number in zip(division.levels, patients, strict=True)
+        ]
+        figure = style.new_figure((1.5 if is_narrow else 1.25) * rows + 0.9 + 1.3 * is_vertical, width)
         panels = figure.subplots(rows, columns, squeeze=False)
         for m, (axes, metric) in enumerate(zip(panels.flat, aligned.metrics, strict=False)):
             _panel(axes, aligned.bounded[:, :, m], division, patients, metric in DISTANCES)
-            axes.set_ylabel(METRIC_LABELS[metric] + (f" ({unit})" if metric in DISTANCES and unit else ""))
-            axes.set_xlim(-0.5, len(division.levels) - 0.5)
-            axes.set_xticks(range(len(division.levels)), [""] * len(division.levels))
-            if m + columns >= len(aligned.metrics):  # the last of its column
-                _name_levels(axes, division.levels, patients, columns)
+            is_last_of_column = m + columns >= len(aligned.metrics)
+            axes.set_xticks(range(len(names)), names if is_last_of_column else [""] * len(names))
+            axes.tick_params(axis="x", labelrotation=90 if is_vertical else 0)
+            label = METRIC_LABELS[metric] + (f" ({unit})" if metric in DISTANCES and unit else "")
+            axes.set(ylabel=label, xlim=(-0.5, len(names) - 0.5))
         for axes in panels.flat[len(aligned.metrics) :]:
             axes.set_visible(False)
         # one more line: vertical names end lower than the layout computes
@@ -87,11 +91,12 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
 
 def _panel(axes: Axes, values: Floats, division: Division, patients: Sequence[int], is_distance: bool) -> None:
     """Draw one metric's values `(N, K)`."""
-    found: dict[tuple[int, int], Box] = {}
-    for place in range(len(division.levels)):
-        for model, mine in enumerate(values[division.level == place].T):
-            if not np.isnan(mine).all():
-                found[model, place] = tukey(mine[~np.isnan(mine)])
+    found = {
+        (model, place): tukey(mine[~np.isnan(mine)])
+        for place in range(len(division.levels))
+        for model, mine in enumerate(values[division.level == place].T)
+        if not np.isnan(mine).all()
+    }
     width = _BOXES_SHARE / values.shape[1]
     foot, top = _limits(list(found.values()), is_distance)
     for model in range(values.shape[1]):
@@ -152,29 +157,10 @@ def _boxes(axes: Axes, boxes: dict[float, Box], width: float, model: int, is_bro
 
 
 def _shape(strokes: Sequence[Sequence[tuple[float, float]]], closed: bool = False) -> Path:
-    vertices: list[tuple[float, float]] = []
-    codes: list[np.uint8] = []
-    for stroke in strokes:
-        vertices += [*stroke, stroke[0]] if closed else stroke
-        codes += [Path.MOVETO, *[Path.LINETO] * (len(stroke) - 1), *[Path.CLOSEPOLY] * closed]
-    return Path(vertices, codes)
+    return Path.make_compound_path(
+        *(Path([*stroke, stroke[0]] if closed else stroke, closed=closed) for stroke in strokes)
+    )
 
 
 def _hatch(model: int) -> str:
     return _HATCHES[model % len(_HATCHES)]
-
-
-def _name_levels(axes: Axes, levels: Sequence[str], patients: Sequence[int], columns: int) -> None:
-    """Write each level and its number of patients; long names are vertical."""
-    is_vertical = _has_vertical_names(levels, columns)
-    texts = [
-        f"{style.shortened(level, _MAX_NAME_LENGTH)}{' ' if is_vertical else chr(10)}({number})"
-        for level, number in zip(levels, patients, strict=True)
-    ]
-    axes.set_xticks(range(len(levels)), texts)
-    if is_vertical:
-        axes.tick_params(axis="x", labelrotation=90)
-
-
-def _has_vertical_names(levels: Sequence[str], columns: int) -> bool:
-    return any(len(level) > _CHARS_PER_PAGE_WIDTH // (len(levels) * columns) for level in levels)

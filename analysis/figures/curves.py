@@ -40,25 +40,21 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
     with style.styled():
         figure = style.new_figure(2.1 * num_rows + 0.55, min(style.PAGE_WIDTH_INCHES, 1.4 + 2.6 * columns))
         panels = figure.subplots(num_rows, columns, squeeze=False, sharex=True)
-        for place in range(blocks * columns):
-            block, column = divmod(place, columns)
-            mine = panels[block * len(splits) : (block + 1) * len(splits), column]
-            if place < len(models):
-                _model_curves(mine, epochs[epochs["model"] == models[place]], splits)
-                mine[0].set_title(model_label(models[place]))
-            else:
-                for axes in mine:
-                    axes.set_visible(False)
+        by_place = panels.reshape(blocks, len(splits), columns).swapaxes(1, 2).reshape(-1, len(splits))
+        for mine, model in zip(by_place, models, strict=False):
+            _model_curves(mine, epochs[epochs["model"] == model], splits)
+            mine[0].set_title(model_label(model))
+        for axes in by_place[len(models) :].flat:
+            axes.set_visible(False)
         for axes, split in zip(panels[:, 0], splits * blocks, strict=True):
             axes.set_ylabel(_SPLITS[split])
         for column in panels.T:
             lowest = [axes for axes in column if axes.get_visible()][-1]
             lowest.tick_params(labelbottom=True)
             lowest.set_xlabel("Epoch")
-        folds = sorted({int(fold) for fold in epochs["fold"]})
         handles = [
             Line2D([], [], color=style.model_colour(fold), linestyle=style.dashes(fold), label=f"Fold {fold}")
-            for fold in folds
+            for fold in sorted({int(fold) for fold in epochs["fold"]})
         ]
         if (epochs["split"] == "test").any():
             handles.append(Line2D([], [], marker="D", ls="", ms=4, mfc="white", mec=style.INK, label="Test images"))
@@ -111,9 +107,7 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
             values = images.loc[images["model"] == model, "dsc"].dropna().to_numpy(np.float64)
             _strip_and_box(axes, place, values)
         axes.set_xticks(range(len(models)), [model_label(model) for model in models])
-        axes.set_xlim(-0.6, len(models) - 0.4)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_ylabel("DSC of each image")
+        axes.set(xlim=(-0.6, len(models) - 0.4), ylim=(-0.02, 1.02), ylabel="DSC of each image")
         axes.grid(False, axis="x")
         axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)
         axes.annotate("IoU 0.5", (-0.58, SUCCESS_DSC), (0, 2), textcoords="offset points", fontsize=6.5)

@@ -77,8 +77,9 @@ def truth_beneath(outline: Outline) -> Drawn:
 
 def legend_of(models: Mapping[str, int]) -> dict[str, str]:
     """Return the legend: colours by label, for the truth and for each model."""
-    labels = {model_label(model): style.outline_colour(place) for model, place in models.items()}
-    return {"Truth": style.TRUTH_COLOUR} | labels
+    return {"Truth": style.TRUTH_COLOUR} | {
+        model_label(model): style.outline_colour(place) for model, place in models.items()
+    }
 
 
 def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
@@ -129,10 +130,16 @@ def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 
                 _show(axes, panel)
             for axes in line[len(row.panels) :]:
                 axes.set_visible(False)
-        handles = [Line2D([], [], color=colour, label=label) for label, colour in legend.items()]
-        below = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor="white")
-        below.set_frame_on(True)
-        below.get_frame().set(facecolor=_LEGEND_BACKGROUND, edgecolor="none", alpha=1.0)
+        figure.legend(
+            handles=[Line2D([], [], color=colour, label=label) for label, colour in legend.items()],
+            loc="outside lower center",
+            ncols=len(legend),
+            labelcolor="white",
+            frameon=True,
+            facecolor=_LEGEND_BACKGROUND,
+            edgecolor="none",
+            framealpha=1.0,
+        )
     return figure
 
 

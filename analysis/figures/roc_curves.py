@@ -55,10 +55,13 @@ def _panel(axes: Axes, means: pd.DataFrame, models: list[str]) -> None:
     }
     axes.plot([0, 1], [0, 1], color=style.GRID, lw=1.0, zorder=1)
     _draw(axes, lines)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.set(xlabel="False positive rate (1 − SP)", ylabel="True positive rate (SEN)")
-    corner = _corner(lines)
-    if corner is not None:
+    axes.set(
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        xlabel="False positive rate (1 − SP)",
+        ylabel="True positive rate (SEN)",
+    )
+    if (corner := _corner(lines)) is not None:
         right, bottom = corner
         inset = axes.inset_axes((0.4, 0.14, 0.56, 0.56))
         _draw(inset, lines)

@@ -79,10 +79,12 @@ def _history(axes: Axes, search: Search, colour: str) -> None:
     trials = search.trials
     estimate = headline(search)
     foot, top = _limits(search, [estimate["low"], estimate["high"]] if estimate else [])
-    axes.set_title(model_label(search.model))
-    axes.set_ylabel(METRIC_LABELS[search.metric])
-    axes.set_ylim(foot, top)
-    axes.set_xlim(trials["trial"].min() - 0.7, trials["trial"].max() + 0.7)
+    axes.set(
+        title=model_label(search.model),
+        ylabel=METRIC_LABELS[search.metric],
+        ylim=(foot, top),
+        xlim=(trials["trial"].min() - 0.7, trials["trial"].max() + 0.7),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _dots(axes, trials["trial"].to_numpy(np.float64), search, colour)
     failed = trials.loc[trials["state"] == TrialState.FAILED, "trial"]
@@ -118,10 +120,12 @@ def importance_bars(searches: Sequence[Search], colours: Mapping[str, str]) -> F
             mine = mine.sort_values(kind="stable")
             axes.barh(range(len(mine)), 100 * mine, height=0.65, color=colours[search.model])
             axes.set_yticks(range(len(mine)), list(mine.index))
-            axes.set_ylim(len(mine) - longest - 0.6, len(mine) - 0.4)
-            axes.set_xlim(left=0)
-            axes.set_title(model_label(search.model))
-            axes.set_xlabel("Importance, %")
+            axes.set(
+                ylim=(len(mine) - longest - 0.6, len(mine) - 0.4),
+                xlim=(0, None),
+                title=model_label(search.model),
+                xlabel="Importance, %",
+            )
             axes.grid(False, axis="y")
     return figure
 
@@ -188,17 +192,23 @@ def _dots(axes: Axes, places: Floats, search: Search, colour: str, size: float =
     """Draw a dot for each score; those below the axis are triangles at its foot."""
     foot = axes.get_ylim()[0]
     values = search.trials["value"].to_numpy(np.float64)
-    looks: Mapping[TrialState, dict[str, Any]] = {
-        TrialState.PRUNED: {"mfc": "white", "mec": _PRUNED_COLOUR},
-        TrialState.COMPLETE: {"mfc": colour, "mec": colour},
-    }
-    for state, look in looks.items():
+    for state, inside, edge in (
+        (TrialState.PRUNED, "white", _PRUNED_COLOUR),
+        (TrialState.COMPLETE, colour, colour),
+    ):
         here = (search.trials["state"] == state).to_numpy() & ~np.isnan(values)
         for below, marker in ((False, "o"), (True, "v")):
             mine = here & ((values < foot) == below)
             if mine.any():  # an empty line would distort the layout: it counts as one in the figure's corner
                 axes.plot(
-                    places[mine], np.maximum(values[mine], foot), marker, ms=size, mew=0.9, clip_on=not below, **look
+                    places[mine],
+                    np.maximum(values[mine], foot),
+                    marker,
+                    ms=size,
+                    mew=0.9,
+                    mfc=inside,
+                    mec=edge,
+                    clip_on=not below,
                 )
 
 

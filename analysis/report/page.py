@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from eus_ray.analysis.comparison.claims import p_text
+from eus_ray.analysis.figures import style
 from eus_ray.analysis.labels import DASH
 from eus_ray.analysis.measures.thumbnails import jpeg_of_png
 
@@ -51,9 +52,22 @@ def photo_uri(png: bytes) -> str:
     return data_uri(jpeg_of_png(png), "image/jpeg")
 
 
-def svg_picture(name: str, files: Mapping[str, bytes], alt: str, caption: str = "") -> dict[str, str]:
-    """Return source, alternative text and caption of a figure for a template."""
-    return {"src": data_uri(files[f"figures/{name}.svg"], "image/svg+xml"), "alt": alt, "caption": caption}
+def picture(
+    files: dict[str, bytes], name: str, figure: Figure, alt: str, caption: str = "", has_photos: bool = False
+) -> dict[str, str]:
+    """Add a figure's files to `files`, and return it as a picture for a template.
+
+    Args:
+        files: The files of the section, by name.
+        name: Name of the figure's files, without folder and suffix.
+        figure: The figure.
+        alt: The alternative text.
+        caption: The caption.
+        has_photos: Whether it has photographs, which an SVG would not compress.
+    """
+    files |= style.files(name, figure)
+    svg, png = (files[each] for each in style.names(name))
+    return {"src": photo_uri(png) if has_photos else data_uri(svg, "image/svg+xml"), "alt": alt, "caption": caption}
 
 
 def sort_key(value: float) -> str:

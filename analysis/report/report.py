@@ -21,11 +21,11 @@ _PROTOCOLS = {"nested": "nested search", "paper": "search on the test folds"}
 
 def build_sections(results: Results) -> list[Section]:
     """Build the sections that apply to these results, in their order."""
-    modules = [
-        importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
+    built: list[Section | None] = [
+        importlib.import_module(f"{package.__name__}.{found.name}").build(results)
+        for found in pkgutil.iter_modules(package.__path__)
     ]
-    built = (module.build(results) for module in modules)
-    return sorted((section for section in built if section is not None), key=lambda section: section.order)
+    return sorted(filter(None, built), key=lambda section: section.order)
 
 
 def report_html(results: Results, sections: list[Section]) -> str:
@@ -86,31 +86,19 @@ def _headline(results: Results) -> dict[str, Any] | None:
 def _facts(results: Results) -> list[tuple[str, Any]]:
     """Return names and values of the facts in the page's head."""
     data = results.provenance.get("data", {})
-    facts: list[tuple[str, Any]] = []
-    if results.models:
-        facts.append(("Models", len(results.models)))
-    folds = "fold" in results.patients and results.patients["fold"].nunique()
-    if folds and folds > 1:
-        facts.append(("Folds", folds))
-    facts += [
+    num_folds = results.patients["fold"].nunique() if "fold" in results.patients else 0
+    protocols = dict.fromkeys(_PROTOCOLS[search.protocol] for search in results.searches.values())
+    sizes = {f"{case.height} \N{MULTIPLICATION SIGN} {case.width}" for case in results.cases.values()}
+    facts = [
+        ("Models", len(results.models) or None),
+        ("Folds", num_folds if num_folds > 1 else None),
         ("Patients", results.patients["patient_id"].nunique()),
         ("Images", results.patients["image_id"].nunique()),
+        ("Protocol", None if results.store is None else " and ".join(protocols) or "cross-validation"),
+        ("Grid", "original pixels" if len(sizes) > 1 else "".join(sizes)),
+        ("Distances in", results.unit),
+        ("Data", str(data.get("manifest") or "").rsplit("/", 1)[-1]),
+        ("Started", str(results.provenance.get("started") or "")[:10]),
+        ("eus-ray", results.provenance.get("eus_ray")),
     ]
-    if results.store is not None:
-        protocols = dict.fromkeys(_PROTOCOLS[search.protocol] for search in results.searches.values())
-        facts.append(("Protocol", " and ".join(protocols) or "cross-validation"))
-    sizes = {(case.height, case.width) for case in results.cases.values()}
-    if len(sizes) == 1:
-        height, width = sizes.pop()
-        facts.append(("Grid", f"{height} \N{MULTIPLICATION SIGN} {width}"))
-    elif sizes:
-        facts.append(("Grid", "original pixels"))
-    if results.unit:
-        facts.append(("Distances in", results.unit))
-    if data.get("manifest"):
-        facts.append(("Data", str(data["manifest"]).rsplit("/", 1)[-1]))
-    if results.provenance.get("started"):
-        facts.append(("Started", str(results.provenance["started"])[:10]))
-    if results.provenance.get("eus_ray"):
-        facts.append(("eus-ray", results.provenance["eus_ray"]))
-    return facts
+    return [(name, value) for name, value in facts if value not in (None, "")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eus_ray.analysis.figures import image_panels, style
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.outlines import outline
-from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 
 _PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile": 0.25, "Worst": 0.0}
@@ -39,16 +39,19 @@ def build(results: Results) -> Section | None:
         )
         for image_id, name in chosen.items()
     ]
-    drawn = style.files("examples", image_panels.examples_strip(shown, results.models))
     words = "; ".join(
         f"{name}, image {image_id}: "
         + ", ".join(f"{model_label(model)} {scores[model, image_id]:.2f}" for model in results.models)
         for image_id, name in chosen.items()
     )
-    picture = {
-        "src": photo_uri(drawn["figures/examples.png"]),
-        "alt": f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
-        "caption": "Images with a lesion, from the highest to the lowest DSC (mean over the models), chosen by rank "
-        "alone. White: truth. Numbers: DSC.",
-    }
-    return Section(40, "examples", "Examples", render("picture.html", picture=picture), drawn)
+    files: dict[str, bytes] = {}
+    drawn = picture(
+        files,
+        "examples",
+        image_panels.examples_strip(shown, results.models),
+        f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
+        "Images with a lesion, from the highest to the lowest DSC (mean over the models), chosen by rank alone. White: "
+        "truth. Numbers: DSC.",
+        has_photos=True,
+    )
+    return Section(40, "examples", "Examples", render("picture.html", picture=drawn), files)

@@ -11,7 +11,7 @@ from eus_ray.analysis.comparison.failures import FALSE_ALARM, MISSED, POOR, fail
 from eus_ray.analysis.figures import image_panels, style
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.outlines import outline
-from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 
 _MAX_IMAGES = 6
@@ -30,24 +30,23 @@ def build(results: Results) -> Section | None:
         return None
     failed = failures(images)
     files: dict[str, bytes] = {}
-    picture = None
+    drawn = None
     chosen = {
         str(model): worst(mine, _MAX_IMAGES)
         for model, mine in failed.groupby("model", sort=False)
         if results.cases  # a table of scores has none
     }
     if chosen:
-        rows = _rows(results, chosen)
-        places = {model: results.models.index(model) for model in chosen}
-        files = style.files("failures", image_panels.picture_grid(rows, image_panels.legend_of(places), _MAX_IMAGES))
-        picture = {"src": photo_uri(files["figures/failures.png"]), "alt": _in_words(chosen), "caption": _CAPTION}
+        legend = image_panels.legend_of({model: results.models.index(model) for model in chosen})
+        figure = image_panels.picture_grid(_rows(results, chosen), legend, _MAX_IMAGES)
+        drawn = picture(files, "failures", figure, _in_words(chosen), _CAPTION, has_photos=True)
     body = render(
         "failures.html",
         total=len(failed),
         models=[model_label(model) for model in results.models],
         lines=_lines(images, failed, results.models),
-        picture=picture,
-        more=picture is not None and len(failed) > sum(map(len, chosen.values())),
+        picture=drawn,
+        more=drawn is not None and len(failed) > sum(map(len, chosen.values())),
     )
     return Section(42, "failures", "Failures", body, files)
 

@@ -12,7 +12,7 @@ from eus_ray.analysis.figures import image_panels, style
 from eus_ray.analysis.inputs.videos import Video, find_videos, telling_window
 from eus_ray.analysis.labels import DASH, model_label
 from eus_ray.analysis.measures.outlines import outline
-from eus_ray.analysis.report.page import photo_uri, render
+from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 
 _FRAMES_PER_STRIP = 5
@@ -50,19 +50,22 @@ def build(results: Results) -> Section | None:
     num_shown = max(1, min(_MAX_VIDEOS, _MAX_ROWS // len(results.models)))
     strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.has_change)[:num_shown]
     legend = image_panels.legend_of({model: place for place, model in enumerate(results.models)})
-    files = style.files("frames", image_panels.picture_grid(_rows(results, strips, scores), legend))
+    files: dict[str, bytes] = {}
     body = render(
         "frames.html",
         num_videos=len(videos),
         models=[model_label(model) for model in results.models],
         lines=_lines(results, {image for video in videos for image in video.images}),
-        picture={
-            "src": photo_uri(files["figures/frames.png"]),
-            "alt": _in_words(results, strips, scores),
-            "caption": "Consecutive frames"
+        picture=picture(
+            files,
+            "frames",
+            image_panels.picture_grid(_rows(results, strips, scores), legend),
+            _in_words(results, strips, scores),
+            "Consecutive frames"
             + (" in which the lesion comes into or goes out of view" if all(one.has_change for one in strips) else "")
             + ". White: truth; a frame without a white line shows no lesion.",
-        },
+            has_photos=True,
+        ),
     )
     return Section(44, "frames", "Video frames", body, files)
 
@@ -84,11 +87,10 @@ def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[ima
                 score = scores.get((model, image_id))
                 drawn = [image_panels.truth_beneath(truths[image_id])]
                 if score is not None:
-                    found = results.outlines[model, score["kind"], image_id]
-                    drawn.append(image_panels.prediction(found, place))
+                    drawn.append(image_panels.prediction(results.outlines[model, score["kind"], image_id], place))
                 panels.append(image_panels.Panel(f"{caption}: {_finding(score)}", pixels[image_id], tuple(drawn)))
-            name = style.shortened(strip.video, 20)
-            rows.append(image_panels.Row(f"{model_label(model)}\n{name}", tuple(panels)))
+            label = f"{model_label(model)}\n{style.shortened(strip.video, 20)}"
+            rows.append(image_panels.Row(label, tuple(panels)))
     return rows
 
 

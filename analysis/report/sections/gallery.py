@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,33 +33,21 @@ _IMAGES_PER_PAGE = 24
 _UNKNOWN_LEVEL = "none"
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The size of the gallery that the budget allows."""
-
-    side: int
-    quality: int
-    has_maps: bool
-    num_images: int
-
-
 def build(results: Results) -> Section | None:
     """Build the section; None without prepared images."""
-    if not results.cases:
-        return None
     order = [image_id for image_id in results.patients["image_id"] if image_id in results.cases]
     if not order:
         return None
     outlines = {image_id: _paths(results, image_id) for image_id in order}
-    plan = _plan(results, order, outlines)
-    shown = set(_worst(results, order, plan.num_images))
-    pictures = {image_id: jpeg(pixels, plan.side, plan.quality) for image_id, pixels in results.gray_images(shown)}
+    side, quality, has_maps, num_images = _plan(results, order, outlines)
+    shown = set(_worst(results, order, num_images))
+    pictures = {image_id: jpeg(pixels, side, quality) for image_id, pixels in results.gray_images(shown)}
     truths = {image_id: case.truth() for image_id, case in results.cases.items() if image_id in shown}
     strata = _strata(results, truths)
     described = results.patients.set_index("image_id").to_dict("index")
     scores = results.headline.set_index(["model", "image_id"]).to_dict("index")
     cards = [
-        _card(results, image_id, pictures[image_id], outlines[image_id], plan.has_maps, described[image_id], scores)
+        _card(results, image_id, pictures[image_id], outlines[image_id], has_maps, described[image_id], scores)
         | {"levels": [level[image_id] for _, level in strata]}
         for image_id in order
         if image_id in pictures
@@ -74,7 +61,7 @@ def build(results: Results) -> Section | None:
         strata=[division for division, _ in strata],
         not_known=_UNKNOWN_LEVEL,
         page=_IMAGES_PER_PAGE,
-        maps=plan.has_maps and any(model["map"] for card in cards for model in card["found"]),
+        maps=has_maps and any(model["map"] for card in cards for model in card["found"]),
         findings=any(model["findings"] for card in cards for model in card["found"]),
         left_out=len(order) - len(cards),
         most_polygons=MOST_POLYGONS,
@@ -138,14 +125,12 @@ def _card(
 
 def _findings(score: Mapping[Hashable, Any]) -> dict[str, str]:
     """Return findings in words, by their names in the filter."""
-    findings = {}
-    if score["missed"]:
-        findings["missed"] = "missed"
-    if score["false_alarm"]:
-        findings["alarm"] = "false alarm"
-    if score["components"] > 1:
-        findings["several"] = f"{score['components']} components"
-    return findings
+    findings = {
+        "missed": "missed" if score["missed"] else "",
+        "alarm": "false alarm" if score["false_alarm"] else "",
+        "several": f"{score['components']} components" if score["components"] > 1 else "",
+    }
+    return {name: text for name, text in findings.items() if text}
 
 
 def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> list[tuple[Division, Mapping[str, str]]]:
@@ -175,23 +160,25 @@ def _paths(results: Results, image_id: str) -> dict[str, str]:
     """Return the outlines of an image as SVG paths by model; the truth's key is empty."""
     case = results.cases[image_id]
     scale = _scale(case.height, case.width)
-    paths = {"": svg_path(outline(case.truth()), scale)}
-    for model in results.models:
-        found = results.outlines.get((model, results.kind(model), image_id))
-        if found is not None:
-            paths[model] = svg_path(found, scale)
-    return paths
+    found = {model: results.outlines.get((model, results.kind(model), image_id)) for model in results.models}
+    predicted = {model: svg_path(each, scale) for model, each in found.items() if each is not None}
+    return {"": svg_path(outline(case.truth()), scale)} | predicted
 
 
 # ---- budget -------------------------------------------------------------------------------------
 
 
-def _plan(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]) -> _Plan:
+def _plan(
+    results: Results, order: Sequence[str], outlines: Mapping[str, Mapping[str, str]]
+) -> tuple[int, int, bool, int]:
     """Choose the size of pictures, whether to show maps, and how many images.
 
     Pictures become smaller until all images fit. Then maps are left out, then images with high scores.
 
     The mean size of an image is estimated from a sample that is spread over the order.
+
+    Returns:
+        Longest side in pixels, JPEG quality, whether maps are shown, and the number of images.
     """
     sampled = order[:: -(-len(order) // _SAMPLE_SIZE)]
     sample = [pixels for _, pixels in results.gray_images(set(sampled))]
@@ -203,7 +190,7 @@ def _plan(results: Results, order: Sequence[str], outlines: Mapping[str, Mapping
         each = float(lines + _BASE64_FACTOR * (picture + with_maps * maps))
         if each * len(order) <= _BUDGET_BYTES:
             break
-    return _Plan(side, quality, with_maps, int(_BUDGET_BYTES / each))
+    return side, quality, with_maps, int(_BUDGET_BYTES / each)
 
 
 def _worst(results: Results, order: list[str], number: int) -> list[str]:

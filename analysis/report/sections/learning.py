@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from eus_ray.analysis.figures import curves as figures
-from eus_ray.analysis.figures import style
 from eus_ray.analysis.labels import ReportKind, model_label
-from eus_ray.analysis.report.page import render, svg_picture
+from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 
 
@@ -21,7 +20,6 @@ def build(results: Results) -> Section | None:
     if curves.empty:
         return None
     splits = set(epochs["split"])
-    drawn = style.files("learning_curves", figures.learning_curves(epochs))
     last = curves.sort_values("epoch").groupby(["model", "fold"], sort=False)["loss"].last()
     words = [
         f"{model_label(str(model))}: from {first:.2f} to {end:.2f}"
@@ -30,9 +28,11 @@ def build(results: Results) -> Section | None:
             for model, mine in curves.groupby("model", sort=False)
         )
     ]
-    picture = svg_picture(
+    files: dict[str, bytes] = {}
+    shown = picture(
+        files,
         "learning_curves",
-        drawn,
+        figures.learning_curves(epochs),
         f"Loss by epoch, one line per fold. Mean training loss over folds, first to last epoch. {'; '.join(words)}.",
         f"Loss of each fold by epoch, in training{' and on validation images' if 'validation' in splits else ''}."
         + (
@@ -48,4 +48,4 @@ def build(results: Results) -> Section | None:
             else ""
         ),
     )
-    return Section(30, "learning", "Learning curves", render("picture.html", picture=picture), drawn)
+    return Section(30, "learning", "Learning curves", render("picture.html", picture=shown), files)

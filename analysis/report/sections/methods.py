@@ -84,7 +84,6 @@ def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | 
         f"{model_label(model)} ({citations[model]})" if model in citations else model_label(model)
         for model in settings["models"]
     ]
-    supervised = [spec.label for spec in specs if spec.deep_supervision]
     steps = f"a learning rate multiplied by {optim['gamma']} from epochs {_and(optim['milestones'])} on"
     parts = [
         f"{weight:g} times {name}" if weight != 1 else name
@@ -94,7 +93,7 @@ def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | 
     return {
         "models": _and(models),
         "several": len(models) > 1,
-        "supervised": _and(supervised),
+        "supervised": _and(spec.label for spec in specs if spec.deep_supervision),
         "encoders": [
             _encoder(spec.label, settings["model"], only.get(spec.name, {}))
             for spec in specs
@@ -123,19 +122,17 @@ def _encoder(label: str, model: Mapping[str, Any], only: Mapping[str, Any]) -> d
 
 def _augmented(augment: Mapping[str, Any]) -> str:
     turns, scales = augment["rotations_degrees"], augment["scales"]
-    parts = []
-    if set(turns) != {0.0}:
-        parts.append(f"rotation by {_and(f'{turn:g}' for turn in turns)} degrees")
-    if set(scales) != {1.0}:
-        parts.append(f"scaling by {_and(f'{scale:g}' for scale in scales)}")
-    if augment["flip_probability"]:
-        parts.append(f"flips (probability {augment['flip_probability']:g})")
-    if augment["elastic_probability"]:
-        parts.append(
-            f"elastic deformation (probability {augment['elastic_probability']:g}, "
-            f"α {augment['elastic_alpha']:g}, σ {augment['elastic_sigma']:g} pixels)"
-        )
-    return _and(parts)
+    elastic = (
+        f"elastic deformation (probability {augment['elastic_probability']:g}, "
+        f"α {augment['elastic_alpha']:g}, σ {augment['elastic_sigma']:g} pixels)"
+    )
+    parts = [
+        (set(turns) != {0.0}, f"rotation by {_and(f'{turn:g}' for turn in turns)} degrees"),
+        (set(scales) != {1.0}, f"scaling by {_and(f'{scale:g}' for scale in scales)}"),
+        (augment["flip_probability"], f"flips (probability {augment['flip_probability']:g})"),
+        (augment["elastic_probability"], elastic),
+    ]
+    return _and(text for is_used, text in parts if is_used)
 
 
 def _search(search: Search) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
-from eus_ray.analysis.figures import curves, style
+from eus_ray.analysis.figures import curves
 from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
-from eus_ray.analysis.report.page import render, sort_key, svg_picture
+from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
@@ -26,9 +26,7 @@ def build(results: Results) -> Section | None:
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
     if "dsc" in results.headline:
-        drawn = style.files("dsc_by_model", curves.dsc_by_model(results.headline))
-        files |= drawn
-        chart = svg_picture("dsc_by_model", drawn, _in_words(results.headline))
+        chart = picture(files, "dsc_by_model", curves.dsc_by_model(results.headline), _in_words(results.headline))
     kinds, winners = {results.kind(model) for model in results.models}, _winners_beside(results)
     body = render(
         "performance.html",

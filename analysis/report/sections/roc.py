@@ -10,10 +10,10 @@ import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.roc_tables import areas, curves
-from eus_ray.analysis.figures import roc_curves, style
+from eus_ray.analysis.figures import roc_curves
 from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
 from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
-from eus_ray.analysis.report.page import render, svg_picture
+from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
@@ -28,18 +28,17 @@ def build(results: Results) -> Section | None:
     rocs = headline_rocs(results)
     table = areas(images, rocs)
     files = {"auc.csv": paper_tables.as_csv(table).encode()}
-    points, picture = curves(rocs), None
+    points, shown = curves(rocs), None
     if not points.empty:
-        drawn = style.files("roc", roc_curves.roc_curves(points, _legend(results.models, table)))
-        files |= {"roc.csv": paper_tables.as_csv(points).encode()} | drawn
-        picture = svg_picture("roc", drawn, _in_words(results.models, table), _caption(points))
+        files["roc.csv"] = paper_tables.as_csv(points).encode()
+        figure = roc_curves.roc_curves(points, _legend(results.models, table))
+        shown = picture(files, "roc", figure, _in_words(results.models, table), _caption(points))
     folds = sorted({fold.fold for mine in rocs.values() for fold in mine})
-    undefined = images[images["auc"].isna()]["image_id"].nunique()
     one_class = sorted({fold.fold for mine in rocs.values() for fold in mine if np.isnan(fold.pooled.auc)})
     pairs = table.loc[table["minus"] != "", ["model", "minus"]].drop_duplicates()
     body = render(
         "roc.html",
-        picture=picture,
+        picture=shown,
         pooled=bool(rocs),
         folds=folds,
         rows=[
@@ -47,7 +46,7 @@ def build(results: Results) -> Section | None:
             for model in results.models
         ],
         differences=[_row(table, first, second, folds) for first, second in pairs.itertuples(index=False)],
-        undefined=undefined,
+        undefined=images[images["auc"].isna()]["image_id"].nunique(),
         one_class="fold " + ", ".join(map(str, one_class)) if one_class else "",
         interval_note=results.interval_note,
         no_interval=any(fold.wins is None for mine in rocs.values() for fold in mine),

@@ -12,7 +12,7 @@ from eus_ray.analysis.comparison.selection_bias import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
-from eus_ray.analysis.report.page import render, sort_key, svg_picture
+from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
 from eus_ray.store import TrialState
@@ -86,21 +86,16 @@ def _settings(search: Search) -> dict[str, Any] | None:
     chosen = search.estimate("naive")
     if chosen is None:
         return None
-    heads = [f"Chosen, trial {chosen['trial']}"]
-    shown = [chosen["trial"]]
-    if search.default_trial in set(search.trials["trial"]) and search.default_trial is not None:
-        heads.append(f"Study's own, trial {search.default_trial}")
-        shown.append(search.default_trial)
-    with_paper = any(dimension.name in search.paper for dimension in search.dimensions)
-    heads += ["Paper's"] * with_paper
+    shown = {f"Chosen, trial {chosen['trial']}": chosen["trial"]}
+    if search.default_trial in set(search.trials["trial"]):
+        shown[f"Study's own, trial {search.default_trial}"] = search.default_trial
+    has_paper = any(dimension.name in search.paper for dimension in search.dimensions)
     rows = []
     for dimension in search.dimensions:
-        values = search.settings(dimension).set_axis(search.trials["trial"])
-        texts = [_printed(dimension, values[trial]) for trial in shown]
-        if with_paper:
-            texts.append(_printed(dimension, search.paper.get(dimension.name)))
-        rows.append({"name": dimension.name, "texts": texts})
-    return {"heads": heads, "rows": rows}
+        by_trial = search.settings(dimension).set_axis(search.trials["trial"])
+        values = [*(by_trial[trial] for trial in shown.values()), *[search.paper.get(dimension.name)] * has_paper]
+        rows.append({"name": dimension.name, "texts": [_printed(dimension, value) for value in values]})
+    return {"heads": [*shown, *["Paper's"] * has_paper], "rows": rows}
 
 
 def _printed(dimension: Dimension, value: Any) -> str:
@@ -128,8 +123,7 @@ def _trials(search: Search) -> dict[str, Any]:
                 "settings": [_cell(dimension, values[place]) for dimension, values in columns],
             }
         )
-    heads = [each.name for each in search.dimensions]
-    return {"heads": heads, "rows": rows}
+    return {"heads": [each.name for each in search.dimensions], "rows": rows}
 
 
 def _cell(dimension: Dimension, value: Any) -> Mapping[str, str]:
@@ -152,8 +146,8 @@ def _history(searches: list[Search], colours: Mapping[str, str], files: dict[str
         "The score of each trial as the search saw it. The line of the best score so far can only rise, and luck makes "
         f"it rise too.{believe}"
     )
-    drawn = style.files("search_history", search_history.history(searches, colours))
-    return _picture("search_history", drawn, files, f"Score by trial. {'; '.join(words)}.", caption)
+    figure = search_history.history(searches, colours)
+    return picture(files, "search_history", figure, f"Score by trial. {'; '.join(words)}.", caption)
 
 
 def _importances(searches: list[Search], colours: Mapping[str, str], files: dict[str, bytes]) -> dict[str, Any]:
@@ -166,30 +160,23 @@ def _importances(searches: list[Search], colours: Mapping[str, str], files: dict
         "How much each field separates the best tenth of the trials (at least five) from the rest (PED-ANOVA). Pruned "
         "trials count with their fair value. With few trials this is only a hint."
     )
-    drawn = style.files("search_importances", search_history.importance_bars(searches, colours))
-    return _picture("search_importances", drawn, files, f"Importances. {'; '.join(words)}.", caption)
+    figure = search_history.importance_bars(searches, colours)
+    return picture(files, "search_importances", figure, f"Importances. {'; '.join(words)}.", caption)
 
 
 def _slices(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, Any] | None:
     fields = search_history.sliced(search)
     if not fields:
         return None
-    name = f"search_slices_{search.model}"
-    drawn = style.files(name, search_history.slices(search, colour))
     label = model_label(search.model)
     left_out = f" Only the {len(fields)} most important fields are shown." * (
         len(fields) == search_history.MAX_SLICES < len(search.dimensions)
     )
-    return _picture(
-        name,
-        drawn,
+    return picture(
         files,
+        f"search_slices_{search.model}",
+        search_history.slices(search, colour),
         f"Score of each trial of {label} against {', '.join(field.name for field in fields)}.",
         f"{label}: score against each searched field. Filled: complete; hollow: pruned (fair value); ringed: chosen; "
         f"triangles: below the axis. Fields vary together, so a slope may come from another field.{left_out}",
     )
-
-
-def _picture(name: str, drawn: dict[str, bytes], files: dict[str, bytes], alt: str, caption: str) -> dict[str, Any]:
-    files |= drawn
-    return svg_picture(name, drawn, alt, caption)

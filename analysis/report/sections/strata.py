@@ -13,7 +13,7 @@ from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, divide, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
-from eus_ray.analysis.report.page import p_cell, render, svg_picture
+from eus_ray.analysis.report.page import p_cell, picture, render
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
@@ -113,8 +113,6 @@ def _picture(aligned: Aligned, division: Division, metric: str, unit: str, files
     name = f"boxes_by_{_file_name(division.column)}"
     while style.names(name)[0] in files:  # two columns may give the same file name
         name += "_"
-    drawn = style.files(name, box_plots.boxes_by_level(aligned, division, unit))
-    files |= drawn
     medians = []
     place = aligned.metrics.index(metric)
     for number, level in enumerate(division.levels):
@@ -126,7 +124,8 @@ def _picture(aligned: Aligned, division: Division, metric: str, unit: str, files
         ]
         medians.append(f"{level}: {', '.join(found)}")
     alt = f"Box plots of each metric by {division.label}. Median {METRIC_LABELS[metric]}. {'; '.join(medians)}."
-    return svg_picture(name, drawn, alt, f"{division.label}: values of the images, one box per model.")
+    figure = box_plots.boxes_by_level(aligned, division, unit)
+    return picture(files, name, figure, alt, f"{division.label}: values of the images, one box per model.")
 
 
 def _file_name(column: str) -> str:
