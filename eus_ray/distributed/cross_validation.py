@@ -18,7 +18,7 @@ import pyarrow.compute
 from eus_ray import store as names
 from eus_ray.config import Order, Study
 from eus_ray.config_file import with_settings
-from eus_ray.data.io.images import decode_mask
+from eus_ray.data.io.images import decode
 from eus_ray.store import Store, TrialKey, TrialKind
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class CrossValidation:
 
         test = self.folds == fold
         validation = np.zeros_like(test) if self.validation is None else self.validation[fold]
-        truth_of = None
-        if self.study.evaluate.grid == "original":
-            truth_of = CaseTruths(self.store, self.image_ids, np.flatnonzero(test | validation))
+        scored = np.flatnonzero(test | validation)
         return FoldData(
             fold=fold,
             images=images,
@@ -86,7 +84,7 @@ class CrossValidation:
             test=np.flatnonzero(test),
             image_ids=self.image_ids,
             patient_ids=self.patient_ids,
-            truth_of=truth_of,
+            truth_of=CaseTruths(self.store, self.image_ids, scored) if self.study.evaluate.grid == "original" else None,
         )
 
 
@@ -95,16 +93,17 @@ class CaseTruths:
 
     def __init__(self, store: Store, image_ids: list[str], rows: npt.NDArray[np.int64]) -> None:
         self._store, self._image_ids, self._rows = store, image_ids, rows
-        self._png: dict[str, bytes] = {}
+
+    @cached_property
+    def _png(self) -> dict[str, bytes]:
+        wanted = pa.array([self._image_ids[row] for row in self._rows])
+        table = self._store.read_table(names.CASES_FILE, ["image_id", "truth"])
+        table = table.filter(pa.compute.is_in(table["image_id"], wanted))
+        return dict(zip(table["image_id"].to_pylist(), table["truth"].to_pylist(), strict=True))
 
     def __call__(self, row: int) -> npt.NDArray[np.uint8]:
         """Return the truth of one image."""
-        if not self._png:
-            wanted = pa.array([self._image_ids[row] for row in self._rows])
-            table = self._store.read_table(names.CASES_FILE, ["image_id", "truth"])
-            table = table.filter(pa.compute.is_in(table["image_id"], wanted))
-            self._png = dict(zip(table["image_id"].to_pylist(), table["truth"].to_pylist(), strict=True))
-        return decode_mask(self._png[self._image_ids[row]])
+        return decode(self._png[self._image_ids[row]]).mask()
 
 
 def num_folds_done(store: Store, key: TrialKey) -> int:

@@ -77,13 +77,11 @@ class FoldOnDisk:
                 self._record.epochs.append(self._fold.evaluate(self._record))
         except DivergedError as error:
             return self._report(epoch, started, start, str(error))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if self._team is not None:
-                raise  # the others of the team wait for this process: the group must start again
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                raise
-            where = f"fold {self.number}, epoch {epoch}"
-            text = f"out of memory in {where}; a smaller train.batch_size or network may help"
+        except RuntimeError as error:
+            is_out_of_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if self._team is not None or not is_out_of_memory:
+                raise  # the others of a team wait for this process: the group must start again
+            text = f"out of memory in fold {self.number}, epoch {epoch}; a smaller train.batch_size or network may help"
             return self._report(epoch, started, start, text)
         self._unsaved_s += time.perf_counter() - start
         is_due = self._unsaved_s >= self._run.study.run.checkpoint_interval_s
@@ -122,8 +120,7 @@ class FoldOnDisk:
             return None
         patients = np.array([self._run.patient_number[row["patient_id"]] for row in rows])
         tp_fp_fn_tn = np.array([[row[name] for name in ("tp", "fp", "fn", "tn")] for row in rows])
-        metric = self._run.study.search.metric
-        return patient_scores(metric, tp_fp_fn_tn, patients, len(self._run.patient_number))
+        return patient_scores(self._run.study.search.metric, tp_fp_fn_tn, patients, len(self._run.patient_number))
 
     def _key(self) -> PartKey:
         return self._run.key.part(self.number)
@@ -145,10 +142,8 @@ class FoldOnDisk:
         if not is_held_by(self._run.store, self._run.token):
             raise LockLostError(f"another run holds {self._run.store.location}")
         key = self._key()._asdict()
-        for table in PARTS:
-            rows = getattr(self._record, table)
-            if rows:
-                schema = PARTS[table]
+        for table, schema in PARTS.items():
+            if rows := getattr(self._record, table):
                 columns = {name: [key[name] if name in key else row[name] for row in rows] for name in schema.names}
                 self._run.store.write_part(table, self._key(), pa.table(columns, schema=schema))
 
@@ -159,9 +154,7 @@ class FoldOnDisk:
     def _load(self, data: FoldData, device: torch.device) -> Fold:
         """Return the fold as its newest sound checkpoint has it, and set its record."""
         store, notes = self._run.store, []
-        for name in self._checkpoints():
-            if not store.exists(name):
-                continue
+        for name in filter(store.exists, self._checkpoints()):
             try:
                 fold = Fold(self._run.study, data, device, store.read_bytes(name), self._team)
             except ValueError as error:

@@ -86,8 +86,13 @@ def plan_fixed(
     concurrent = max(1, min(max_trials, num_trials))
     side = "" if num_trials == 1 else f", {concurrent} of {num_trials} architectures at a time"
     text = f"{_describe(study, workers)}, {study.run.order_of(Order.ABREAST)}{side}"
-    seconds = _seconds(study, machines, workers, concurrent, num_trials, probe, load)
-    return Plan(workers, concurrent, text, tuple(warnings), seconds)
+    return Plan(
+        workers,
+        concurrent,
+        text,
+        tuple(warnings),
+        seconds=_seconds(study, machines, workers, concurrent, num_trials, probe, load),
+    )
 
 
 def plan_search(
@@ -116,8 +121,13 @@ def plan_search(
             "all folds of a trial run at once, so racing has nothing to stop before its end: "
             "fewer run.workers, or search.scheduler = asha, would save time"
         )
-    seconds = _seconds(study, machines, workers, concurrent, num_trials, probe, load)
-    return Plan(workers, concurrent, text, tuple(warnings), seconds)
+    return Plan(
+        workers,
+        concurrent,
+        text,
+        tuple(warnings),
+        seconds=_seconds(study, machines, workers, concurrent, num_trials, probe, load),
+    )
 
 
 def _workers(

@@ -52,7 +52,7 @@ def _measure(study: Study, device: torch.device) -> Probe:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch, size, size), dtype=np.uint8)
     masks = (images > 200).astype(np.uint8)
-    rows = np.arange(batch)
+    rows, is_gpu = np.arange(batch), device.type == "cuda"
 
     def fold(steps: int) -> Fold:
         names = [str(row) for row in rows]
@@ -60,16 +60,15 @@ def _measure(study: Study, device: torch.device) -> Probe:
         return Fold(study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2})}), data, device)
 
     fold(1).train_epoch()  # a warm-up: libraries choose their kernels and allocate memory the first time
-    if device.type == "cuda":
+    if is_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     measured = fold(_NUM_STEPS)
-    row, busy_share = _profiled(measured) if device.type == "cuda" else (measured.train_epoch(), 1.0)
+    row, busy_share = _profiled(measured) if is_gpu else (measured.train_epoch(), 1.0)
     started = time.perf_counter()
     measured.evaluate(Record(epochs=[row]))
     score_s = time.perf_counter() - started
-    peak_bytes = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
-    total_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
-    return Probe(row["seconds"] / _NUM_STEPS, score_s, busy_share, peak_bytes, total_bytes)
+    memory = (torch.cuda.max_memory_reserved(device), torch.cuda.mem_get_info(device)[1]) if is_gpu else (0, 0)
+    return Probe(row["seconds"] / _NUM_STEPS, score_s, busy_share, *memory)
 
 
 def _profiled(fold: Fold) -> tuple[dict[str, Any], float]:

@@ -39,10 +39,7 @@ class Machines:
     @property
     def gpu_kinds(self) -> dict[str, float]:
         """The number of GPUs of each kind, the commonest first."""
-        kinds: dict[str, float] = {}
-        for node in self.nodes:
-            if node.gpus:
-                kinds[node.gpu_kind] = kinds.get(node.gpu_kind, 0.0) + node.gpus
+        kinds = {node.gpu_kind: self.of_kind(node.gpu_kind).gpus for node in self.nodes if node.gpus}
         return dict(sorted(kinds.items(), key=lambda kind: -kind[1]))
 
     def of_kind(self, kind: str) -> Machines:

@@ -70,15 +70,10 @@ class Session:
     """Where a cluster that was started here writes its own logs; None of one that was joined."""
 
 
-@dataclass(frozen=True)
-class _Cluster:
-    dashboard: str = ""
-    logs_folder: Path | None = None
-
-
 _guard = threading.Lock()
 _num_sessions = 0
-_cluster = _Cluster()
+_cluster: tuple[str, Path | None] = "", None
+"""The dashboard and the logs' folder of a cluster that was started here, as `Session` has them."""
 _teardown = ExitStack()
 """Undone by the last session of this process."""
 
@@ -114,7 +109,7 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
         # each machine holds a copy of what is shared, so that the smallest store counts
         stores = [int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["Alive"]]
         with _scratch_folder(tempfile.gettempdir()) as scratch:
-            yield Session(scratch, of_cluster(nodes), min(stores, default=0), _cluster.dashboard, _cluster.logs_folder)
+            yield Session(scratch, of_cluster(nodes), min(stores, default=0), *_cluster)
     finally:
         with _guard:
             _num_sessions -= 1
@@ -122,8 +117,8 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
                 _teardown.close()
 
 
-def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashboard: bool) -> _Cluster:
-    """Connect this process to a cluster, and push onto the stack what undoes it."""
+def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashboard: bool) -> tuple[str, Path | None]:
+    """Connect this process to a cluster, push onto the stack what undoes it, and return its dashboard and logs."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -132,13 +127,13 @@ def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashbo
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
     if ray.is_initialized():
-        return _Cluster()
+        return "", None
     _sweep()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is not None:
         _join(ray, address, quiet)
         stack.callback(ray.shutdown)
-        return _Cluster()
+        return "", None
     parent = tempfile.gettempdir()
     is_short = len(f"{parent}/{_SCRATCH}{os.getpid()}-12345678") <= _MAX_FOLDER_LENGTH
     folder = stack.enter_context(_scratch_folder(parent if is_short else "/tmp"))
@@ -155,17 +150,16 @@ def _connect(stack: ExitStack, address: str | None, num_cpus: int | None, dashbo
     )
     stack.callback(ray.shutdown)
     _log.debug("started Ray %s in %s", ray.__version__, folder)
-    return _Cluster(str(started.dashboard_url) if dashboard else "", folder / "session_latest/logs")
+    return (str(started.dashboard_url) if dashboard else ""), folder / "session_latest/logs"
 
 
 def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
-    environment = {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}
     try:
-        ray.init(address=address, runtime_env=environment, **quiet)
+        ray.init(address=address, runtime_env={"env_vars": {name: os.environ[name] for name in _ENVIRONMENT}}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"no Ray cluster at {address}: {first}; check the address or RAY_ADDRESS, or unset it to start a local one"
+            f"no Ray cluster at {address}: {str(error).strip().splitlines()[0]}; "
+            "check the address or RAY_ADDRESS, or unset it to start a local one"
         ) from None
     _log.debug("joined the Ray cluster at %s", address)
 
@@ -196,8 +190,9 @@ def _scratch_folder(parent: str) -> Iterator[Path]:
 
 def _sweep() -> None:
     """Delete what killed runs of this machine could not delete themselves."""
-    parents = {tempfile.gettempdir(), "/tmp"}
-    for folder in [found for parent in parents for found in Path(parent).glob(f"{_SCRATCH}*-*")]:
+    for folder in [
+        found for parent in {tempfile.gettempdir(), "/tmp"} for found in Path(parent).glob(f"{_SCRATCH}*-*")
+    ]:
         try:
             owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not ours, or just being made

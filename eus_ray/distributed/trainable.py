@@ -81,22 +81,20 @@ class OneProcess(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train one step."""
-        reports: list[FoldReport] | None = []
+        reports: list[FoldReport] = []
 
         def train() -> None:
             from eus_ray.distributed.worker import steps  # loads PyTorch
 
-            nonlocal reports
             if self._steps is None:
                 self._steps = steps(self._run, 0, 1, self._gpus)
-            reports = next(self._steps, None)
+            reports.extend(next(self._steps, []))
 
         if not (self._steps is None and is_stop_wanted(self._run.store, self._run.token)):
             FoldsTrainer(train, scaling_config=ScalingConfig(num_workers=0)).fit()
-        if reports:
-            return {"reports": reports, "note": "", "done": False}
-        finish(self._run)
-        return {"reports": [], "note": "", "done": True}
+        if not reports:
+            finish(self._run)
+        return {"reports": reports, "note": "", "done": not reports}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Save nothing: the folds save themselves."""
@@ -121,7 +119,8 @@ def train_with_group(config: dict[str, Any], runs: dict[str, CrossValidation], w
             use_gpu=workers.gpus > 0,
             resources_per_worker=workers.resources,
         ),
-        backend_config=ProcessGroup(_backend(workers)),
+        # gloo: folds exchange nothing, and NCCL refuses two workers on one GPU; a team exchanges gradients by NCCL
+        backend_config=ProcessGroup("cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"),
         run_config=RunConfig(
             name=group_name(run.key, run.token),
             storage_path=str(scratch / "train"),
@@ -134,8 +133,8 @@ def train_with_group(config: dict[str, Any], runs: dict[str, CrossValidation], w
             trainer.fit()
     except TrainingFailedError as error:  # again and again: Tune need not try too
         tune.report({"reports": [], "note": "", "failure": str(error)})
-        return
-    finish(run)
+    else:
+        finish(run)
 
 
 def train_folds(config: dict[str, Any]) -> None:
@@ -143,14 +142,9 @@ def train_folds(config: dict[str, Any]) -> None:
     from eus_ray.distributed.worker import steps  # loads PyTorch
 
     context = ray.train.get_context()
-    ranks = context.get_world_rank(), context.get_world_size()
-    for reports in steps(config["run"], *ranks, config["gpus"], config["team_size"]):
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    for reports in steps(config["run"], rank, world_size, config["gpus"], config["team_size"]):
         ray.train.report({"reports": reports})
-
-
-def _backend(workers: Workers) -> str:
-    """gloo: folds exchange nothing, and NCCL refuses two workers on one GPU. A team exchanges gradients by NCCL."""
-    return "cpu:gloo,cuda:nccl" if workers.team_size > 1 and workers.gpus else "gloo"
 
 
 def group_name(key: TrialKey, token: str) -> str:

@@ -42,15 +42,12 @@ class TrialController(Protocol):
 
     def next(self) -> TrialSpec | None:
         """Return the next cross-validation; None if no more will come."""
-        ...
 
     def on_reports(self, key: TrialKey, reports: Sequence[FoldReport], note: str) -> bool:
         """Hear what the folds of a trial report; return whether to stop the trial."""
-        ...
 
     def on_process_end(self, key: TrialKey, error: str) -> None:
         """Hear that the trial's process is done with it; `error` is the text of what ended it, empty if nothing did."""
-        ...
 
 
 def run_trials(
@@ -74,8 +71,7 @@ def run_trials(
     Raises:
         Exception: What the controller raised; Tune itself must not see it.
     """
-    first = next(iter(cross_validations.values()))
-    driver = _Driver(controller, first.token)
+    driver = _Driver(controller, next(iter(cross_validations.values())).token)
     name = f"tune-{uuid.uuid4().hex[:12]}"
     _DRIVERS[name] = driver
     with _registering:
@@ -125,25 +121,35 @@ _registering = threading.Lock()
 """Tune's registry is not safe among threads."""
 
 
-def _ask(name: str, question: Callable[[TrialController], Any], otherwise: Any) -> Any:
-    """Ask a driver's controller; the other answer if it is gone, has raised before, or raises now."""
-    driver = _DRIVERS.get(name)
-    if driver is None or driver.error is not None:
-        return otherwise
-    try:
-        return question(driver.controller)
-    except Exception as error:
-        driver.error = error
-        return otherwise
+class _Hook:
+    """What Tune calls: it holds a driver's name, and finds the driver in this process."""
 
-
-class _NextTrial(Searcher):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
 
+    def ask(self, question: Callable[[TrialController], Any], otherwise: Any) -> Any:
+        """Ask the driver's controller; the other answer if it is gone, has raised before, or raises now."""
+        driver = _DRIVERS.get(self._name)
+        if driver is None or driver.error is not None:
+            return otherwise
+        try:
+            return question(driver.controller)
+        except Exception as error:
+            driver.error = error
+            return otherwise
+
+    def report(self, trial: Any, result: Mapping[str, Any]) -> bool:
+        """Tell the controller what a trial reports; return whether to stop it."""
+        if "reports" not in result:
+            return self._name not in _DRIVERS
+        reports, note = result["reports"], result["note"]
+        return bool(self.ask(lambda controller: controller.on_reports(_key(trial), reports, note), True))
+
+
+class _NextTrial(_Hook, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        spec: TrialSpec | None = _ask(self._name, lambda controller: controller.next(), None)
+        spec: TrialSpec | None = self.ask(lambda controller: controller.next(), None)
         if spec is None:
             return Searcher.FINISHED
         return {**spec.key._asdict(), "settings": json.dumps(dict(spec.settings))}
@@ -158,32 +164,17 @@ class _NextTrial(Searcher):
         """Read nothing back."""
 
 
-class _StopTrials(FIFOScheduler):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
+class _StopTrials(_Hook, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return TrialScheduler.STOP if _report(self._name, trial, result) else TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self.report(trial, result) else TrialScheduler.CONTINUE
 
 
-def _report(name: str, trial: Any, result: Mapping[str, Any]) -> bool:
-    """Tell the controller what a trial reports; return whether to stop it."""
-    if "reports" not in result:
-        return name not in _DRIVERS
-    key, reports, note = _key(trial), result["reports"], result["note"]
-    return bool(_ask(name, lambda controller: controller.on_reports(key, reports, note), True))
-
-
-class _TrialEnds(tune.Callback):
-    def __init__(self, name: str) -> None:
-        self._name = name
-
+class _TrialEnds(_Hook, tune.Callback):
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Before Tune tries it again: the placement group of a node that died would wait first in line for room."""
         self._remove_group(trial)
         _log.debug("%s lost its process", trial)
-        _report(self._name, trial, {"reports": [], "note": "lost the trial's own process; it starts again"})
+        self.report(trial, {"reports": [], "note": "lost the trial's own process; it starts again"})
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         self._end(trial, trial.last_result.get("failure", ""))
@@ -195,7 +186,7 @@ class _TrialEnds(tune.Callback):
 
     def _end(self, trial: Any, error: str) -> None:
         self._remove_group(trial)
-        _ask(self._name, lambda controller: controller.on_process_end(_key(trial), error), None)
+        self.ask(lambda controller: controller.on_process_end(_key(trial), error), None)
 
     def _remove_group(self, trial: Any) -> None:
         if (driver := _DRIVERS.get(self._name)) is not None:

@@ -49,11 +49,8 @@ def steps(
     images, masks = open_arrays(run.arrays)
     team, place, places = _team(rank, world_size, team_size)
     mine = [fold for fold in range(run.num_folds) if fold % places == place]
-    if run.order is Order.ABREAST:
-        together = [mine]
-    else:
-        together = [mine[number : number + 1] for number in range(-(-run.num_folds // places))]
-    for numbers in together:
+    turns = range(-(-run.num_folds // places))
+    for numbers in [mine] if run.order is Order.ABREAST else [mine[turn : turn + 1] for turn in turns]:
         data = [run.data(number, images, masks) for number in numbers]
         if not (yield from _advance(run, data, device, team)):
             return

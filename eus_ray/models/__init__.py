@@ -10,7 +10,7 @@ import importlib
 import torch
 
 from eus_ray.config import ModelSettings
-from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, as_input, forward, probability
+from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, as_input, forward, probability, to_device
 
 __all__ = [
     "Outputs",
@@ -21,6 +21,7 @@ __all__ = [
     "forward",
     "network_class",
     "probability",
+    "to_device",
     "without_pretraining",
 ]
 

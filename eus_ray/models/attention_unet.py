@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Self
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eus_ray.config import ModelSettings
-from eus_ray.models.base import Outputs, SegmentationNetwork, register
-from eus_ray.models.unet import ConvBlock, level_widths
+from eus_ray.models.base import register
+from eus_ray.models.unet import UNet
 
 
 class AttentionGate(nn.Module):
@@ -49,32 +44,9 @@ class Grow(nn.Sequential):
 
 
 @register("attention_unet")
-class AttentionUNet(SegmentationNetwork):
+class AttentionUNet(UNet):
     """Attention U-Net: 34.9 M parameters at width 64."""
 
     def __init__(self, width: int) -> None:
         """Build it; `width` is how many channels the first level has."""
-        super().__init__()
-        widths = level_widths(width)
-        self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([1, *widths]))
-        pairs = list(pairwise(widths))  # (finer, coarser)
-        self.grow = nn.ModuleList(Grow(b, a) for a, b in pairs)
-        self.attend = nn.ModuleList(AttentionGate(a) for a, _ in pairs)
-        self.up = nn.ModuleList(ConvBlock(2 * a, a) for a, _ in pairs)
-        self.head = nn.Conv2d(width, 1, kernel_size=1)
-
-    @classmethod
-    def from_settings(cls, settings: ModelSettings) -> Self:
-        """Build the network of `model.width`."""
-        return cls(settings.width)
-
-    def forward(self, image: Tensor) -> Outputs:
-        """Return logits `(N, 1, H, W)` of images `(N, 1, H, W)`."""
-        skips = [self.down[0](image)]
-        for block in self.down[1:]:
-            skips.append(block(functional.max_pool2d(skips[-1], 2)))
-        x = skips.pop()
-        for level in reversed(range(len(skips))):
-            gate = self.grow[level](x)
-            x = self.up[level](torch.cat([self.attend[level](skips[level], gate), gate], dim=1))
-        return Outputs(si=self.head(x), slf=None)
+        super().__init__(width, Grow, AttentionGate)

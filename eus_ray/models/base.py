@@ -28,11 +28,16 @@ class Outputs(NamedTuple):
 
 def as_input(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool) -> Tensor:
     """Return gray images `(B, S, S)` as a network takes them: `(B, 1, S, S)` float32 in [0, 1] on the device."""
+    image = to_device(images, device) / 255
+    return image.contiguous(memory_format=torch.channels_last) if channels_last else image
+
+
+def to_device(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return images or masks `(B, S, S)` as `(B, 1, S, S)` float32, copied asynchronously to a GPU."""
     image = torch.from_numpy(np.ascontiguousarray(images)[:, None])
     if device.type == "cuda":
         image = image.pin_memory()
-    image = image.to(device, non_blocking=True).float() / 255
-    return image.contiguous(memory_format=torch.channels_last) if channels_last else image
+    return image.to(device, non_blocking=True).float()
 
 
 def forward(model: nn.Module, image: Tensor, precision: torch.dtype) -> Outputs:

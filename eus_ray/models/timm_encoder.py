@@ -187,28 +187,23 @@ def _load_weights(body: Any, name: str, path: Path) -> None:
     first = body.pretrained_cfg.get("first_conv") or ()
     first_convs = {_flat(f"{conv}.weight") for conv in ((first,) if isinstance(first, str) else first)}
     colours = (body.pretrained_cfg.get("input_size") or (3,))[0]
-    missing: list[str] = []
-    misfits: list[str] = []
+    faults: dict[str, list[str]] = {"are missing": [], "have another shape": []}
     for key, own in body.state_dict().items():
         found = given.get(_flat(key))
-        if found is None:
-            if not key.endswith("num_batches_tracked"):  # older files have none, and nothing reads it
-                missing.append(key)
-            continue
-        if _flat(key) in first_convs and found.shape != own.shape and found.ndim == 4:
+        if found is not None and _flat(key) in first_convs and found.shape != own.shape and found.ndim == 4:
             found = adapt_input_conv(1, found, base_chans=colours)
-        if found.shape != own.shape:
-            misfits.append(f"{key} is {tuple(found.shape)}, not {tuple(own.shape)}")
-            continue
-        own.copy_(found)
-    lines = []
-    for what, names in (("are missing", missing), ("have another shape", misfits)):
-        if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            lines.append(
-                f"model.weights: {path}: {len(names)} of {name}'s {len(body.state_dict())} tensors {what} ({shown}); "
-                f"give timm's file for {name}"
-            )
+        if found is not None and found.shape == own.shape:
+            own.copy_(found)
+        elif found is not None:
+            faults["have another shape"].append(f"{key} is {tuple(found.shape)}, not {tuple(own.shape)}")
+        elif not key.endswith("num_batches_tracked"):  # older files have none, and nothing reads it
+            faults["are missing"].append(key)
+    lines = [
+        f"model.weights: {path}: {len(tensors)} of {name}'s {len(body.state_dict())} tensors {what} "
+        f"({', '.join(tensors[:3])}{', ...' * (len(tensors) > 3)}); give timm's file for {name}"
+        for what, tensors in faults.items()
+        if tensors
+    ]
     if lines:
         raise UserError(*lines)
 

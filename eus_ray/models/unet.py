@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Self
 
@@ -39,17 +40,34 @@ class ConvBlock(nn.Sequential):
         )
 
 
+def _transposed_conv(channels_in: int, channels_out: int) -> nn.Module:
+    """Learned upsampling: `(N, C_in, H, W)` to `(N, C_out, 2H, 2W)`."""
+    return nn.ConvTranspose2d(channels_in, channels_out, kernel_size=2, stride=2)
+
+
 @register("unet")
 class UNet(SegmentationNetwork):
     """U-Net: 31.0 M parameters at width 64."""
 
-    def __init__(self, width: int) -> None:
-        """Build it; `width` is how many channels the first level has."""
+    def __init__(
+        self,
+        width: int,
+        grow: Callable[[int, int], nn.Module] = _transposed_conv,
+        attend: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        """Build it.
+
+        Args:
+            width: How many channels the first level has.
+            grow: Makes the upsampling between two levels from the channels of the coarser and of the finer one.
+            attend: Makes the gate of a skip connection from its channels; None for skips that pass as they are.
+        """
         super().__init__()
         widths = level_widths(width)
         self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([1, *widths]))
         pairs = list(pairwise(widths))  # (finer, coarser)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, kernel_size=2, stride=2) for a, b in pairs)
+        self.grow = nn.ModuleList(grow(b, a) for a, b in pairs)
+        self.attend = nn.ModuleList(attend(a) for a, _ in pairs) if attend else None
         self.up = nn.ModuleList(ConvBlock(2 * a, a) for a, _ in pairs)
         self.head = nn.Conv2d(width, 1, kernel_size=1)
 
@@ -65,5 +83,6 @@ class UNet(SegmentationNetwork):
             skips.append(block(functional.max_pool2d(skips[-1], 2)))
         x = skips.pop()
         for level in reversed(range(len(skips))):
-            x = self.up[level](torch.cat([skips[level], self.grow[level](x)], dim=1))
+            grown, skip = self.grow[level](x), skips[level]
+            x = self.up[level](torch.cat([self.attend[level](skip, grown) if self.attend else skip, grown], dim=1))
         return Outputs(si=self.head(x), slf=None)

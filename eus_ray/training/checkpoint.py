@@ -65,11 +65,15 @@ def load_model(data: bytes, study: Study, device: torch.device) -> SegmentationN
     tensors, metadata = unpack_for(study, data)
     if int(metadata["epoch"]) < study.train.epochs_to_train:
         raise ValueError(f"a checkpoint of {metadata['epoch']} of {study.train.epochs_to_train} epochs")
-    model = build_model(without_pretraining(study.model), seed=0).to(device)
-    if study.train.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = place_model(build_model(without_pretraining(study.model), seed=0), study, device)
     model.load_state_dict(below("model/", tensors))
     return model.eval()
+
+
+def place_model(model: SegmentationNetwork, study: Study, device: torch.device) -> SegmentationNetwork:
+    """Return a network on a device, in the memory format of the study."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if study.train.channels_last else model
 
 
 def below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

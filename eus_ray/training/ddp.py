@@ -62,6 +62,4 @@ class Team:
 
 def gradient_exchange(model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
     """Return the context of a backward pass: a team exchanges gradients at the last batch of a step only."""
-    if is_last or not isinstance(model, DistributedDataParallel):
-        return nullcontext()
-    return model.no_sync()
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not is_last else nullcontext()

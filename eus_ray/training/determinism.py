@@ -28,8 +28,7 @@ def settings_digest(study: Study) -> str:
 
 def derive_seed(*parts: str | int) -> int:
     """Return a 63-bit seed from what it is for; other parts give an independent seed."""
-    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return int.from_bytes(hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def prepare_process(study: Study, device: torch.device) -> None:

@@ -29,8 +29,8 @@ from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
 from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
-from eus_ray.models import as_input, build_model, forward, probability, without_pretraining
-from eus_ray.training.checkpoint import below, pack, unpack_for
+from eus_ray.models import as_input, build_model, forward, probability, to_device, without_pretraining
+from eus_ray.training.checkpoint import below, pack, place_model, unpack_for
 from eus_ray.training.ddp import Team, gradient_exchange
 from eus_ray.training.determinism import derive_seed, prepare_process, settings_digest, settings_text
 from eus_ray.training.losses import segmentation_loss, sum_of_dsc
@@ -66,11 +66,10 @@ class FoldData:
 
     def by_name(self) -> FoldData:
         """Return the same with rows in the order of their image ids: the order of a manifest's rows changes nothing."""
-
-        def ordered(rows: Index) -> Index:
-            return np.array(sorted(rows.tolist(), key=self.image_ids.__getitem__), dtype=np.int64)
-
-        train, validation, test = map(ordered, (self.train, self.validation, self.test))
+        train, validation, test = (
+            np.array(sorted(rows.tolist(), key=self.image_ids.__getitem__), dtype=np.int64)
+            for rows in (self.train, self.validation, self.test)
+        )
         return replace(self, train=train, validation=validation, test=test)
 
 
@@ -104,9 +103,7 @@ class Fold:
         """The rows that the state holds: those of an unfinished fold's epochs, but for predictions."""
         self.identity = settings_digest(study)
         start = study.model if state is None else without_pretraining(study.model)
-        self.model = build_model(start, seed=self._seed("weights")).to(device)
-        if study.train.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)
+        self.model = place_model(build_model(start, seed=self._seed("weights")), study, device)
         self._forward: torch.nn.Module = self.model
         if team is not None:
             has_unused = architectures()[study.model.arch].deep_supervision and not study.loss.slf_weight
@@ -145,9 +142,8 @@ class Fold:
         turns = zip(loaded, counts_of_shares, strict=True)
         self.model.train()
         for step, group in enumerate(groups):
-            rate = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
             for options in self.optimizer.param_groups:
-                options["lr"] = rate
+                options["lr"] = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
             self.optimizer.zero_grad(set_to_none=True)
             images_in_step = sum(map(len, group))
             for place, (pairs, counted) in enumerate(itertools.islice(turns, len(group)), start=1):
@@ -172,27 +168,32 @@ class Fold:
             total_loss, total_dsc = self.team.total(torch.stack([total_loss, total_dsc]))
         mean_loss = total_loss.item() / size  # the one wait for a GPU in an epoch
         if not math.isfinite(mean_loss):
-            where = f"fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}"
-            raise DivergedError(f"the loss is {mean_loss} in {where}; a lower optim.lr or train.clip_norm may help")
+            raise DivergedError(
+                f"the loss is {mean_loss} in fold {self.data.fold}, epoch {self.epoch}, learning rate {first_rate:g}; "
+                "a lower optim.lr or train.clip_norm may help"
+            )
         self.epoch += 1
-        row = {"epoch": self.epoch - 1, "split": "train", "loss": mean_loss, "dsc": total_dsc.item() / size}
-        return {**row, "lr": first_rate, "seconds": time.perf_counter() - started}
+        return {
+            "epoch": self.epoch - 1,
+            "split": "train",
+            "loss": mean_loss,
+            "dsc": total_dsc.item() / size,
+            "lr": first_rate,
+            "seconds": time.perf_counter() - started,
+        }
 
     def _augmented(self, row: int) -> Pair:
         """Image and mask for this epoch, the same from whichever thread prepares them."""
         if not hasattr(self._local, "augment"):
             self._local.augment = Augmenter(self.study.augment)  # one a thread: it holds a generator
         seed = self._seed("augment", self.epoch, self.data.image_ids[row])
-        image, mask = self._local.augment(self.data.images[row], self.data.masks[row], seed)
-        return image, mask
+        pair: Pair = self._local.augment(self.data.images[row], self.data.masks[row], seed)
+        return pair
 
     def _to_device(self, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images `(B, 1, S, S)` in [0, 1] and truths of that shape."""
-        image = as_input(np.stack([image for image, _ in pairs]), self.device, self.study.train.channels_last)
-        truth = torch.from_numpy(np.stack([mask for _, mask in pairs])[:, None])
-        if self.device.type == "cuda":
-            truth = truth.pin_memory()
-        return image, truth.to(self.device, non_blocking=True).float()
+        images, masks = map(np.stack, zip(*pairs, strict=True))
+        return as_input(images, self.device, self.study.train.channels_last), to_device(masks, self.device)
 
     # ---- evaluation -----------------------------------------------------------------------------
 
@@ -251,8 +252,9 @@ class Fold:
                 losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(batch))
                 maps = probability(outputs).cpu().numpy()
             if not np.isfinite(maps).all():
-                where = f"fold {self.data.fold} after epoch {self.epoch - 1}"
-                raise DivergedError(f"probabilities are not numbers in {where}")
+                raise DivergedError(
+                    f"probabilities are not numbers in fold {self.data.fold} after epoch {self.epoch - 1}"
+                )
             for row, map_ in zip(batch.tolist(), maps, strict=True):
                 quantised, mask = self._on_evaluation_grid(row, map_)
                 all_counts.append(counts(quantised >= THRESHOLD, mask.astype(bool)))
@@ -302,8 +304,13 @@ class Fold:
             tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
             if record is not None:
                 tensors["rows"] = record.packed()
-        best = {"best_epoch": str(self.best_epoch), "best_value": repr(self.best_value)}
-        return pack(tensors, {"epoch": str(self.epoch), "settings": settings_text(self.study), **best})
+        metadata = {
+            "epoch": str(self.epoch),
+            "settings": settings_text(self.study),
+            "best_epoch": str(self.best_epoch),
+            "best_value": repr(self.best_value),
+        }
+        return pack(tensors, metadata)
 
     def _load_state(self, data: bytes) -> None:
         tensors, metadata = unpack_for(self.study, data)

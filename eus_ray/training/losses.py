@@ -57,11 +57,11 @@ def dice_loss(probability: Tensor, truth: Tensor, smooth: float) -> Tensor:
     return 1 - (2 * overlap + smooth) / (areas + smooth).clamp_min(torch.finfo(areas.dtype).tiny)
 
 
+@torch.no_grad()
 def sum_of_dsc(outputs: Outputs, truth: Tensor) -> Tensor:
     """Return the sum of a batch's DSC, on its device: for the learning curve, so no metric's exact counts."""
-    with torch.no_grad():
-        predicted = (probability(outputs) >= 0.5).flatten(1)
-        wanted = truth.flatten(1) >= 0.5
-        both = (predicted & wanted).sum(1).double()
-        either = predicted.sum(1) + wanted.sum(1)
-        return torch.where(either == 0, 1.0, 2 * both / either.clamp(min=1)).sum()
+    predicted = (probability(outputs) >= 0.5).flatten(1)
+    wanted = truth.flatten(1) >= 0.5
+    both = (predicted & wanted).sum(1).double()
+    either = predicted.sum(1) + wanted.sum(1)
+    return torch.where(either == 0, 1.0, 2 * both / either.clamp(min=1)).sum()

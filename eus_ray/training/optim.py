@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from eus_ray.config import OptimSettings
+from eus_ray.training.checkpoint import below
 
 
 def optimizer_for(optim: OptimSettings, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -58,12 +59,14 @@ def precision_for(name: str, device: torch.device) -> torch.dtype:
 
 def optim_state(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, torch.Tensor]:
     """Return the state of optimiser and loss scaler, under `optimizer/` and `scaler/`."""
-    tensors: dict[str, torch.Tensor] = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
-    for name, value in scaler.state_dict().items():
-        tensors[f"scaler/{name}"] = torch.tensor(value, dtype=torch.float64)
-    return tensors
+    tensors = {
+        f"optimizer/{index}/{name}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if value is not None
+    }
+    scaling = scaler.state_dict().items()
+    return tensors | {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaling}
 
 
 def load_optim_state(
@@ -72,18 +75,15 @@ def load_optim_state(
     """Set optimiser and loss scaler to what `optim_state` gave, which may stand among other tensors."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
-    scaling: dict[str, float] = {}
-    for name, value in tensors.items():
-        owner, *key = name.split("/")
-        if owner == "optimizer":
-            parameter = parameters[int(key[0])]
-            if value.dim() and value.shape == parameter.shape:
-                # the fused step walks moments and weights side by side in memory
-                value = torch.empty_like(parameter).copy_(value)
-            state.setdefault(int(key[0]), {})[key[1]] = value
-        elif owner == "scaler":
-            scaling[key[0]] = value.item()
+    for key, value in below("optimizer/", tensors).items():
+        index, name = key.split("/")
+        parameter = parameters[int(index)]
+        if value.dim() and value.shape == parameter.shape:
+            # the fused step walks moments and weights side by side in memory
+            value = torch.empty_like(parameter).copy_(value)
+        state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    scaling = {name: value.item() for name, value in below("scaler/", tensors).items()}
     if scaling:
         whole = {name: int(scaling[name]) for name in ("growth_interval", "_growth_tracker")}
         scaler.load_state_dict({**scaling, **whole})

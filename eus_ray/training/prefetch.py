@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -47,19 +47,17 @@ class Batches:
     """
 
     def __init__(self, batches: Sequence[Index], load: Callable[[int], Pair], pool: Executor | None = None) -> None:
-        self._batches, self._load, self._pool = batches, load, pool
-        self._loading: dict[int, list[Future[Pair]]] = {}
+        self._batches, self._load = batches, load
+        self._map: Callable[..., Iterator[Pair]] = pool.map if pool else map  # `map` loads a row when it is asked for
+        self._loading: dict[int, Iterator[Pair]] = {}
         self._turn = 0
 
     def __iter__(self) -> Iterator[list[Pair]]:
         """Give the batches in turn."""
-        for turn, rows in enumerate(self._batches):
+        for turn in range(len(self._batches)):
             self._turn = turn
             self._begin(turn)
-            if turn in self._loading:
-                yield [future.result() for future in self._loading.pop(turn)]
-            else:
-                yield [self._load(int(row)) for row in rows]
+            yield list(self._loading.pop(turn))
 
     def prefetch(self) -> None:
         """Begin to load the next batch if there are threads and a next batch.
@@ -67,9 +65,8 @@ class Batches:
         To be called before the backward pass, in which PyTorch releases the GIL once. In the forward pass it releases
         it at every operation, and would wait for the threads each time.
         """
-        if self._turn + 1 < len(self._batches):
-            self._begin(self._turn + 1)
+        self._begin(self._turn + 1)
 
     def _begin(self, turn: int) -> None:
-        if self._pool is not None and turn not in self._loading:
-            self._loading[turn] = [self._pool.submit(self._load, int(row)) for row in self._batches[turn]]
+        if turn < len(self._batches) and turn not in self._loading:
+            self._loading[turn] = self._map(self._load, self._batches[turn].tolist())

@@ -24,19 +24,20 @@ class Record:
         self, epoch: int, image_id: str, patient_id: str, split: str, tp_fp_fn_tn: npt.NDArray[np.int64]
     ) -> None:
         """Add an image's pixel counts `(4,)`."""
-        named = dict(zip(("tp", "fp", "fn", "tn"), tp_fp_fn_tn.tolist(), strict=True))
-        self.scores.append({"epoch": epoch, "image_id": image_id, "patient_id": patient_id, "split": split, **named})
+        row = {"epoch": epoch, "image_id": image_id, "patient_id": patient_id, "split": split}
+        self.scores.append(row | dict(zip(("tp", "fp", "fn", "tn"), tp_fp_fn_tn.tolist(), strict=True)))
 
     def add_prediction(self, image_id: str, quantised: npt.NDArray[np.uint16]) -> None:
         """Add an image's probability map `(H, W)`, as `metrics.quantise` has it."""
         height, width = quantised.shape
-        row = {"image_id": image_id, "height": height, "width": width, "probability": quantised.ravel()}
-        self.predictions.append(row)
+        self.predictions.append(
+            {"image_id": image_id, "height": height, "width": width, "probability": quantised.ravel()}
+        )
 
     def packed(self) -> torch.Tensor:
         """Return all rows but predictions as compressed JSON: `(B,)` uint8."""
-        rows = zlib.compress(json.dumps([self.epochs, self.scores]).encode(), 1)
-        return torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+        rows = json.dumps([self.epochs, self.scores]).encode()
+        return torch.frombuffer(bytearray(zlib.compress(rows, 1)), dtype=torch.uint8)
 
     @classmethod
     def unpacked(cls, rows: torch.Tensor) -> Record:
