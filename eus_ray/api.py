@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from eus_ray import config_file
 from eus_ray.config import Study
 from eus_ray.errors import UserError
-from eus_ray.store import SELECTION_FILE, STUDY, Store, read_trials
+from eus_ray.store import SELECTION, SELECTION_FILE, STUDY, Store, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,8 +78,7 @@ def tune(
     from eus_ray.analysis.comparison.selection_bias import headline, write_selection
     from eus_ray.study import tune as search
 
-    how: dict[str, Any] = {"resume": resume, "address": address, "start_from": start_from, "callbacks": callbacks}
-    outcome = search.tune(study, out, **how)
+    outcome = search.tune(study, out, resume=resume, address=address, start_from=start_from, callbacks=callbacks)
     if outcome.is_interrupted:
         return outcome
     return replace(outcome, headline=tuple(headline(write_selection(Store(out)))))
@@ -126,11 +125,9 @@ class StudyResults:
 
     def selection(self) -> pd.DataFrame:
         """Return what the searches have found: selection.parquet; no rows without a search."""
-        from eus_ray.store import SELECTION
-
-        exists = self._store.exists(SELECTION_FILE)
-        table = self._store.read_table(SELECTION_FILE) if exists else SELECTION.empty_table()
-        return table.to_pandas()
+        if not self._store.exists(SELECTION_FILE):
+            return SELECTION.empty_table().to_pandas()
+        return self._store.read_table(SELECTION_FILE).to_pandas()
 
     def claims(self) -> pd.DataFrame:
         """Return what can be said of each pair of models in each metric: report/claims.csv; no rows of one model."""
@@ -144,8 +141,12 @@ class StudyResults:
         """Return the report's figures as SVG and PNG files, by name."""
         from eus_ray.analysis.report.report import build_sections
 
-        files = {name: data for section in build_sections(self._results) for name, data in section.files.items()}
-        return {name: data for name, data in files.items() if name.startswith("figures/")}
+        return {
+            name: data
+            for section in build_sections(self._results)
+            for name, data in section.files.items()
+            if name.startswith("figures/")
+        }
 
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd

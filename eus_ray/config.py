@@ -311,10 +311,8 @@ class Study(Settings):
     def for_model(self, arch: str) -> Study:
         """Return the settings of one architecture, with `[only.ARCH]` applied and dropped."""
         tree = self.model_dump(exclude={"only"})
-        for name, value in self.only.get(arch, {}).items():
+        for name, value in {**self.only.get(arch, {}), "model.arch": arch, "models": [arch]}.items():
             set_dotted(tree, name, value)
-        set_dotted(tree, "model.arch", arch)
-        tree["models"] = [arch]
         return Study.model_validate(tree)
 
 

@@ -85,12 +85,8 @@ def flatten_only(tree: Mapping[str, Any]) -> None:
 
     To TOML, `optim.lr` without quotes is a table in a table.
     """
-    only = tree.get("only")
-    if not isinstance(only, dict):
-        return
-    for arch, names in only.items():
-        if isinstance(names, dict):
-            only[arch] = dict(_dotted(names))
+    if isinstance(only := tree.get("only"), dict):
+        only.update({arch: dict(_dotted(names)) for arch, names in only.items() if isinstance(names, dict)})
 
 
 def _dotted(names: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -218,18 +214,15 @@ def _explain(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors():
         parts = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
-        if problem["type"] == "extra_forbidden":
-            name = ".".join(parts)
+        is_unknown = problem["type"] == "extra_forbidden"
+        if not is_unknown and parts and parts[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
+            parts = parts[:-1]  # the branch of a union, not a part of the name
+        name, given, message = ".".join(parts), problem.get("input"), problem["msg"].removeprefix("Value error, ")
+        if is_unknown:
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
             known = siblings if len(parts) > 1 else sorted(Study.model_fields)
             lines.append(f"{name}: no such field{did_you_mean(name, known)}")
-            continue
-        if parts and parts[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
-            parts = parts[:-1]  # the branch of a union, not a part of the name
-        name = ".".join(parts)
-        given = problem.get("input")
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "literal_error" and isinstance(given, str):
+        elif problem["type"] == "literal_error" and isinstance(given, str):
             choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
             lines.append(f"{name}: {given!r} is not a choice{did_you_mean(given, choices)}")
         elif problem["type"] == "value_error":

@@ -92,8 +92,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
         place=models.index(chosen),
         compared=compared,
     )
-    missing = [name for name in trained.weights if not store.exists(name)]
-    if missing:
+    if missing := [name for name in trained.weights if not store.exists(name)]:
         raise UserError(
             *(
                 f"{store.location}: {name} is missing, and the ensemble needs all {len(trained.folds)} folds; bring it "
@@ -108,11 +107,9 @@ def _usable(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """The row of each model's trial to use; models in the order of the trials."""
     usable = {}
     for model, mine in trials[trials["state"] == TrialState.COMPLETE].groupby("model", sort=False):
-        for kind in KINDS:
-            rows = mine[mine["kind"] == kind].sort_values("trial").to_dict("records")
-            if rows:
-                usable[str(model)] = {str(name): value for name, value in rows[-1].items()}
-                break
+        latest = mine.sort_values("trial", ascending=False).to_dict("records")
+        if preferred := [row for kind in KINDS for row in latest if row["kind"] == kind]:
+            usable[str(model)] = {str(name): value for name, value in preferred[0].items()}
     return usable
 
 

@@ -59,17 +59,11 @@ def find_onset(seen: npt.NDArray[np.bool_], step: int) -> int | None:
     """
     if not seen.any():
         return None
-    turns = np.flatnonzero(seen[1:] != seen[:-1]) + 1
-    runs = np.split(seen, turns)
-    best, most, start = 0, -1, 0
-    for place, run in enumerate(runs):
-        if run[0]:
-            clear = len(runs[place - 1]) if place else 0
-            shown = min(clear, NUM_BEFORE * step) + min(len(run), NUM_AFTER * step + 1)
-            if shown > most:
-                best, most = start, shown
-        start += len(run)
-    return best
+    starts = np.flatnonzero(np.diff(seen, prepend=not seen[0]))  # of runs of frames with and without a lesion
+    lengths = np.diff(starts, append=len(seen))
+    before = np.concatenate([[0], lengths[:-1]])
+    shown = np.minimum(before, NUM_BEFORE * step) + np.minimum(lengths, NUM_AFTER * step + 1)
+    return int(starts[np.where(seen[starts], shown, -1).argmax()])
 
 
 def strip_frames(seen: npt.NDArray[np.bool_], interval_s: float) -> list[int]:

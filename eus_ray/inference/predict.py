@@ -31,7 +31,7 @@ import pandas as pd
 from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.image_metrics import num_components
 from eus_ray.analysis.measures.outlines import outline
-from eus_ray.data.io.images import decode_mask, read_image, to_uint8
+from eus_ray.data.io.images import decode, read_image, to_uint8
 from eus_ray.data.io.video import Frame, encode_clip, read_frames
 from eus_ray.data.resizing import resize_image, to_original_grid
 from eus_ray.errors import UserError
@@ -104,14 +104,14 @@ def predict(
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         writer = _Writer(trained, ensemble, target, count, pool)
         try:
-            writer.predict_pictures(sources.pictures)
-            for sequence in sources.sequences:
-                writer.write_sequence(sequence)
+            writer.predict_pictures(sources.pictures, sources.sequences)
             for clip in sources.clips:
                 num_frames = writer.predict_clip(clip)
                 if num_frames < clip.video.num_frames:
-                    found = f"the file announces {clip.video.num_frames} frames, and {num_frames} could be decoded"
-                    say(f"{clip.video.path}: {found}")
+                    say(
+                        f"{clip.video.path}: the file announces {clip.video.num_frames} frames, and {num_frames} could "
+                        "be decoded"
+                    )
         finally:
             pool.shutdown(cancel_futures=True)
             writer.write_table()
@@ -181,21 +181,18 @@ class _Writer:
         self.rows: dict[int, dict[str, Any]] = {}
         """Rows of the table by their place in the order of the prediction."""
         self._num_begun = 0
-        self._by_name: dict[str, dict[str, Any]] = {}
-        """Rows of pictures."""
 
-    def predict_pictures(self, pictures: Sequence[Picture]) -> None:
+    def predict_pictures(self, pictures: Sequence[Picture], sequences: Sequence[FrameSequence]) -> None:
+        """Predict pictures, then write the strips of those that are consecutive frames."""
         self._predict(self._items(pictures))
-        self._by_name = {row["image"]: row for row in self.rows.values()}
-
-    def write_sequence(self, sequence: FrameSequence) -> None:
-        """Write the strip of pictures that are consecutive frames, once they are predicted."""
-        rows = [self._by_name[picture.name] for picture in sequence.pictures]
-        frames = []
-        for place in strip_frames(_seen(rows), sequence.interval_s):
-            gray = read_image(sequence.pictures[place].path, self._data.intensity)
-            frames.append((sequence.captions[place], gray, rows[place]))
-        self._strip(sequence.name, frames)
+        by_name = {row["image"]: row for row in self.rows.values()}
+        for sequence in sequences:
+            rows = [by_name[picture.name] for picture in sequence.pictures]
+            frames = [
+                (sequence.captions[place], read_image(sequence.pictures[place].path, self._data.intensity), rows[place])
+                for place in strip_frames(_seen(rows), sequence.interval_s)
+            ]
+            self._strip(sequence.name, frames)
 
     def predict_clip(self, clip: Clip) -> int:
         """Predict a video's frames, then write its strip and a clip of it; return how many frames it has."""
@@ -283,7 +280,7 @@ class _Writer:
         }
 
     def _mask(self, row: dict[str, Any]) -> npt.NDArray[np.bool_]:
-        return decode_mask(self._target.read_bytes(row["mask"])).astype(np.bool_)
+        return decode(self._target.read_bytes(row["mask"])).mask().astype(np.bool_)
 
     def _strip(self, name: str, frames: Sequence[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]]) -> None:
         """Write captions, images and rows of frames as a figure; those without a lesion have no outline (figure 8)."""

@@ -35,8 +35,19 @@ _TABLES = (".csv", ".parquet")
 _FRAME = re.compile(r"(?P<video>.*frame)[\s_.-]*(?P<number>\d+)", re.IGNORECASE)
 
 
+class _Named:
+    """A file that is named by its path below what was given."""
+
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """Its name without suffix."""
+        return PurePosixPath(self.name).with_suffix("").as_posix()
+
+
 @dataclass(frozen=True)
-class Picture:
+class Picture(_Named):
     """An image file."""
 
     path: Path
@@ -49,23 +60,13 @@ class Picture:
     time_s: float = math.nan
     """When it was taken in a video; NaN if that is not known."""
 
-    @property
-    def stem(self) -> str:
-        """Its name without suffix."""
-        return _stem(self.name)
-
 
 @dataclass(frozen=True)
-class Clip:
+class Clip(_Named):
     """A video file, named as a `Picture` is."""
 
     name: str
     video: Video
-
-    @property
-    def stem(self) -> str:
-        """Its name without suffix."""
-        return _stem(self.name)
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,6 @@ class Sources:
     clips: list[Clip] = field(default_factory=list)
     sequences: list[FrameSequence] = field(default_factory=list)
 
-    def add(self, other: Sources) -> None:
-        """Add what another place gave."""
-        self.pictures += other.pictures
-        self.clips += other.clips
-        self.sequences += other.sequences
-
 
 def find_sources(places: Iterable[str | Path]) -> Sources:
     """Find and check what is to be predicted: decode every image, and the first frame of every video.
@@ -108,7 +103,8 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
         UserError: With a line for each place that holds nothing, each file that cannot be read, and each two files
             whose results would have the same name.
     """
-    sources, named = Sources(), Sources()
+    sources = Sources()
+    without_manifest: list[Picture] = []
     lines: list[str] = []
     for place in map(Path, places):
         try:
@@ -116,12 +112,14 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
         except UserError as error:
             lines += error.lines
             continue
-        sources.add(found)
+        sources.pictures += found.pictures
+        sources.clips += found.clips
+        sources.sequences += found.sequences
         if not has_manifest:
-            named.add(found)
+            without_manifest += found.pictures
     lines += _collisions(sources)
     if not lines:
-        sources.sequences += _sequences(named.pictures, _frames_by_name(named.pictures))
+        sources.sequences += _sequences(without_manifest, _frames_by_name(without_manifest))
         lines += _same_strips(sources)
     if lines:
         raise UserError(*lines)
@@ -158,8 +156,7 @@ def _of_manifest(path: Path) -> Sources:
         for row, name, time_s in zip(frame.to_dict("records"), names, times, strict=True)
     ]
     sequences = _sequences(pictures, frame.assign(image_id=names))
-    wrong = [name for sequence in sequences if not _is_file_name(name := sequence.name)]
-    if wrong:
+    if wrong := [sequence.name for sequence in sequences if not _is_file_name(sequence.name)]:
         raise UserError(*(f"{path}: column {VIDEO}: {name} cannot be a file's name; rename it" for name in wrong))
     return Sources(pictures, [], sequences)
 
@@ -192,33 +189,26 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 def _of_files(files: list[tuple[Path, str]]) -> Sources:
     """Open all of them, and raise `UserError` with a line for each that cannot be read."""
-    lines: list[str] = []
-    clips: list[Clip] = []
-    for path, name in files:
-        if _is_video(path):
-            try:
-                clips.append(Clip(name, open_video(path)))
-            except UserError as error:
-                lines += error.lines
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(_picture, [(path, name) for path, name in files if not _is_video(path)]))
-    lines += [line for one in pictures if isinstance(one, UserError) for line in one.lines]
-    if lines:
+        found = [
+            *map(_open, [file for file in files if _is_video(file[0])]),  # one by one: OpenCV's log level is global
+            *pool.map(_open, [file for file in files if not _is_video(file[0])]),
+        ]
+    if lines := [line for one in found if isinstance(one, UserError) for line in one.lines]:
         raise UserError(*lines)
-    return Sources([one for one in pictures if isinstance(one, Picture)], clips)
+    return Sources([one for one in found if isinstance(one, Picture)], [one for one in found if isinstance(one, Clip)])
 
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _picture(file: tuple[Path, str]) -> Picture | UserError:
+def _open(file: tuple[Path, str]) -> Picture | Clip | UserError:
     path, name = file
     try:
-        height, width = read_image(path).shape
+        return Clip(name, open_video(path)) if _is_video(path) else Picture(path, name, *read_image(path).shape)
     except UserError as error:
         return error
-    return Picture(path, name, height, width)
 
 
 # ---- consecutive frames -----------------------------------------------------------------------------
@@ -272,9 +262,7 @@ def _collisions(sources: Sources) -> list[str]:
 
 def _same_strips(sources: Sources) -> list[str]:
     names = [sequence.name for sequence in sources.sequences] + [clip.stem for clip in sources.clips]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    return [f"two videos are called {name}; predict one of them into another folder" for name in twice]
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
+    return [
+        f"two videos are called {name}; predict one of them into another folder"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]

@@ -188,7 +188,8 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
     # a cell is a patient in one step of one fold of one trial
     scores = patient_scores(metric, rows[_COUNTS].to_numpy()[counted], cell, math.prod(shape)).reshape(shape)
     judged = ~np.isnan(scores)
-    is_whole = (judged == judged.any(axis=(0, 2))[:, None, :]).all(axis=(1, 2, 3)) & judged.any(axis=3).all(axis=(1, 2))
+    has_all_patients = np.all(judged == np.any(judged, axis=(0, 2), keepdims=True), axis=(1, 2, 3))
+    is_whole = has_all_patients & np.all(np.any(judged, axis=3), axis=(1, 2))
     if not is_whole.any():
         raise UserError(f"{model}: no trial has its scores in every fold and epoch; there is nothing to replay")
     kept = tuple(np.asarray(trials)[is_whole].astype(np.int64).tolist())
