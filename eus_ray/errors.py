@@ -1,9 +1,16 @@
-"""A mistake in what the user gave, and how a message about an unknown name ends."""
+"""A mistake in what the user gave, and how messages are told."""
 
 from __future__ import annotations
 
 import difflib
+import re
+from collections import defaultdict
 from collections.abc import Iterable
+
+_NUM_OF_A_KIND = 3
+"""So many lines of one kind are told one by one."""
+_PARTICULARS = re.compile(r"\S*[\d/\\'\".]\S+|\d")
+"""Words of a line that tell it from another of its kind: names of files, numbers, quoted values."""
 
 
 class UserError(Exception):
@@ -32,3 +39,29 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
+
+
+def collapsed(lines: Iterable[str]) -> list[str]:
+    """Return the lines, many of one kind as the first of them with their number and two more examples.
+
+    Lines are of one kind if they differ in names of files, numbers and quoted values alone.
+
+    >>> collapsed(f"a/{n}.png: is empty" for n in range(320))
+    ['a/0.png: is empty (and 319 more such lines, as of a/1.png, a/2.png)']
+    """
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        kinds[_PARTICULARS.sub("", line)].append(line)
+    told = []
+    for alike in kinds.values():
+        if len(alike) <= _NUM_OF_A_KIND:
+            told += alike
+            continue
+        first = set(alike[0].split())
+        examples = ["; ".join(_own_words(line, first)) for line in alike[1:3]]
+        told.append(f"{alike[0]} (and {len(alike) - 1} more such lines, as of {', '.join(examples)})")
+    return told
+
+
+def _own_words(line: str, others: set[str]) -> list[str]:
+    return [word.strip(":;,()") for word in line.split() if word not in others][:1] or [line]

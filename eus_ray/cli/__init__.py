@@ -14,7 +14,7 @@ from importlib import metadata
 
 from eus_ray.cli import analysis, data, training
 from eus_ray.cli.parsing import INTERRUPTED, Parser, with_options
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, collapsed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         return int(args.run(args) or 0)
     except UserError as error:
-        for line in error.lines:
+        for line in collapsed(error.lines):
             print(f"eus-ray: {with_options(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -116,7 +116,8 @@ def _check(args: argparse.Namespace) -> None:
     manifest = read_manifest(args.manifest, args.duplicates)
     frame = manifest.frame
     empty = int((frame["lesion_share"] == 0).sum())
-    print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, nothing wrong")
+    odd = f"no defect, {len(manifest.warnings)} warnings" if manifest.warnings else "nothing wrong"
+    print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, {odd}")
     print(f"images without a lesion: {empty}; near-duplicates within a patient: {manifest.near_duplicates_within}")
     print_lines(manifest.warnings, "warning: ")
     print_table(table1(frame), "Table 1. Patients")
@@ -132,7 +133,7 @@ def _import(args: argparse.Namespace) -> None:
             raise UserError(f"{args.pseudonymise}: lies in the folder that is to be shared; keep the key elsewhere")
         pseudonyms = Pseudonyms(read_key(args.pseudonymise))
     imported = import_dataset(args.format, args.source, args.folder, pseudonyms)
-    print(f"imported into {imported.manifest}")
+    print(f"{imported.num_images} images of {imported.num_patients} patients imported into {imported.manifest}")
     print_lines(imported.notes, "note: ")
 
 

@@ -1,6 +1,6 @@
 """The manifest: one row an image, checked whole before anything is trained.
 
-A manifest is a CSV (UTF-8, commas) or Parquet table with `image`, `mask` and `patient_id`. Optional columns are
+A manifest is a CSV or Parquet table (`io.tables`) with `image`, `mask` and `patient_id`. Optional columns are
 `image_id`, `fold`, and `spacing_mm` or `spacing_row_mm` with `spacing_col_mm`; every other column is clinical. Paths
 are relative to the table and stay within its folder. All defects are reported at once, by the row as a spreadsheet
 counts them: the header is row 1.
@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,13 +18,24 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.data.duplicates import Look, find_copies, look
-from eus_ray.data.io.images import decode, decode_mask, to_uint8
+from eus_ray.data.io.images import Remark, decode, to_uint8, told_remarks
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
-from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, repeated, typed
-from eus_ray.errors import UserError
+from eus_ray.data.io.tables import MISSING, Lines, Table, near_columns, read_table, repeated, typed
+from eus_ray.data.names import alike, composed, near, rounded, shown
+from eus_ray.data.signs import (
+    MaskFacts,
+    is_its_mask,
+    mask_facts,
+    mask_signs,
+    repeated_masks,
+    resembles_its_mask,
+    spacing_signs,
+)
+from eus_ray.errors import UserError, collapsed
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,10 @@ class _Case:
     notes: list[str]
     height: int = 0
     width: int = 0
-    lesion_share: float = 0.0
+    mask: MaskFacts | None = None
     digests: tuple[str, ...] = ()
     look: Look | None = None
+    remarks: tuple[tuple[str, Remark], ...] = ()
 
 
 def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> Manifest:
@@ -104,7 +114,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
             "width": [case.width for case in cases],
             "spacing_row": row_spacing,
             "spacing_col": col_spacing,
-            "lesion_share": [case.lesion_share for case in cases],
+            "lesion_share": [case.mask.share for case in cases if case.mask],
             **({"fold": [int(cell) for cell in cells["fold"]]} if "fold" in cells else {}),
             **{name: typed(table.column(name)) for name in clinical},
         }
@@ -114,34 +124,23 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
         for row, case in zip(frame.itertuples(), cases, strict=True)
     )
     fingerprint = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
-    told = (f"{path}: {line}" for line in [*_near_names(table), *_near_patients(cells), *warnings.told()])
-    return Manifest(path, frame, tuple(told), within, fingerprint)
+    told = [*table.warnings, *_names_alike(table, cells, clinical), *warnings.told(), *_signs(cells, cases, frame)]
+    return Manifest(path, frame, tuple(f"{path}: {line}" for line in collapsed(told)), within, fingerprint)
 
 
-# ---- columns ----------------------------------------------------------------------------------------
+# ---- names ------------------------------------------------------------------------------------------
 
 
-def _near_names(table: Table) -> list[str]:
-    """Warn of columns that differ from an optional one in case, blanks, `_` or `-`."""
-    plain = {re.sub(r"[\s_-]", "", name): name for name in OPTIONAL}
-    found = [(name, plain.get(re.sub(r"[\s_-]", "", name).casefold())) for name in table.columns]
-    return [
-        f"column {name} is taken as clinical; write {meant} if it is that"
-        for name, meant in found
-        if meant and name != meant
-    ]
-
-
-def _near_patients(cells: dict[str, list[str]]) -> list[str]:
-    """Warn of patients whose ids differ in case, blanks or encoding (UAX 15) only."""
-    spellings: dict[str, dict[str, None]] = defaultdict(dict)
-    for patient in cells["patient_id"]:
-        spellings["".join(unicodedata.normalize("NFKC", patient).casefold().split())][patient] = None
-    return [
-        f"patients {' and '.join(ids)} differ in case, blanks or encoding only; they are taken as {len(ids)} patients"
-        for ids in spellings.values()
-        if len(ids) > 1
-    ]
+def _names_alike(table: Table, cells: dict[str, list[str]], clinical: Sequence[str]) -> list[str]:
+    """Return warnings of columns, patients, images and categories whose names look alike."""
+    lines = near_columns(table.columns, OPTIONAL, "clinical") + alike("column", table.columns)
+    lines += alike("patient", cells["patient_id"]) + rounded("patient", cells["patient_id"])
+    lines += alike("image", _image_ids(cells))
+    for column in clinical:
+        if typed(table.column(column)).dtype == "str":
+            categories = [cell for cell in table.column(column) if cell not in MISSING]
+            lines += [f"column {column}: {line}" for line in alike("category", categories)]
+    return lines
 
 
 def _image_ids(cells: dict[str, list[str]]) -> list[str]:
@@ -194,6 +193,7 @@ def _resolve(folder: Path, written: str) -> Path:
     if ".." in re.split(r"[\\/]", written):
         raise ValueError("leaves the manifest's folder with '..'; put the manifest above its images")
     try:
+        path = path if (folder / path).exists() else _as_on_disk(folder, path)
         found = (folder / path).resolve()
         inside, is_file = found.is_relative_to(folder), found.is_file()
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a loop of links
@@ -202,24 +202,39 @@ def _resolve(folder: Path, written: str) -> Path:
         raise ValueError("is a link that leaves the manifest's folder; copy the file into it")
     if not is_file:
         hint = "; write / between folders" if "\\" in written else ""
+        beside = [file.name for file in found.parent.iterdir()] if found.parent.is_dir() else []
+        if not hint and (other := near(path.name, beside)):
+            hint = f"; there is {shown(other)}, which looks alike"
         raise ValueError(f"is not a file{hint}" if found.exists() else f"is not there{hint}")
     return folder / path
+
+
+def _as_on_disk(folder: Path, path: PurePosixPath) -> PurePosixPath:
+    """Return a path in the encoding that its names have on the disk; `path` itself if there is none."""
+    place = folder
+    for part in path.parts:
+        same = [file for file in place.iterdir() if composed(file.name) == composed(part)] if place.is_dir() else []
+        if len(same) != 1:
+            return path
+        place = same[0]
+    return PurePosixPath(place.relative_to(folder).as_posix())
 
 
 def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
     """Decode a row's files; their defects become the case's problems."""
     problems: list[str] = []
     notes: list[str] = []
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = {"remarks": ()}
     digests: list[str] = []
-    shapes: list[tuple[int, ...]] = []
-    for kind, path, decoder in (("image", image, decode), ("mask", mask, decode_mask)):
+    found: dict[str, npt.NDArray[Any]] = {}
+    for kind, path in (("image", image), ("mask", mask)):
         if path is None:
             continue
         name = f"{kind} {path.relative_to(folder).as_posix()}"
         try:
             content = path.read_bytes()
-            pixels = decoder(content)
+            picture = decode(content)
+            pixels = picture.gray if kind == "image" else picture.mask()
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror})")
             continue
@@ -227,22 +242,37 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
             problems.append(f"{name} {error}")
             continue
         digests.append(hashlib.sha256(content).hexdigest())
-        shapes.append(pixels.shape)
+        digests += [remark.name for remark in picture.remarks if remark.changes_pixels]  # other pixels, other data
+        kept["remarks"] += tuple((path.relative_to(folder).as_posix(), remark) for remark in picture.remarks)
+        found[kind] = pixels
         if kind == "image":
             kept |= {"height": pixels.shape[0], "width": pixels.shape[1], "look": look(to_uint8(pixels, "auto"))}
             if pixels.min() == pixels.max():
                 notes.append(f"{name} has one gray value only")
         else:
-            kept["lesion_share"] = float(pixels.mean())
-            if pixels.all():
-                notes.append(f"{name} covers the whole image")
-    if len(shapes) == 2 and shapes[0] != shapes[1]:
-        turned = "; one of them is turned" if shapes[0] == shapes[1][::-1] else ""
-        (height, width), (mask_height, mask_width) = shapes
+            kept["mask"] = mask_facts(pixels, hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+    if len(found) == 2 and found["image"].shape != found["mask"].shape:
+        (height, width), (mask_height, mask_width) = found["image"].shape, found["mask"].shape
+        turned = "; one of them is turned" if (height, width) == (mask_width, mask_height) else ""
         problems.append(
             f"{name} is {mask_height} × {mask_width} pixels (rows × columns), its image {height} × {width}{turned}"
         )
+    elif len(found) == 2 and is_its_mask(found["image"], found["mask"]):
+        problems.append(f"{name} is its image too: the image shows the mask; name the picture that it was drawn on")
+    elif len(found) == 2 and resembles_its_mask(found["image"], found["mask"]):
+        notes.append(f"{name} is nearly its image: see that the image is the picture that it was drawn on")
     return _Case(problems, notes, digests=tuple(digests), **kept)
+
+
+def _signs(cells: dict[str, list[str]], cases: Sequence[_Case], frame: pd.DataFrame) -> list[str]:
+    """Return how files were read, and what is odd about masks and spacing."""
+    masks = [case.mask for case in cases if case.mask]
+    return [
+        *told_remarks(remark for case in cases for remark in case.remarks),
+        *mask_signs(cells["mask"], masks),
+        *repeated_masks(cells["mask"], cells["patient_id"], masks),
+        *spacing_signs(frame[["spacing_row", "spacing_col"]].max(axis=1).tolist()),
+    ]
 
 
 def _size_columns(table: Table, cases: Sequence[_Case]) -> list[str]:

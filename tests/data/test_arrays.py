@@ -11,7 +11,7 @@ import pytest
 
 from eus_ray.config import DataSettings, EvaluateSettings
 from eus_ray.data.arrays import arrays_name, cases_table, load_arrays, num_bytes
-from eus_ray.data.io.images import decode, decode_mask, read_image
+from eus_ray.data.io.images import decode, read_image
 from eus_ray.data.resizing import resize_image
 from eus_ray.errors import UserError
 from eus_ray.store import CASES
@@ -82,8 +82,8 @@ def test_cases_on_the_resized_grid(frame: pd.DataFrame) -> None:
     assert table.schema.equals(CASES)
     rows = table.to_pylist()
     for i, row in enumerate(rows):
-        assert (decode(row["image"]) == arrays.images[i]).all()
-        assert (decode_mask(row["truth"]) == arrays.masks[i]).all()
+        assert (decode(row["image"]).gray == arrays.images[i]).all()
+        assert (decode(row["truth"]).mask() == arrays.masks[i]).all()
     assert [(row["height"], row["width"]) for row in rows] == [(32, 32)] * 3
     assert (rows[0]["spacing_row"], rows[0]["spacing_col"]) == pytest.approx((0.25, 0.5))
 
@@ -96,6 +96,6 @@ def test_cases_on_the_original_grid(frame: pd.DataFrame) -> None:
         ("i1", 64, 64),
         ("i2", 90, 30),
     ]
-    assert (decode(rows[2]["image"]) == read_image(frame["image"][2], (0, 128))).all()
-    assert decode_mask(rows[2]["truth"]).sum() == 15 * 12
+    assert (decode(rows[2]["image"]).gray == read_image(frame["image"][2], (0, 128))).all()
+    assert decode(rows[2]["truth"]).mask().sum() == 15 * 12
     assert (rows[2]["spacing_row"], rows[2]["spacing_col"]) == (0.1, 0.2)

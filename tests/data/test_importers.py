@@ -131,7 +131,7 @@ def test_nnunet(nnunet: Path, tmp_path: Path) -> None:
     assert frame["image_id"].tolist() == frame["patient_id"].tolist() == ["case_0", "case_1"]
     assert (read_mask(frame["mask"][0]) == (lesion(5, 1) + lesion(20, 1))).all()
     assert Path(frame["image"][1]).read_bytes() == (nnunet / "imagesTr/case_1_0000.png").read_bytes()
-    assert [note.split(" ")[0] for note in imported.notes] == ["the", "of", "imagesTs", "the"]
+    assert [note.split(" ")[0] for note in imported.notes] == ["the", "of", "imagesTs", "the", "passed"]
     table(nnunet / "patients.csv", [["image", "patient_id"], ["case_0", "P"], ["case_1_0000.png", "P"]])
     again = import_dataset("nnunet", nnunet, tmp_path / "again")
     assert read_manifest(again.manifest).frame["patient_id"].tolist() == ["P", "P"]
@@ -145,7 +145,9 @@ def test_busbra(busbra_source: Path, tmp_path: Path) -> None:
     clinical = ["pathology", "birads", "histology", "device", "side", "source_kfold5"]
     assert list(frame.columns)[-len(clinical) - 1 :] == ["lesion_share", *clinical]
     assert frame["source_kfold5"].tolist() == [1, 2, 3]
-    assert imported.notes == ("1 images have no row in bus_data.csv and were left out",)
+    assert imported.notes[0] == "1 images have no row in bus_data.csv and were left out"
+    assert imported.notes[1].startswith("passed over, ")
+    assert "1 .png, such as" in imported.notes[1]
 
 
 def test_busi(busi: Path, tmp_path: Path) -> None:

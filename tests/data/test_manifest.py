@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / kind).mkdir()
     for seed, name in enumerate("abc"):
         cv2.imwrite(str(tmp_path / f"images/{name}.png"), picture(seed))
-        cv2.imwrite(str(tmp_path / f"masks/{name}.png"), disc())
+        cv2.imwrite(str(tmp_path / f"masks/{name}.png"), np.roll(disc(), seed))
     return tmp_path
 
 
@@ -115,8 +115,8 @@ def test_full_mask_and_black_image_are_legal_and_told(folder: Path) -> None:
     cv2.imwrite(str(folder / "images/c.png"), np.zeros(SHAPE, np.uint8))
     path = write(folder)
     assert read_manifest(path).warnings == (
-        f"{path}: row 2: mask masks/a.png covers the whole image",
         f"{path}: row 4: image images/c.png has one gray value only",
+        f"{path}: 1 of 3 masks cover the whole image, such as masks/a.png",
     )
 
 
@@ -182,10 +182,8 @@ def test_no_such_manifest(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (f"{HEADER}\n".encode(), "has no rows"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "is neither Parquet nor UTF-8 text"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "is neither Parquet nor text in UTF-8 or UTF-16"),
         (b"PAR1broken", "is a damaged Parquet file"),
-        (HEADER.replace(",", ";").encode() + b"\na;b;c\n", "separated by semicolons"),
-        (HEADER.replace(",", "\t").encode() + b"\na\tb\tc\n", "separated by tabs"),
         (f'{HEADER}\na.png,"b.png,c\n'.encode(), "is not a CSV table"),
     ],
 )
@@ -202,8 +200,7 @@ def test_no_table(tmp_path: Path, content: bytes, reason: str) -> None:
         ("image,mask,Patient ID", "there is no column patient_id; rename Patient ID?"),
         ("image,masks,patient_id", "there is no column mask; rename masks?"),
         ("image,mask,zzz", "there is no column patient_id; there is image, mask, zzz"),
-        ("image, mask,patient_id", "column ' mask' has blanks around its name; write 'mask'"),
-        ("image,mask,patient_id,age,age", "column age is there twice"),
+        ("image,mask,patient_id,age,age", "column age is there twice; keep one"),
         ("image,mask,patient_id,", "column 4 has no name; name it, or drop it"),
         (
             "image,mask,patient_id,dsc",
@@ -384,7 +381,7 @@ def test_names_that_nearly_mean_something_are_told(folder: Path) -> None:
     path = write(folder, rows, f"{HEADER},Fold")
     assert read_manifest(path).warnings == (
         f"{path}: column Fold is taken as clinical; write fold if it is that",
-        f"{path}: patients P1 and p1 differ in case, blanks or encoding only; they are taken as 2 patients",
+        f"{path}: patients P1 and p1 differ in case only; they are taken as 2 patients",
     )
 
 

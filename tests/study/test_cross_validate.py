@@ -24,7 +24,7 @@ from eus_ray.cli import main
 from eus_ray.config_file import study_toml
 from eus_ray.data.arrays import Arrays
 from eus_ray.data.dataset import Dataset
-from eus_ray.data.io.images import decode_mask
+from eus_ray.data.io.images import decode
 from eus_ray.distributed import shared_arrays
 from eus_ray.distributed.session import Session
 from eus_ray.metrics import THRESHOLD, counts
@@ -79,7 +79,7 @@ def test_counts_of_training_are_those_of_the_stored_maps(three: Path) -> None:
     assert len(predictions) == len(scores) == 3 * len(cases)
     for row in predictions.itertuples():
         predicted = np.asarray(row.probability).reshape(row.height, row.width) >= THRESHOLD
-        truth = decode_mask(cases.loc[row.image_id, "truth"]).astype(bool)
+        truth = decode(cases.loc[row.image_id, "truth"]).mask().astype(bool)
         expected = scores.loc[(row.model, row.image_id), ["tp", "fp", "fn", "tn"]].tolist()
         assert counts(predicted, truth).tolist() == expected
 

@@ -6,12 +6,14 @@ with or without suffix), `patient_id`, and any further columns of a manifest.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from eus_ray.data.io.images import SUFFIXES
 from eus_ray.data.io.tables import MISSING, read_table
+from eus_ray.data.names import composed, is_writable, shown
 from eus_ray.errors import UserError
 
 
@@ -22,50 +24,67 @@ class Case:
     image: Path
     masks: tuple[Path, ...]
     columns: dict[str, str] = field(default_factory=dict)
-    has_labels: bool = False
-    """The masks may hold several values; every one but 0 is lesion."""
+    labels: frozenset[int] = frozenset()
+    """The values that the masks may hold; every one but 0 is lesion. None are given if masks have 0 and one other."""
+    relative: str = ""
+    """The image's path below the folder of images without suffix, if it is not simply its stem."""
     pseudonym: str = ""
     """A name for the copies, if their own is not to be seen."""
 
     @property
     def name(self) -> str:
-        """Return the image's id, else the stem of its file."""
-        return self.columns.get("image_id", self.image.stem)
+        """Return the image's id, else its path without suffix."""
+        return self.columns.get("image_id", self.relative or self.image.stem)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names by which `patients.csv` may call the image, composed."""
+        return tuple(map(composed, (self.name, self.relative, self.image.stem)))
 
     @property
     def files(self) -> tuple[str, str]:
         """Return the paths of image and mask in the new folder."""
-        stem = self.pseudonym or self.image.stem
-        return f"images/{f'{stem}.png' if self.pseudonym else self.image.name}", f"masks/{stem}.png"
+        stem = self.pseudonym or self.relative or self.image.stem
+        return f"images/{stem}{'.png' if self.pseudonym else self.image.suffix}", f"masks/{stem}.png"
 
 
 def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
-    """Return the image files of a folder by stem, sorted.
+    """Return the image files of a folder and of those in it, by their paths below it without suffix, sorted.
 
-    Hidden files and other suffixes are ignored.
+    The paths are composed (`names.composed`), so that names of several systems pair. Hidden files and other suffixes
+    are passed over.
 
     Raises:
         UserError: If there is no such folder, or with one line for each name that is not UTF-8, begins or ends with
-            a blank, or has the stem of another.
+            a blank, or is that of another but for its suffix or encoding.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the format needs it")
     found: dict[str, Path] = {}
     lines = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(tuple(suffixes)) or not path.is_file():
+    for path in visible_files(folder):
+        if not path.name.lower().endswith(tuple(suffixes)):
             continue
-        shown = str(path).encode("utf-8", "backslashreplace").decode()
-        if shown != str(path):  # as from an archive in another encoding
-            lines.append(f"{shown}: its name is not UTF-8; rename it")
+        if (shown_path := shown(str(path))) and not is_writable(path.name):  # as from an archive in another encoding
+            lines.append(f"{shown_path}: its name is not UTF-8; rename it")
         elif path.name != path.name.strip():
             lines.append(f"{path}: its name begins with a blank; rename it")
-        if path.stem in found:
-            lines.append(f"{path}: there is {found[path.stem].name} too; keep one, or rename one")
-        found[path.stem] = path
+        key = composed(path.relative_to(folder).with_suffix("").as_posix())
+        if key in found:
+            lines.append(f"{shown_path}: there is {found[key].name} too; keep one, or rename one")
+        found[key] = path
     if lines:
         raise UserError(*lines)
     return found
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of those in it, sorted, without hidden ones."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
 
 
 def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str]]:
@@ -84,14 +103,15 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
         )
         return cases, [note]
     table = read_table(path)
+    notes = [f"{path}: {warning}" for warning in table.warnings]
     lines = [f"{path}: {defect}" for defect in table.defects]
     lines += [f"{path}: there is no column {name}" for name in ("image", "patient_id") if name not in table.columns]
     if lines:
         raise UserError(*lines)
     rows: dict[str, dict[str, str]] = {}
     for number, row in zip(table.numbers, table.records(), strict=True):
-        key = row.pop("image")
-        key = Path(key).stem if key.lower().endswith(SUFFIXES) else key
+        key = composed(row.pop("image"))
+        key = str(PurePosixPath(key).with_suffix("")) if key.lower().endswith(SUFFIXES) else key
         row.pop("mask", None)
         if key in rows:
             lines.append(f"{path}: row {number}: image {key} is there already")
@@ -100,11 +120,11 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
         rows[key] = row
     named = []
     for case in cases:
-        row = rows.pop(case.name if case.name in rows else case.image.stem, {})
+        row = rows.pop(next((name for name in case.names if name in rows), ""), {})
         if not row:
             lines.append(f"{path}: has no row for {case.image.name}")
         else:
             named.append(replace(case, columns={**row, **case.columns}))
     if lines:
         raise UserError(*lines)
-    return named, [f"{path}: {len(rows)} rows name no image, such as {min(rows)}"] if rows else []
+    return named, notes + ([f"{path}: {len(rows)} rows name no image, such as {min(rows)}"] if rows else [])

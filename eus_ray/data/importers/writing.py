@@ -5,18 +5,14 @@ from __future__ import annotations
 import csv
 import shutil
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from eus_ray.data.importers.cases import Case
-from eus_ray.data.io.images import decode, decode_file, decode_labels, decode_mask, encode_png
+from eus_ray.data.io.images import Picture, Remark, Values, encode_png, read_picture, told_remarks
 from eus_ray.data.pseudonyms import Pseudonyms
 from eus_ray.errors import UserError
 
@@ -28,10 +24,13 @@ def pseudonymise(case: Case, pseudonyms: Pseudonyms) -> Case:
     return replace(case, columns=columns | {"patient_id": patient}, pseudonym=pseudonyms.of("image", case.name))
 
 
-def write_dataset(cases: list[Case], target: Path) -> None:
+def write_dataset(cases: list[Case], target: Path) -> list[str]:
     """Write `images/`, `masks/` and `manifest.csv` to a folder that is new or empty.
 
     The folder is built aside and renamed, so that it appears whole or not at all.
+
+    Returns:
+        Notes on how files were read.
 
     Raises:
         UserError: With one line for each file that cannot be copied; or if the folder cannot be written.
@@ -42,51 +41,71 @@ def write_dataset(cases: list[Case], target: Path) -> None:
         (aside / "images").mkdir(parents=True)
         (aside / "masks").mkdir()
         with ThreadPoolExecutor() as pool:
-            lines = [line for problems in pool.map(lambda case: _copy(case, aside), cases) for line in problems]
-        if lines:
+            copied = list(pool.map(lambda case: _copy(case, aside), cases))
+        if lines := [line for problems, _ in copied for line in problems]:
             raise UserError(*lines)
         _write_manifest(cases, aside / "manifest.csv")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
         aside.rename(target)
+        return told_remarks(remark for _, remarks in copied for remark in remarks)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _copy(case: Case, folder: Path) -> list[str]:
-    """Copy a case's image and the union of its masks; any problem prevents the copy."""
+def _copy(case: Case, folder: Path) -> tuple[list[str], list[tuple[Path, Remark]]]:
+    """Copy a case's image and the union of its masks, and return problems and remarks; a problem prevents the copy."""
     problems: list[str] = []
-
-    def decoded(path: Path, decoder: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    pictures: list[Picture] = []
+    for path in (case.image, *case.masks):
         try:
-            return decode_file(path, decoder)
+            pictures.append(read_picture(path, lambda picture: picture))
         except UserError as error:
             problems.extend(error.lines)
-            return None
-
-    image = decoded(case.image, decode)
-    masks = [decoded(path, decode_labels if case.has_labels else decode_mask) for path in case.masks]
-    for path, mask in zip(case.masks, masks, strict=True):
-        if image is not None and mask is not None and mask.shape != image.shape:
-            (height, width), (mask_height, mask_width) = image.shape, mask.shape
-            problems.append(f"{path}: is {mask_height} × {mask_width} pixels, {case.image.name} {height} × {width}")
     if problems:
-        return problems
+        return problems, []
+    image, *others = pictures
+    masks = []
+    for path, picture in zip(case.masks, others, strict=True):
+        try:
+            masks.append(_named_labels(picture, case.labels) if case.labels else picture.mask())
+        except ValueError as error:
+            problems.append(f"{path}: {error}")
+        (height, width), (mask_height, mask_width) = image.gray.shape, picture.gray.shape
+        if (height, width) != (mask_height, mask_width):
+            problems.append(f"{path}: is {mask_height} × {mask_width} pixels, {case.image.name} {height} × {width}")
     content = case.image.read_bytes()
     if case.pseudonym:
-        pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-            kind = "a format" if pixels is None else f"{pixels.dtype} values"
-            return [f"{case.image}: has {kind} that a PNG cannot hold without loss; save it with 8 or 16 bits"]
-        content = encode_png(pixels)
-    image_file, mask_file = case.files
-    (folder / image_file).write_bytes(content)
-    lesion = np.any([mask != 0 for mask in masks], axis=0)
-    (folder / mask_file).write_bytes(encode_png(lesion * np.uint8(255)))
-    return []
+        if image.content.dtype not in (np.uint8, np.uint16):
+            problems.append(
+                f"{case.image}: has {image.content.dtype} values that a PNG cannot hold without loss; save it with 8 "
+                "or 16 bits"
+            )
+        else:
+            content = encode_png(image.content[..., ::-1] if image.content.ndim == 3 else image.content)
+    if not problems:
+        image_file, mask_file = (folder / name for name in case.files)
+        for file in (image_file, mask_file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        image_file.write_bytes(content)
+        mask_file.write_bytes(encode_png(np.any([mask != 0 for mask in masks], axis=0) * np.uint8(255)))
+    files = zip((case.image, *case.masks), pictures, strict=True)
+    return problems, [(path, remark) for path, picture in files for remark in picture.remarks]
+
+
+def _named_labels(picture: Picture, labels: frozenset[int]) -> Values:
+    """Return a file's labels. Raises ValueError if it holds others than those."""
+    values = picture.labels()
+    strangers = sorted(set(np.unique(values).tolist()) - labels)
+    if strangers:
+        raise ValueError(
+            f"has the values {', '.join(f'{value:g}' for value in strangers[:5])}, which are none of the labels "
+            f"{', '.join(map(str, sorted(labels)))}; name them, or relabel their pixels"
+        )
+    return values
 
 
 def _write_manifest(cases: list[Case], path: Path) -> None:

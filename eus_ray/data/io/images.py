@@ -1,42 +1,153 @@
-"""Image files, decoded whole.
+"""Image files: one decoder for images and masks of every command; its law is in `docs/pictures.md`.
 
-A file cut short is an error, never a half-gray image. Read are PNG, JPEG, TIFF and BMP files of one page, 8-bit or
-deeper, gray, palette or colour. Refused are empty, damaged and truncated files, files of several pages, and gray values
-that are not finite. A mask must be lossless (no JPEG) and hold 0 and one other value. The `decode` functions raise
-ValueError, worded to follow a file's name.
+Read are PNG, JPEG, TIFF and BMP files of one picture, decoded whole: a file cut short is an error, never a half-gray
+image. Values are those that the writer stored, at every depth; only a flag of orientation is obeyed, as viewers do.
+A mask must be lossless (no JPEG) and hold 0 and one other value. `decode` and what a `Picture` gives raise ValueError,
+worded to follow a file's name.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from eus_ray.data.io.image_formats import CutShortError, RefusedError, Stored, Values, read_stored
 from eus_ray.errors import UserError
 
 UInt8 = npt.NDArray[np.uint8]
 Intensity = Literal["auto"] | tuple[float, float]
+_Wanted = TypeVar("_Wanted")
 
 LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
-
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_PNG_END = b"IEND\xaeB\x60\x82"
-_JPEG_START = b"\xff\xd8\xff"
-_TIFF_BITS_PER_SAMPLE = 258
-_PNG_BIT_DEPTH_BYTE = 24
-"""In the IHDR chunk, which is the first."""
+_OTHERS = (
+    (0, b"GIF8", "a GIF"),
+    (8, b"WEBP", "a WebP image"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyp", "an HEIC image or a video"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x1f\x8b", "a gzip archive, such as a NIfTI volume"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+)
+"""What a file is that is not read: place and value of the bytes that tell it."""
 
 
 class NoMaskError(ValueError):
     """The gray values are not those of a mask."""
+
+
+class Remark(StrEnum):
+    """How a file was read, if it could have been meant otherwise; worded to follow a number of files."""
+
+    WHITE_IS_ZERO = "with a note that 0 is white: the values were taken as stored, 0 as black"
+    TURNED = "with a flag of orientation: the picture was turned as viewers show it"
+    TRANSPARENT = "with transparency, which was ignored"
+    FIRST_ONLY = "with a second, embedded picture, such as a thumbnail, which was left out"
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Return whether a reader without this rule would give other pixels."""
+        return self in (Remark.WHITE_IS_ZERO, Remark.TURNED)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The layers of a file, each `(H, W)`, turned as viewers show them."""
+
+    gray: Values
+    """As deep as the file has them, 8 bits at least: 1 bit is 0 and 255. Colour is made gray (ITU-R 601)."""
+    stored: Values
+    """The numbers in the file: below 8 bits without scaling, a palette's indices; for a colour file as `gray`."""
+    colour: Values | None = None
+    """`(H, W, 3)`, red first, if the file is stored in colour, even if all its colours are gray."""
+    alpha: Values | None = None
+    is_palette: bool = False
+    is_lossy: bool = False
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def content(self) -> Values:
+        """Return colour if there is any, else gray."""
+        return self.gray if self.colour is None else self.colour
+
+    def mask(self) -> UInt8:
+        """Return the mask as uint8 of 0 and 1.
+
+        A mask has 0 and one other value. All 0 is the empty mask (no lesion); one other value everywhere is a lesion
+        that fills the frame.
+
+        Raises:
+            ValueError: As `two_values`.
+        """
+        return (self.two_values() != 0).astype(np.uint8)
+
+    def two_values(self) -> Values:
+        """Return the gray values of a mask: 0 and one other.
+
+        Raises:
+            ValueError: If the file is a JPEG, has other values, has its shape in the transparency channel alone, or
+                has several colours that are equal in gray, such as a dark one and black.
+        """
+        self._refuse_lossy()
+        lesion_value(self.gray)
+        if self._mixes_colours():
+            raise ValueError(
+                "has colours that are equal in gray, such as a dark one and black; save it as gray PNG, 0 and 255"
+            )
+        if self.gray.min() == self.gray.max() and self.alpha is not None and self.alpha.min() != self.alpha.max():
+            raise ValueError("has its shape in the transparency channel; save it as gray PNG, 0 and 255")
+        return self.gray
+
+    def labels(self) -> Values:
+        """Return the label values as stored; those of a palette file are its indices, not its colours.
+
+        Raises:
+            ValueError: If the file is a JPEG, or has colours that are not gray.
+        """
+        self._refuse_lossy()
+        if not self.is_palette:
+            self._refuse_colour()
+        return self.stored
+
+    def levels(self) -> Values:
+        """Return a map of levels, such as probabilities, in its own depth.
+
+        Raises:
+            ValueError: If the file is a JPEG, or has colours that are not gray: they have no order.
+        """
+        self._refuse_lossy()
+        self._refuse_colour()
+        return self.gray
+
+    def _refuse_lossy(self) -> None:
+        if self.is_lossy:
+            raise ValueError("is a JPEG, which blurs a mask's values; save masks as PNG")
+
+    def _refuse_colour(self) -> None:
+        if self.colour is not None and (self.colour != self.colour[..., :1]).any():
+            raise ValueError("is a colour image, and what a colour means is not known; save its values as gray PNG")
+
+    def _mixes_colours(self) -> bool:
+        """Return whether one gray value stands for several colours or indices, or black for a dark colour."""
+        layers = [layer for layer in (self.colour, self.stored if self.is_palette else None) if layer is not None]
+        for value in np.unique(self.gray) if layers else ():
+            inside = self.gray == value
+            if any((layer[inside] != layer[inside][0]).any() for layer in layers):
+                return True
+        return self.colour is not None and bool(self.colour[self.gray == 0].any())
 
 
 def read_image(path: str | Path, intensity: Intensity = "auto") -> UInt8:
@@ -45,7 +156,7 @@ def read_image(path: str | Path, intensity: Intensity = "auto") -> UInt8:
     Raises:
         UserError: If the file cannot be read whole.
     """
-    return to_uint8(decode_file(path, decode), intensity)
+    return to_uint8(read_picture(path, lambda picture: picture.gray), intensity)
 
 
 def read_mask(path: str | Path) -> UInt8:
@@ -54,24 +165,35 @@ def read_mask(path: str | Path) -> UInt8:
     Raises:
         UserError: If the file cannot be read whole, or is no mask.
     """
-    return decode_file(path, decode_mask)
+    return read_picture(path, Picture.mask)
 
 
-def decode_file(path: str | Path, decoder: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Decode a file with one of the `decode` functions.
+def read_picture(path: str | Path, wanted: Callable[[Picture], _Wanted]) -> _Wanted:
+    """Decode a file, and return what is wanted of its picture.
 
     Raises:
-        UserError: If the file cannot be read, or the decoder refuses it.
+        UserError: If the file cannot be read whole, or is not what is wanted.
     """
     try:
-        return decoder(Path(path).read_bytes())
+        return wanted(decode(Path(path).read_bytes()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def to_uint8(gray: npt.NDArray[Any], intensity: Intensity) -> UInt8:
+def told_remarks(files: Iterable[tuple[str | Path, Remark]]) -> list[str]:
+    """Return one line for each remark on files, with their number and the first one's name."""
+    found: dict[Remark, list[str | Path]] = defaultdict(list)
+    for name, remark in files:
+        found[remark].append(name)
+    return [
+        f"{names[0]}: is a file {remark}" if len(names) == 1 else f"{len(names)} files {remark}; such as {names[0]}"
+        for remark, names in found.items()
+    ]
+
+
+def to_uint8(gray: Values, intensity: Intensity) -> UInt8:
     """Map gray values `(H, W)` to uint8.
 
     Args:
@@ -91,77 +213,12 @@ def to_uint8(gray: npt.NDArray[Any], intensity: Intensity) -> UInt8:
     return np.rint(np.clip((gray.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def encode_png(pixels: npt.NDArray[Any]) -> bytes:
+def encode_png(pixels: Values) -> bytes:
     """Return pixels `(H, W)` or `(H, W, 3)` (blue first) as the bytes of a PNG file."""
     return cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes()
 
 
-def decode(content: bytes) -> npt.NDArray[Any]:
-    """Return the gray values `(H, W)` of an image file, as deep as the file has them.
-
-    They are uint8 if the file has 8 bits or fewer (1 bit: 0 and 255), else uint16, int32 or float32. Colour is made
-    gray (ITU-R 601), transparency is ignored, pixels are taken as stored (no EXIF rotation).
-
-    Raises:
-        ValueError: If the file is not an image of the four formats, or cannot be decoded whole.
-    """
-    return _decode(content).gray
-
-
-def decode_mask(content: bytes) -> UInt8:
-    """Return a mask file as `(H, W)` uint8 of 0 and 1.
-
-    A mask has 0 and one other value. All 0 is the empty mask (no lesion); one other value everywhere is a lesion
-    that fills the frame.
-
-    Raises:
-        ValueError: As `decode_two_values`.
-    """
-    return (decode_two_values(content) != 0).astype(np.uint8)
-
-
-def decode_two_values(content: bytes) -> npt.NDArray[Any]:
-    """Return the gray values `(H, W)` of a mask file: 0 and one other.
-
-    Raises:
-        ValueError: If the file cannot be decoded whole, is a JPEG, has other values, has its shape in the
-            transparency channel alone, or has several colours that are equal in gray, such as a dark one and black.
-    """
-    image = _decode(_lossless(content))
-    lesion_value(image.gray)
-    if image.mixes_colours():
-        raise ValueError(
-            "has colours that are equal in gray, such as a dark one and black; save it as gray PNG, 0 and 255"
-        )
-    alpha = image.alpha
-    if image.gray.min() == image.gray.max() and alpha is not None and alpha.min() != alpha.max():
-        raise ValueError("has its shape in the transparency channel; save it as gray PNG, 0 and 255")
-    return image.gray
-
-
-def decode_labels(content: bytes) -> npt.NDArray[Any]:
-    """Return the label values `(H, W)` of a file as stored.
-
-    Those of a palette file are its indices, not its colours.
-
-    Raises:
-        ValueError: If the file cannot be decoded whole, is a JPEG, or has colours that are not gray.
-    """
-    image = _decode(_lossless(content))
-    return image.gray_as_stored() if image.indices is None else image.indices
-
-
-def decode_levels(content: bytes) -> npt.NDArray[Any]:
-    """Return a map of levels `(H, W)`, such as probabilities, in its own depth.
-
-    Raises:
-        ValueError: If the file cannot be decoded whole, is a JPEG, or has colours that are not gray: they have
-            no order.
-    """
-    return _decode(_lossless(content)).gray_as_stored()
-
-
-def lesion_value(values: npt.NDArray[Any]) -> float:
+def lesion_value(values: Values) -> float:
     """Return the one value besides 0 that a mask `(H, W)` holds; 0 if it is empty.
 
     Raises:
@@ -176,90 +233,78 @@ def lesion_value(values: npt.NDArray[Any]) -> float:
     raise NoMaskError(f"is not a mask: it has the values {found[0]} and {found[1]}; the background must be 0")
 
 
-@dataclass(frozen=True)
-class _DecodedImage:
-    """The layers of a file, each `(H, W)`."""
-
-    gray: npt.NDArray[Any]
-    alpha: UInt8 | None
-    colour: npt.NDArray[Any] | None
-    """`(H, W, 3)` if the file is stored in colour, even if all its colours are gray."""
-    indices: UInt8 | None
-    """Those of a palette file."""
-
-    def mixes_colours(self) -> bool:
-        """Return whether one gray value stands for several colours or palette indices.
-
-        Black must not stand for a dark colour either.
-        """
-        for value in np.unique(self.gray):
-            inside = self.gray == value
-            for layer in (self.colour, self.indices):
-                if layer is not None and (layer[inside] != layer[inside][0]).any():
-                    return True
-        return self.colour is not None and bool(self.colour[self.gray == 0].any())
-
-    def gray_as_stored(self) -> npt.NDArray[Any]:
-        """Return the gray values. Raises ValueError if colours were mixed to them."""
-        if self.colour is not None and (self.colour != self.colour[..., :1]).any():
-            raise ValueError("is a colour image, and what a colour means is not known; save its values as gray PNG")
-        return self.gray
+# ---- the law ----------------------------------------------------------------------------------------
 
 
-def _lossless(content: bytes) -> bytes:
-    if content.startswith(_JPEG_START):
-        raise ValueError("is a JPEG, which blurs a mask's values; save masks as PNG")
-    return content
+def decode(content: bytes) -> Picture:
+    """Decode an image file.
 
-
-def _decode(content: bytes) -> _DecodedImage:
-    if not content:
-        raise ValueError("is empty (0 bytes)")
+    Raises:
+        ValueError: If the file is not an image of the four formats, holds several pictures or too many pixels, has
+            values that are not finite, or cannot be decoded whole.
+    """
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            pages = getattr(image, "n_frames", 1)
-            deep_colour = _has_deep_colour(image, content)
-            image.load()
-            gray = _gray(image)
-            alpha = np.asarray(image.getchannel("A")) if "A" in image.getbands() else None
-            indices = np.asarray(image) if image.mode == "P" else None
-            colour = None
-            if image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16"):
-                colour = np.asarray(image.convert("RGB"))
-            is_whole = image.format != "PNG" or _PNG_END in content  # Pillow accepts a PNG without its last chunk
-    except UnidentifiedImageError:
-        raise ValueError("is not a PNG, JPEG, TIFF or BMP image, or its beginning is damaged") from None
-    except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
+        stored = read_stored(content)
+    except RefusedError as error:
+        raise ValueError(str(error)) from None
+    except CutShortError as error:
         raise ValueError(f"is damaged or cut short ({error})") from None
-    if pages > 1:
-        raise ValueError(f"holds {pages} pages; save each picture as a file of its own")
-    if not is_whole:
-        raise ValueError("is damaged or cut short (its end is missing)")
-    if deep_colour:  # Pillow reads these with 8 bits
-        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if stored is None or stored.ndim != 3:
-            raise ValueError("is a 16-bit colour image that cannot be decoded; save it as 16-bit gray")
-        colour = np.ascontiguousarray(stored[..., :3])
-        gray = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
-    if gray.dtype.kind == "f" and not np.isfinite(gray).all():
+    except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"is damaged or cut short, or of a rare kind ({reason}); save it anew as PNG") from None
+    picture = _picture(stored)
+    if picture.gray.dtype.kind == "f" and not np.isfinite(picture.gray).all():
         raise ValueError("has gray values that are not finite")
-    return _DecodedImage(gray, alpha, colour, indices)
+    return picture
 
 
-def _has_deep_colour(image: Image.Image, content: bytes) -> bool:
-    if image.format == "PNG":
-        return content[_PNG_BIT_DEPTH_BYTE] == 16 and len(image.getbands()) > 1
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
-        return len(bits) > 1 and max(bits) > 8
-    return False
+def _picture(stored: Stored) -> Picture:
+    is_turned = stored.orientation in _TURNS
+    turn = _TURNS.get(stored.orientation, np.asarray)
+    remarks = {
+        Remark.WHITE_IS_ZERO: stored.is_white_zero,
+        Remark.TURNED: is_turned,
+        Remark.TRANSPARENT: stored.has_transparency,
+        Remark.FIRST_ONLY: stored.has_more,
+    }
+    values = np.ascontiguousarray(turn(stored.values))
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8)
+    colour = values if values.ndim == 3 else None
+    if stored.palette is not None:
+        if values.max() >= len(stored.palette):
+            raise ValueError(f"is damaged: it has index {values.max()}, and its palette {len(stored.palette)} colours")
+        colour = stored.palette[values]
+    gray = values if colour is None else _gray_of_colour(colour)
+    if colour is None and stored.bits < 8:
+        gray = values * np.uint8(255 // (2**stored.bits - 1))
+    return Picture(
+        gray=gray,
+        stored=gray if values.ndim == 3 else values,
+        colour=colour,
+        alpha=None if stored.alpha is None else turn(stored.alpha),
+        is_palette=stored.palette is not None,
+        is_lossy=stored.is_lossy,
+        remarks=tuple(remark for remark, holds in remarks.items() if holds),
+    )
 
 
-def _gray(image: Image.Image) -> npt.NDArray[Any]:
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8) * np.uint8(255)
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode in ("L", "I", "F"):
-        return np.asarray(image)
-    return np.asarray(image.convert("L"))
+_TURNS: dict[int, Callable[[Values], Values]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""From the stored to the upright picture, by EXIF's number of the orientation."""
+
+
+def _gray_of_colour(colour: Values) -> Values:
+    """Return the luma of ITU-R 601, red first, in the depth of the colours."""
+    if colour.dtype == np.uint8:
+        return np.asarray(Image.fromarray(colour).convert("L"))
+    if colour.dtype in (np.uint16, np.float32):
+        return np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
+    return colour.astype(np.float64) @ np.array([0.299, 0.587, 0.114])

@@ -20,19 +20,9 @@ RESERVED = frozenset(
 
 
 def column_defects(table: Table, required: Sequence[str] = REQUIRED) -> list[str]:
-    """Return the defects of the header, a line each.
-
-    Blanks around a name are cut off in the table, so that one mistake is one line.
-    """
+    """Return the defects of the columns' names, a line each."""
     lines: list[str] = []
-    for index, name in enumerate(table.columns):
-        if name != name.strip():
-            lines.append(f"column {name!r} has blanks around its name; write {name.strip()!r}")
-            table.columns[index] = name.strip()
-        elif not name:
-            lines.append(f"column {index + 1} has no name; name it, or drop it")
     names = table.columns
-    lines += [f"column {name} is there twice" for name in dict.fromkeys(names) if name and names.count(name) > 1]
     for name in required:
         if name not in names:
             near = {known.casefold(): known for known in names if known not in (*REQUIRED, *OPTIONAL)}

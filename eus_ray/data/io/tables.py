@@ -1,10 +1,13 @@
-"""Tables as text, from CSV (UTF-8, commas) or Parquet.
+"""Tables, read by one reader: CSV of any spreadsheet, or Parquet, as text.
 
-Rows are counted as a spreadsheet counts them: the header is row 1.
+Cells of a CSV are separated by commas, semicolons, tabs or bars, as the header or a line `sep=` tells; its text is
+UTF-8 or UTF-16. If cells are not separated by commas, a column may have decimal commas. The row numbers that pandas
+writes as a column without a name are left out. Rows are counted as a spreadsheet shows them: the header is row 1.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -16,10 +19,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eus_ray.data.names import composed, near, shown
 from eus_ray.errors import UserError
 
-MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+MISSING = frozenset({"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan"})
 """Cells without a value."""
+_SEPARATORS = (",", ";", "\t", "|")
+_SEP_LINE = re.compile(r"[\ufeff\s\"]*sep=(.)[\"]?\s*?(\r\n|\n|\r)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_NUMBER_WITH_COMMAS = re.compile(r"[+-]?\d+([.,' ]\d+)*,\d+([.,]\d+)*")
+_ROW_NUMBERS = re.compile(r"(__index_level_\d+__|Unnamed: \d+|)")
+_EXACT_WHOLES = 2**53
+"""From here on a float does not tell a whole number from the next."""
 
 
 @dataclass
@@ -27,13 +40,14 @@ class Table:
     """A table's cells, without blanks around them.
 
     `rows[i]` is row `numbers[i]` of the spreadsheet, whose row 1 is the header. `defects` are those of single rows or
-    columns; rows with a wrong number of cells are left out.
+    columns; rows with a wrong number of cells are left out. `warnings` are of what may have been meant otherwise.
     """
 
     columns: list[str]
     rows: list[list[str]]
     numbers: list[int]
     defects: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column, one a row."""
@@ -43,6 +57,21 @@ class Table:
     def records(self) -> list[dict[str, str]]:
         """Return each row as a dictionary by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def frame(self, texts: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the table with the types that its cells have, see `typed`.
+
+        Args:
+            texts: Columns that stay text, with nothing missing, such as those of names.
+
+        Returns:
+            One row a row of the table; the index is the row's number less 2, so that row 2 is 0.
+        """
+        cells = {name: self.column(name) for name in self.columns}
+        columns = {
+            name: pd.Series(column, dtype="str") if name in texts else typed(column) for name, column in cells.items()
+        }
+        return pd.DataFrame(columns, columns=self.columns).set_axis([number - 2 for number in self.numbers])
 
 
 def read_table(path: Path) -> Table:
@@ -72,30 +101,82 @@ def parse_table(content: bytes, path: Path | str) -> Table:
         UserError: If the content is no table, or has no rows.
     """
     table = _from_parquet(content, path) if content.startswith(b"PAR1") else _from_csv(content, path)
+    table.columns = [composed(name).strip() for name in table.columns]
+    _drop_row_numbers(table)
+    for place, name in enumerate(table.columns):
+        if not name:
+            table.defects.append(f"column {place + 1} has no name; name it, or drop it")
+        elif table.columns.index(name) == place and table.columns.count(name) > 1:
+            table.defects.append(f"column {shown(name)} is there twice; keep one")
+    table.warnings += _numbers_with_commas(table)
     if not table.rows and not table.defects:
         raise UserError(f"{path}: has no rows below its header")
     return table
 
 
+def near_columns(columns: Sequence[str], known: Sequence[str], taken_as: str) -> list[str]:
+    """Return warnings of columns whose name looks like a known one that the table lacks."""
+    return [
+        f"column {shown(name)} is taken as {taken_as}; write {meant} if it is that"
+        for name in columns
+        if name not in known and (meant := near(name, known)) and meant not in columns
+    ]
+
+
+def _drop_row_numbers(table: Table) -> None:
+    """Drop the columns without a name that pandas writes, and empty ones that a spreadsheet leaves at the end."""
+    kept = []
+    for place, name in enumerate(table.columns):
+        cells = [row[place] for row in table.rows]
+        is_pandas = bool(name) and _ROW_NUMBERS.fullmatch(name) is not None
+        is_counted = not name and all(map(str.isdecimal, cells)) and len(set(cells)) == len(cells)
+        is_empty = not name and not any(cells)
+        if not (is_pandas or is_counted or is_empty):
+            kept.append(place)
+        elif is_pandas and not all(re.fullmatch(r"\d*", cell) for cell in cells):
+            table.warnings.append(f"column {name} has no name of its own and is left out; name it if it is needed")
+    if len(kept) < len(table.columns):
+        table.columns = [table.columns[place] for place in kept]
+        table.rows = [[row[place] for place in kept] for row in table.rows]
+
+
+def _numbers_with_commas(table: Table) -> list[str]:
+    """Return warnings of columns that are text only for the commas in their numbers."""
+    lines = []
+    for place, name in enumerate(table.columns):
+        cells = [row[place] for row in table.rows if row[place] not in MISSING]
+        commas = [cell for cell in cells if _NUMBER_WITH_COMMAS.fullmatch(cell)]
+        if commas and all(_NUMBER_WITH_COMMAS.fullmatch(cell) or _NUMBER.fullmatch(cell) for cell in cells):
+            lines.append(
+                f"column {shown(name)} has numbers with commas, such as {commas[0]}, and is read as text; write "
+                "decimals with a point, and nothing between thousands"
+            )
+    return lines
+
+
+# ---- CSV ---------------------------------------------------------------------------------------------
+
+
 def _from_csv(content: bytes, path: Path | str) -> Table:
+    text = _decoded(content, path)
+    separator = None
+    if line := _SEP_LINE.match(text):  # for Excel, which does not show it
+        separator, text = line[1], text[line.end() :]
     try:
-        text = content.decode("utf-8-sig")
-        records = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is neither Parquet nor UTF-8 text; save it as CSV UTF-8") from None
+        separator = separator or _separator(text)
+        records = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
     except csv.Error as error:
         raise UserError(f"{path}: is not a CSV table ({error})") from None
     if not records or not any(cell.strip() for cell in records[0]):
         raise UserError(f"{path}: is empty; its first row must name the columns")
     header, *body = records
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            raise UserError(f"{path}: its cells are separated by {name}; save it with commas")
     table = Table(header, [], [])
     for number, record in enumerate(body, start=2):
         cells = [cell.strip() for cell in record]
         if not any(cells):
             continue
+        while len(cells) > len(header) and not cells[-1]:
+            cells.pop()
         if len(cells) != len(header):
             table.defects.append(
                 f"row {number}: has {len(cells)} cells, the header {len(header)}; a comma within a cell needs quotes"
@@ -103,7 +184,48 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
             continue
         table.rows.append(cells)
         table.numbers.append(number)
+    if separator != ",":
+        _read_decimal_commas(table)
     return table
+
+
+def _decoded(content: bytes, path: Path | str) -> str:
+    encoding = "utf-8"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in content[:2]:
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is neither Parquet nor text in UTF-8 or UTF-16; save it as CSV UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: is neither Parquet nor text: it holds bytes of 0; save it as CSV UTF-8")
+    return text.lstrip("\ufeff")
+
+
+def _separator(text: str) -> str:
+    """Return the separator by which the header has most columns, the first of equals."""
+
+    def num_columns(separator: str) -> int:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), []))
+
+    return max(_SEPARATORS, key=num_columns)
+
+
+def _read_decimal_commas(table: Table) -> None:
+    """Turn the decimal commas of columns of numbers into points."""
+    for place in range(len(table.columns)):
+        cells = [row[place] for row in table.rows if row[place] not in MISSING]
+        has_commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+        if has_commas and all(
+            _DECIMAL_COMMA.fullmatch(cell) or re.fullmatch(r"[+-]?(\d+|inf)", cell) for cell in cells
+        ):
+            for row in table.rows:
+                row[place] = row[place].replace(",", ".")
+
+
+# ---- Parquet -----------------------------------------------------------------------------------------
 
 
 def _from_parquet(content: bytes, path: Path | str) -> Table:
@@ -124,7 +246,7 @@ def _from_parquet(content: bytes, path: Path | str) -> Table:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_WHOLES:
         return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
     return str(value).strip()
 
@@ -166,8 +288,7 @@ def typed(cells: Sequence[str]) -> pd.Series:
     leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
     """
     there = [cell for cell in cells if cell not in MISSING]
-    number = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-    if all(number.fullmatch(cell) and not re.fullmatch(r"[+-]?\d{16,}", cell) for cell in there):
+    if all(_NUMBER.fullmatch(cell) and not re.fullmatch(r"[+-]?\d{16,}", cell) for cell in there):
         if there and len(there) == len(cells) and all(re.fullmatch(r"[+-]?\d+", cell) for cell in there):
             return pd.Series([int(cell) for cell in cells], dtype="int64")
         return pd.Series([float("nan") if cell in MISSING else float(cell) for cell in cells], dtype="float64")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from eus_ray.data.io.images import decode, decode_mask, read_image, to_uint8
+from eus_ray.data.io.images import decode, read_image, to_uint8
 from eus_ray.errors import UserError
 
 
@@ -32,29 +32,29 @@ DEEP = GRAY.astype(np.uint16) * 200 + 7
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_lossless_formats_keep_gray_and_gray_as_colour(suffix: str) -> None:
     for pixels in (GRAY, np.dstack([GRAY] * 3)):
-        assert (decode(encoded(pixels, suffix)) == GRAY).all()
+        assert (decode(encoded(pixels, suffix)).gray == GRAY).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_are_kept_in_gray_and_colour(suffix: str) -> None:
     for pixels in (DEEP, np.dstack([DEEP] * 3), np.dstack([DEEP] * 3 + [np.full_like(DEEP, 65535)])):
-        decoded = decode(encoded(pixels, suffix))
+        decoded = decode(encoded(pixels, suffix)).gray
         assert decoded.dtype == np.uint16
         assert (decoded == DEEP).all()
 
 
 def test_other_kinds_of_picture() -> None:
-    assert np.abs(decode(encoded(np.full((16, 16), 77, np.uint8), ".jpg")).astype(int) - 77).max() <= 1
-    assert (decode(pillow(Image.fromarray(DEEP), "TIFF")) == DEEP).all()
-    assert (decode(pillow(Image.fromarray(GRAY > 99))) == 255 * (GRAY > 99)).all()
+    assert np.abs(decode(encoded(np.full((16, 16), 77, np.uint8), ".jpg")).gray.astype(int) - 77).max() <= 1
+    assert (decode(pillow(Image.fromarray(DEEP), "TIFF")).gray == DEEP).all()
+    assert (decode(pillow(Image.fromarray(GRAY > 99))).gray == 255 * (GRAY > 99)).all()
     floats = (GRAY / 7).astype(np.float32)
-    assert (decode(encoded(floats, ".tiff")) == floats).all()
+    assert (decode(encoded(floats, ".tiff")).gray == floats).all()
     palette = Image.fromarray(GRAY % 2, mode="P")
     palette.putpalette([10, 10, 10, 200, 200, 200])
-    assert (decode(pillow(palette)) == np.where(GRAY % 2, 200, 10)).all()
+    assert (decode(pillow(palette)).gray == np.where(GRAY % 2, 200, 10)).all()
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 255
-    assert (decode(pillow(Image.fromarray(red))) == 76).all()  # 0.299 · 255
+    assert (decode(pillow(Image.fromarray(red))).gray == 76).all()  # 0.299 · 255
 
 
 LESION = np.zeros((12, 20), np.uint8)
@@ -73,7 +73,7 @@ LESION[3:7, 5:9] = 1
     ids=["0-1", "0-255", "16-bit", "red", "1-bit"],
 )
 def test_masks_have_zero_and_one_other_value(content: bytes) -> None:
-    mask = decode_mask(content)
+    mask = decode(content).mask()
     assert mask.dtype == np.uint8
     assert (mask == LESION).all()
 
@@ -97,12 +97,12 @@ def palette(colours: list[int]) -> Image.Image:
 )
 def test_a_colour_that_is_black_in_gray_is_not_taken_for_background(content: bytes) -> None:
     with pytest.raises(ValueError, match="colours that are equal in gray"):
-        decode_mask(content)
+        decode(content).mask()
 
 
 def test_empty_and_full_masks_are_legal() -> None:
-    assert not decode_mask(encoded(0 * LESION)).any()
-    assert decode_mask(encoded(0 * LESION + np.uint8(255))).all()
+    assert not decode(encoded(0 * LESION)).mask().any()
+    assert decode(encoded(0 * LESION + np.uint8(255))).mask().all()
 
 
 def test_gray_values() -> None:

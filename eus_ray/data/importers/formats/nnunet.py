@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
             "read: export the slices as PNG"
         )
     labels = [name for name in about.get("labels", {}) if name != "background"]
+    values = _label_values(about.get("labels", {}), source / "dataset.json")
     if "ignore" in labels:
         raise UserError(f"{source / 'dataset.json'}: has an ignore label, which a mask cannot hold; relabel its pixels")
     images, masks = find_images(source / "imagesTr", [ending]), find_images(source / "labelsTr", [ending])
@@ -42,7 +44,7 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
         elif channel == "0000" and name not in masks:
             lines.append(f"{image}: has no {name}{ending} in labelsTr")
         elif channel == "0000":
-            cases.append(Case(image, (masks[name],), {"image_id": name}, has_labels=True))
+            cases.append(Case(image, (masks[name],), {"image_id": name}, values))
     lines += [
         f"{path}: has no {name}_0000{ending} in imagesTr"
         for name, path in masks.items()
@@ -51,6 +53,9 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
     if lines:
         raise UserError(*lines)
     notes = []
+    announced = about.get("numTraining", len(cases))
+    if announced != len(cases):
+        notes.append(f"dataset.json announces {announced} training cases (numTraining), and {len(cases)} are there")
     if len(labels) > 1:
         notes.append(f"the labels {', '.join(labels)} became one lesion")
     if channels > {"0000"}:
@@ -71,3 +76,16 @@ def _dataset_json(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not isinstance(about.get("labels", {}), dict):
         raise UserError(f"{path}: is not an nnU-Net data set's")
     return about
+
+
+def _label_values(labels: Mapping[str, Any], path: Path) -> frozenset[int]:
+    """Return the values that label files may hold: 0, and those of each label or region."""
+    values = {0}
+    for name, value in labels.items():
+        for one in value if isinstance(value, list) else [value]:
+            if not isinstance(one, int | str) or not re.fullmatch(r"\d+", str(one)):
+                raise UserError(f"{path}: label {name} is {one!r}; a label's value is a whole number from 0")
+            if name == "background" and int(one) != 0:
+                raise UserError(f"{path}: the background is {one}, and only 0 is read as such; relabel its pixels")
+            values.add(int(one))
+    return frozenset(values)

@@ -1,6 +1,7 @@
 """Format `pairs`: `images/` and `masks/`, paired by name.
 
-`a.png` goes with `a.png` or `a_mask.png`; any suffix will do.
+`a.png` goes with `a.png` or `a_mask.png`; any suffix will do. Folders within them are read, too: `images/p1/a.png`
+goes with `masks/p1/a.png`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def read_pairs(source: Path) -> tuple[list[Case], list[str]]:
             found = " and ".join(masks[name].name for name in names) or "no mask"
             lines.append(f"{image}: has {found} in masks; one is needed, {stem}.png or {stem}_mask.png")
             continue
-        cases.append(Case(image, (masks.pop(names[0]),)))
+        cases.append(Case(image, (masks.pop(names[0]),), relative=stem))
     lines += [f"{path}: has no image" for stem, path in masks.items() if stem.removesuffix("_mask") not in images]
     if lines:
         raise UserError(*lines)

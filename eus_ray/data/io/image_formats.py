@@ -1,0 +1,281 @@
+"""What an image file stores, format by format: values, palette, transparency, flags. `images` says what is made of it.
+
+PNG, JPEG and BMP are read by Pillow (colour PNG of 16 bits by imagecodecs, since Pillow keeps 8 of them), TIFF by
+tifffile. The format's own class of Pillow is used, not `Image.open`: that takes a camera's JPEG with a thumbnail for
+a stack, and has a limit of pixels for the whole process.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
+
+Values = npt.NDArray[Any]
+
+MAX_PIXELS = 2**28
+"""Of a picture, so that no small file fills the memory: 16,384 by 16,384."""
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHERS = (
+    (0, b"GIF8", "a GIF"),
+    (8, b"WEBP", "a WebP image"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyp", "an HEIC image or a video"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x1f\x8b", "a gzip archive, such as a NIfTI volume"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+)
+"""Files that are not read: place and value of the bytes that tell them, and their name."""
+_ORIENTATION = 0x0112
+_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+"""Of a PNG, those that its pixels need. Texts and colour profiles may be too long or wrong for a decoder."""
+_GRAYS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MASK)
+_JPEGS = (COMPRESSION.JPEG, COMPRESSION.OJPEG)
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, which would be printed on the terminal
+
+
+class RefusedError(ValueError):
+    """A sound file that is not read."""
+
+
+class CutShortError(ValueError):
+    """A file without its end."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file stores, in the order in which it is stored."""
+
+    values: Values
+    """`(H, W)`, or `(H, W, 3)` red first, as the writer gave them: no scaling, no inversion."""
+    bits: int
+    """Of a value."""
+    palette: npt.NDArray[np.uint8] | None = None
+    """`(n, 3)`: the values are its indices."""
+    alpha: Values | None = None
+    has_transparency: bool = False
+    orientation: int = 1
+    """As EXIF and TIFF number them, 1 to 8; 1 is upright."""
+    is_white_zero: bool = False
+    is_lossy: bool = False
+    has_more: bool = False
+    """Another picture is embedded, such as a thumbnail."""
+
+
+def read_stored(content: bytes) -> Stored:
+    """Read the one picture of a file whole.
+
+    Raises:
+        RefusedError: If the file is sound and not read, such as one of another format or of several pictures.
+        Exception: Of any kind, if the file is damaged or of a rare kind.
+    """
+    if not content:
+        raise RefusedError("is empty (0 bytes)")
+    for start, read in _READERS.items():
+        if content.startswith(start):
+            return read(content)
+    for place, mark, name in _OTHERS:
+        if content[place:].startswith(mark) if place else content.startswith(mark):
+            raise RefusedError(f"is {name}, which is not read; save it as PNG")
+    raise RefusedError("is not a PNG, JPEG, TIFF or BMP image, or its beginning is damaged")
+
+
+def _refuse_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise RefusedError(
+            f"is {height:,} × {width:,} pixels (rows × columns), and at most {MAX_PIXELS / 1e6:.0f} million are read; "
+            "crop it, or save it smaller"
+        )
+    if not height or not width:
+        raise RefusedError(f"is {height} × {width} pixels (rows × columns)")
+
+
+# ---- PNG, JPEG, BMP ---------------------------------------------------------------------------------
+
+
+def _read_png(content: bytes) -> Stored:
+    kept = [content[:8]]
+    for name, chunk in _png_chunks(content):
+        if name == b"acTL":
+            raise RefusedError("is an animation; save each picture as a file of its own")
+        if name in _CHUNKS:
+            kept.append(chunk)
+    if kept[-1][4:8] != b"IEND":
+        raise CutShortError("its end is missing")
+    plain = b"".join(kept)
+    bits, is_gray = plain[24], plain[25] == 0
+    with PngImageFile(io.BytesIO(plain)) as image:
+        stored = _of_pillow(image, bits)
+    if bits == 16 and not is_gray:
+        deep = np.asarray(imagecodecs.png_decode(plain))
+        alpha = deep[..., -1] if deep.shape[2] in (2, 4) else None
+        stored = replace(stored, values=deep[..., :3] if deep.shape[2] > 2 else deep[..., 0], alpha=alpha)
+    return stored
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and bytes of each chunk, as far as they are whole."""
+    at = 8
+    while at + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        chunk = content[at : at + length + 12]
+        if len(chunk) < length + 12:
+            return
+        yield chunk[4:8], chunk
+        at += length + 12
+
+
+def _read_jpeg(content: bytes) -> Stored:
+    with JpegImageFile(io.BytesIO(content)) as image:
+        return _of_pillow(image, 8, is_lossy=True, has_more="mp" in image.info)
+
+
+def _read_bmp(content: bytes) -> Stored:
+    with BmpImageFile(io.BytesIO(content)) as image:
+        return _of_pillow(image, 1 if image.mode == "1" else 8)
+
+
+def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more: bool = False) -> Stored:
+    _refuse_size(image.height, image.width)
+    image.load()
+    palette = None
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    elif image.mode in ("CMYK", "LAB", "HSV"):
+        raise RefusedError(f"has {image.mode} colours, which are not read; save it as RGB or gray")
+    elif image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "RGB", "RGBA"):
+        image = image.convert("RGB")  # type: ignore[assignment]
+    values = np.asarray(image)
+    alpha = values[..., -1] if image.mode in ("LA", "RGBA") else None
+    if alpha is not None:
+        values = values[..., 0] if image.mode == "LA" else values[..., :3]
+    if image.mode.startswith("I"):
+        values = values.astype(np.uint16)
+    if bits < 8 and palette is None and image.mode != "1":
+        values = values // np.uint8(255 // (2**bits - 1))  # Pillow scales them
+    return Stored(
+        values,
+        bits,
+        palette,
+        alpha,
+        has_transparency=_varies(alpha) or "transparency" in image.info,
+        orientation=int(image.getexif().get(_ORIENTATION, 1)),
+        is_lossy=is_lossy,
+        has_more=has_more,
+    )
+
+
+def _varies(alpha: Values | None) -> bool:
+    return alpha is not None and bool((alpha != alpha.flat[0]).any())
+
+
+# ---- TIFF -------------------------------------------------------------------------------------------
+
+
+class _Silence(logging.Filter):
+    """Drops what tifffile logs while this thread decodes: the error that is raised says it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def filter(self, _record: logging.LogRecord) -> bool:
+        return not getattr(self.here, "is_decoding", False)
+
+
+_silence = _Silence()
+logging.getLogger("tifffile").addFilter(_silence)
+
+
+def _read_tiff(content: bytes) -> Stored:
+    _silence.here.is_decoding = True
+    try:
+        with TiffFile(io.BytesIO(content)) as file:
+            return _of_tiff(file, content)
+    finally:
+        _silence.here.is_decoding = False
+
+
+def _of_tiff(file: TiffFile, content: bytes) -> Stored:
+    first = file.pages.first
+    others = [page.aspage() for page in itertools.islice(file.pages, 1, 1000)]
+    num_pictures = 1 + sum(not page.is_reduced and not page.is_mask for page in others)
+    if file.is_imagej and file.imagej_metadata:
+        num_pictures = max(num_pictures, int(file.imagej_metadata.get("images", 1)))
+    num_pictures = max(num_pictures, first.imagedepth)
+    if num_pictures > 1:
+        raise RefusedError(f"holds {num_pictures} pages; save each picture as a file of its own")
+    _refuse_size(first.imagelength, first.imagewidth)
+    if first.dtype is None or first.dtype.kind not in "biuf":
+        raise RefusedError(f"holds values of {first.bitspersample} bits that are not read; save it with 8 or 16 bits")
+    if any(at + size > len(content) for at, size in zip(first.dataoffsets, first.databytecounts, strict=True)):
+        raise CutShortError("its end is missing")
+    colours = _num_colours(first)
+    layers = np.asarray(first.asarray())
+    if first.samplesperpixel > 1:
+        layers = layers if layers.shape[-1] == first.samplesperpixel else np.moveaxis(layers, 0, -1)
+    else:
+        layers = layers.reshape(first.imagelength, first.imagewidth, 1)
+    alpha = layers[..., colours] if layers.shape[2] > colours else None
+    palette = None
+    if first.photometric == PHOTOMETRIC.PALETTE:
+        palette = (np.asarray(first.colormap) // 256).astype(np.uint8).T
+    return Stored(
+        np.ascontiguousarray(layers[..., :3] if colours == 3 else layers[..., 0]),
+        first.bitspersample,
+        palette,
+        alpha,
+        has_transparency=_varies(alpha),
+        orientation=int(first.tags.valueof(_ORIENTATION, 1)),
+        is_white_zero=first.photometric == PHOTOMETRIC.MINISWHITE,
+        is_lossy=first.compression in _JPEGS,
+        has_more=bool(others),
+    )
+
+
+def _num_colours(page: TiffPage) -> int:
+    """Return how many of a pixel's samples are its colour, 1 or 3; the rest is transparency.
+
+    Raises:
+        RefusedError: If that is not known.
+    """
+    samples, kind = page.samplesperpixel, page.photometric
+    is_colour = kind == PHOTOMETRIC.RGB or (kind == PHOTOMETRIC.YCBCR and page.compression in _JPEGS)
+    if is_colour and samples >= 3:
+        return 3
+    if kind in (*_GRAYS, PHOTOMETRIC.PALETTE):
+        if samples == 1 or (samples == 2 and page.extrasamples and int(page.extrasamples[0]) > 0):
+            return 1
+        raise RefusedError(
+            f"has {samples} channels, and which of them is the picture is not said; save one of them as gray"
+        )
+    name = kind.name if isinstance(kind, PHOTOMETRIC) else f"kind {kind}"
+    raise RefusedError(f"is a TIFF of {name} colours, which are not read; save it as RGB or gray")
+
+
+_READERS: dict[bytes, Callable[[bytes], Stored]] = {
+    b"\x89PNG\r\n\x1a\n": _read_png,
+    b"\xff\xd8\xff": _read_jpeg,
+    b"BM": _read_bmp,
+    **dict.fromkeys(_TIFF_STARTS, _read_tiff),
+}
