@@ -1,4 +1,4 @@
-"""Image files: one decoder for images and masks of every command; its law is in `docs/pictures.md`.
+"""Image files: one decoder for images and masks of every command; its law is in `docs/data.md`.
 
 Read are PNG, JPEG, TIFF and BMP files of one picture, decoded whole: a file cut short is an error, never a half-gray
 image. Values are those that the writer stored, at every depth; only a flag of orientation is obeyed, as viewers do.
