@@ -65,7 +65,8 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
     for path in visible_files(folder):
         if not path.name.lower().endswith(tuple(suffixes)):
             continue
-        if (shown_path := shown(str(path))) and not is_writable(path.name):  # as from an archive in another encoding
+        shown_path = shown(str(path))
+        if not is_writable(path.name):  # as from an archive in another encoding
             lines.append(f"{shown_path}: its name is not UTF-8; rename it")
         elif path.name != path.name.strip():
             lines.append(f"{path}: its name begins with a blank; rename it")
