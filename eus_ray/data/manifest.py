@@ -24,8 +24,8 @@ import pandas as pd
 from eus_ray.data.duplicates import Look, find_copies, look
 from eus_ray.data.io.images import Remark, decode, to_uint8, told_remarks
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
-from eus_ray.data.io.tables import MISSING, Lines, Table, near_columns, read_table, repeated, typed
-from eus_ray.data.names import alike, composed, near, rounded, shown
+from eus_ray.data.io.tables import MISSING, Lines, Table, names_alike, near_columns, read_table, repeated, typed
+from eus_ray.data.names import alike, composed, near, shown
 from eus_ray.data.signs import (
     MaskFacts,
     is_its_mask,
@@ -124,23 +124,13 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
         for row, case in zip(frame.itertuples(), cases, strict=True)
     )
     fingerprint = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
-    told = [*table.warnings, *_names_alike(table, cells, clinical), *warnings.told(), *_signs(cells, cases, frame)]
+    names = [*near_columns(table.columns, OPTIONAL, "clinical"), *alike("column", table.columns)]
+    names += names_alike(frame, clinical)
+    told = [*table.warnings, *names, *warnings.told(), *_signs(cells, cases, frame)]
     return Manifest(path, frame, tuple(f"{path}: {line}" for line in collapsed(told)), within, fingerprint)
 
 
 # ---- names ------------------------------------------------------------------------------------------
-
-
-def _names_alike(table: Table, cells: dict[str, list[str]], clinical: Sequence[str]) -> list[str]:
-    """Return warnings of columns, patients, images and categories whose names look alike."""
-    lines = near_columns(table.columns, OPTIONAL, "clinical") + alike("column", table.columns)
-    lines += alike("patient", cells["patient_id"]) + rounded("patient", cells["patient_id"])
-    lines += alike("image", _image_ids(cells))
-    for column in clinical:
-        if typed(table.column(column)).dtype == "str":
-            categories = [cell for cell in table.column(column) if cell not in MISSING]
-            lines += [f"column {column}: {line}" for line in alike("category", categories)]
-    return lines
 
 
 def _image_ids(cells: dict[str, list[str]]) -> list[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import PurePath
 
 _NUM_TOLD = 5
 _ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+?\d+|\d{15}0+")
@@ -92,6 +93,19 @@ def is_writable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def counted_by_kind(names: Iterable[str]) -> str:
+    """Return how many files there are of each suffix, and the first one's name; empty if there are none.
+
+    >>> counted_by_kind(["b.dcm", "a.webp", "c.DCM", "LICENSE"])
+    '2 .dcm, 1 .webp and 1 without suffix, such as b.dcm'
+    """
+    names = list(names)
+    kinds = Counter(PurePath(name).suffix.lower() or "without suffix" for name in names)
+    return (
+        f"{_listed(f'{number} {kind}' for kind, number in kinds.items())}, such as {shown(names[0])}" if names else ""
+    )
 
 
 def near(name: str, known: Iterable[str]) -> str | None:

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eus_ray.data.names import composed, near, shown
+from eus_ray.data.names import alike, composed, near, rounded, shown
 from eus_ray.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
@@ -120,6 +120,25 @@ def near_columns(columns: Sequence[str], known: Sequence[str], taken_as: str) ->
         f"column {shown(name)} is taken as {taken_as}; write {meant} if it is that"
         for name in columns
         if name not in known and (meant := near(name, known)) and meant not in columns
+    ]
+
+
+def names_alike(frame: pd.DataFrame, clinical: Sequence[str]) -> list[str]:
+    """Return warnings of models, patients, images and categories that look alike, and of patients that were rounded.
+
+    Args:
+        frame: Names stand in `model`, `patient_id` and `image_id`, as far as it has these.
+        clinical: The columns whose texts are categories.
+    """
+    lines = [
+        line
+        for column, kind in (("model", "model"), ("patient_id", "patient"), ("image_id", "image"))
+        if column in frame
+        for line in [*alike(kind, frame[column]), *(rounded(kind, frame[column]) if kind == "patient" else ())]
+    ]
+    texts = [column for column in clinical if frame[column].dtype == "str"]
+    return lines + [
+        f"column {shown(column)}: {line}" for column in texts for line in alike("category", frame[column].dropna())
     ]
 
 
