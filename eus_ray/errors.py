@@ -26,19 +26,20 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return the end of a message about an unknown name: the nearest known one, else all of them.
+    """Return the end of a message about an unknown name: the nearest known one in any case, else all of them.
 
     Args:
         name: What was given.
         known: The names there are.
         otherwise: What to say instead of all names if none is near.
 
-    >>> did_you_mean("unett", ["unet", "daf_net"]), did_you_mean("x", ["unet", "daf_net"])
+    >>> did_you_mean("U-Net", ["unet", "daf_net"]), did_you_mean("x", ["unet", "daf_net"])
     ('; did you mean unet?', '; there is unet, daf_net')
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
+    by_letters = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5)
+    return f"; did you mean {by_letters[near[0]]}?" if near else f"; {otherwise or 'there is ' + ', '.join(known)}"
 
 
 def collapsed(lines: Iterable[str]) -> list[str]:

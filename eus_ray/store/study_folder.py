@@ -142,7 +142,7 @@ class Store:
                 return
             path = Path(self.path(name))
             self._make(path.parent)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            temporary = path.with_name(f".{uuid.uuid4().hex}")  # short: `path` may have the longest name
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
@@ -346,4 +346,4 @@ def _verify_checksum(data: bytes) -> None:
         raise ValueError("its checksum does not fit")
 
 
-_TEMPORARY = re.compile(r"/\.[^/]+\.[0-9a-f]{32}$")
+_TEMPORARY = re.compile(r"/\.([^/]+\.)?[0-9a-f]{32}$")
