@@ -80,6 +80,19 @@ def mask_signs(names: Sequence[str], masks: Sequence[MaskFacts], what: str = "ma
     return lines
 
 
+def equal_signs(truths: Sequence[MaskFacts], is_equal: Sequence[bool], what: str = "predictions") -> list[str]:
+    """Return a line if all predictions equal their truths, and there is a lesion at all.
+
+    Args:
+        truths: The facts of the true masks.
+        is_equal: Of each, whether the prediction equals it pixel by pixel.
+        what: What the predictions are called.
+    """
+    if not any(truth.share for truth in truths) or not all(is_equal):
+        return []
+    return [f"all {len(truths)} {what} equal their truths pixel by pixel: see that they are not the truths themselves"]
+
+
 def repeated_masks(names: Sequence[str], patients: Sequence[str], masks: Sequence[MaskFacts]) -> list[str]:
     """Return a line if a file is the mask of several images, or several patients have one mask, pixel by pixel."""
     first: dict[bytes, int] = {}
