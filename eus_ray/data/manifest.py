@@ -25,7 +25,7 @@ from eus_ray.data.duplicates import Look, find_copies, look
 from eus_ray.data.io.images import Remark, decode, to_uint8, told_remarks
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
 from eus_ray.data.io.tables import MISSING, Lines, Table, names_alike, near_columns, read_table, repeated, typed
-from eus_ray.data.names import alike, composed, near, shown
+from eus_ray.data.names import alike, composed, near_hint
 from eus_ray.data.signs import (
     MaskFacts,
     is_its_mask,
@@ -193,8 +193,7 @@ def _resolve(folder: Path, written: str) -> Path:
     if not is_file:
         hint = "; write / between folders" if "\\" in written else ""
         beside = [file.name for file in found.parent.iterdir()] if found.parent.is_dir() else []
-        if not hint and (other := near(path.name, beside)):
-            hint = f"; there is {shown(other)}, which looks alike"
+        hint = hint or near_hint(path.name, beside)
         raise ValueError(f"is not a file{hint}" if found.exists() else f"is not there{hint}")
     return folder / path
 

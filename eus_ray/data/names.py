@@ -114,6 +114,16 @@ def near(name: str, known: Iterable[str]) -> str | None:
     return next((other for other in known if other != name and alike_key(other) == key), None)
 
 
+def near_hint(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a name that is not there: the one that looks like it; empty if there is none.
+
+    >>> near_hint("a.png", ["b.png", "A.png"])
+    '; there is A.png, which looks alike'
+    """
+    other = near(name, known)
+    return f"; there is {shown(other)}, which looks alike" if other else ""
+
+
 def shown(name: str) -> str:
     r"""Return a name for print, with its invisible characters as escapes.
 
