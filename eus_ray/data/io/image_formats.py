@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import math
 import struct
 import threading
 import warnings
@@ -230,16 +231,18 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
         raise RefusedError(f"holds values of {first.bitspersample} bits that are not read; save it with 8 or 16 bits")
     if any(at + size > len(content) for at, size in zip(first.dataoffsets, first.databytecounts, strict=True)):
         raise CutShortError("its end is missing")
+    if len(first.dataoffsets) < math.prod(first.chunked):
+        raise CutShortError("strips or tiles are missing")
+    if not all(first.databytecounts):
+        raise RefusedError("leaves out strips or tiles; save it whole")
     colours = _num_colours(first)
-    layers = np.asarray(first.asarray())
-    if first.samplesperpixel > 1:
-        layers = layers if layers.shape[-1] == first.samplesperpixel else np.moveaxis(layers, 0, -1)
-    else:
-        layers = layers.reshape(first.imagelength, first.imagewidth, 1)
+    planes = first.asarray(squeeze=False, maxworkers=1)[:, 0]  # in this thread, which is silent
+    layers = np.moveaxis(planes, 0, -1).reshape(first.imagelength, first.imagewidth, first.samplesperpixel)
     alpha = layers[..., colours] if layers.shape[2] > colours else None
     palette = None
     if first.photometric == PHOTOMETRIC.PALETTE:
-        palette = (np.asarray(first.colormap) // 256).astype(np.uint8).T
+        palette = np.asarray(first.colormap).T
+        palette = (palette // 256 if palette.max() > 255 else palette).astype(np.uint8)
     return Stored(
         np.ascontiguousarray(layers[..., :3] if colours == 3 else layers[..., 0]),
         first.bitspersample,
