@@ -78,7 +78,7 @@ class ModelSettings(Settings):
     """The network."""
 
     arch: Architecture = "daf_net"
-    """`Study.for_model` sets it; a study file names `models` instead."""
+    """`Study.for_model` sets it; in a study file it stands for `models` with this one name."""
     width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the first level of U-Net and Attention U-Net; each level doubles them."""
     encoder: str = "resnext101_32x8d.tv_in1k"
@@ -325,6 +325,17 @@ def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
         else:
             names.append(prefix + name)
     return names
+
+
+def unused_fields(arch: str) -> list[str]:
+    """Return the fields that only other architectures use: settings that differ in them alone are the same to it."""
+    spec = architectures()[arch]
+    all_fields = (f"model.{field}" for field in ModelSettings.model_fields if field != "arch")
+    others = [name for name in all_fields if name not in spec.settings]
+    return others + ([] if spec.deep_supervision else list(_DEEP_SUPERVISION))
+
+
+_DEEP_SUPERVISION = ("loss.slf_weight", "loss.level_weights")
 
 
 def to_dotted(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from eus_ray.config import Study, dotted_names, set_dotted
+from eus_ray.config import ARCHITECTURES, Study, dotted_names, set_dotted, unused_fields
 from eus_ray.errors import UserError, did_you_mean
 
 PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
@@ -31,7 +31,8 @@ def load_study(
     """Read a study file and check it.
 
     A later argument overrides an earlier one. Paths in the file are relative to the file; a manifest among `overrides`
-    or `settings` is relative to the working folder. All paths of the returned study are absolute.
+    or `settings` is relative to the working folder. All paths of the returned study are absolute. `model.arch` without
+    `models` means this one architecture. `without_effect` tells which settings change nothing.
 
     Args:
         path: A TOML file; None if the other arguments say everything.
@@ -44,40 +45,67 @@ def load_study(
         UserError: With one line for each mistake.
     """
     tree: dict[str, Any] = {}
-    source = "the settings"
+    source = "the settings" if path is None else str(path)
+    of_preset: dict[str, Any] = {}
     if preset is not None:
         if preset not in PRESETS:
             raise UserError(f"preset {preset}: no such preset{did_you_mean(preset, PRESETS)}")
-        _merge(tree, read_toml(PRESETS[preset]))
-    if path is not None:
-        source = str(path)
-        written = read_toml(Path(path))
-        _merge(tree, written)
-        manifest = written.get("data", {}).get("manifest") if isinstance(written.get("data"), dict) else None
-        if isinstance(manifest, str) and manifest:
-            tree["data"]["manifest"] = _manifest_path(Path(path).parent, manifest, source)
-    if models is not None:
-        tree["models"] = list(models)
-    for name, value in [*map(parse_override, overrides), *(settings or {}).items()]:
-        given = str(value) if isinstance(value, Path) else value
-        if name == "data.manifest" and isinstance(given, str) and given:
-            given = _manifest_path(Path(), given, "the settings")
-        set_dotted(tree, name, given)
+        of_preset = read_toml(PRESETS[preset])
+        _merge(tree, of_preset)
+    in_file = {} if path is None else read_toml(Path(path))
+    manifest = in_file.get("data", {}).get("manifest") if isinstance(in_file.get("data"), dict) else None
+    if path is not None and isinstance(manifest, str) and manifest:
+        in_file["data"]["manifest"] = _manifest_path(Path(path).parent, manifest, source)
+    _merge(tree, in_file)
+    _choose_models(tree, in_file, source)
+    given: dict[str, Any] = {} if models is None else {"models": list(models)}
+    given |= dict(map(parse_override, overrides)) | dict(settings or {})
+    for name, value in given.items():
+        said = str(value) if isinstance(value, Path) else value
+        if name == "data.manifest" and isinstance(said, str) and said:
+            said = _manifest_path(Path(), said, "the settings")
+        set_dotted(tree, name, said)
+    _choose_models(tree, given, "the settings")
     flatten_only(tree)
     study = build_study(tree, source)
     base = (Path(path).parent if path is not None else Path()).resolve()
-    set_dotted(tree, "model.weights", _absolute(base, study.model.weights))
-    set_dotted(tree, "search.space", _absolute(base, study.search.space))
+    for name, written in (("model.weights", study.model.weights), ("search.space", study.search.space)):
+        if written:
+            set_dotted(tree, name, str(base / written))
     for own in tree.get("only", {}).values():
-        own.update({name: _absolute(base, own[name]) for name in ("model.weights", "search.space") if name in own})
-    return build_study(tree, source)
+        own.update({name: str(base / own[name]) for name in ("model.weights", "search.space") if own.get(name)})
+    study = build_study(tree, source)
+    for name in dict(_dotted(of_preset)).keys() - dict(_dotted(in_file)).keys() - dict(_dotted(given)).keys():
+        _section(study, name).model_fields_set.discard(name.split(".")[-1])  # nobody has asked for this one by name
+    return study
+
+
+def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
+    """Let `model.arch` of a layer of settings stand for `models`, in the tree that holds this layer already.
+
+    A file that a run wrote names every field, and there `models` alone counts.
+
+    Raises:
+        UserError: If the layer names both, and they differ.
+    """
+    names = dict(_dotted(layer))
+    arch, models = names.get("model.arch"), names.get("models")
+    if models is None and arch in ARCHITECTURES:
+        tree["models"] = [arch]
+    elif models is not None and models not in ([arch], (arch,)) and isinstance(tree.get("model"), dict):
+        is_written_by_a_run = arch == Study().model.arch and set(_ALL_NAMES) <= set(names)
+        if arch is not None and not is_written_by_a_run:
+            raise UserError(f"{source}: model.arch is {arch!r}, and models is {models}; leave one of them out")
+        tree["model"].pop("arch", None)
 
 
 def _manifest_path(base: Path, manifest: str, source: str) -> str:
     try:
-        return str((base / manifest).resolve())
-    except ValueError:  # a zero byte
-        raise UserError(f"{source}: data.manifest {manifest!r}: is no path") from None
+        path = str((base / manifest).resolve())
+        path.encode()
+    except ValueError:  # a zero byte, or a name that is not UTF-8
+        raise UserError(f"{source}: data.manifest {manifest!r}: is no path that can be written down") from None
+    return path
 
 
 def flatten_only(tree: Mapping[str, Any]) -> None:
@@ -95,11 +123,6 @@ def _dotted(names: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _absolute(base: Path, path: str) -> str:
-    """Return a path of a study file as an absolute path; empty stays empty."""
-    return str(base / path) if path else ""
 
 
 def build_study(tree: Mapping[str, Any], source: str) -> Study:
@@ -145,6 +168,76 @@ def _may_differ(name: str) -> bool:
     if section == "search":
         return name in ("search.space", "search.trials")
     return section in ("model", "augment", "optim", "loss", "train") and name not in ("model.arch", "train.seed")
+
+
+# ---- settings without effect ------------------------------------------------------------------------
+
+_ALL_NAMES = tuple(name for name in dotted_names() if name not in ("only", "model.arch"))
+_USED_IF: dict[str, tuple[str, Any]] = {
+    "model.pretrained": ("model.weights", False),
+    "augment.elastic_alpha": ("augment.elastic_probability", True),
+    "augment.elastic_sigma": ("augment.elastic_probability", True),
+    "optim.momentum": ("optim.optimizer", "sgd"),
+    "optim.milestones": ("optim.schedule", "steps"),
+    "optim.gamma": ("optim.schedule", "steps"),
+    "loss.smooth": ("loss.dice_weight", True),
+    "search.grid_points": ("search.sampler", "grid"),
+    "search.racing_alpha": ("search.scheduler", "racing"),
+    "search.asha_reduction": ("search.scheduler", "asha"),
+    "search.asha_grace": ("search.scheduler", "asha"),
+    "search.inner_folds": ("search.protocol", "nested"),
+    "log.mlflow_experiment": ("log.mlflow", True),
+}
+"""The fields that are used only if another one has some value; True: if it is set, not 0 or empty; False: if not."""
+
+
+def without_effect(study: Study) -> list[str]:
+    """Return a line for the fields that somebody has set and that change nothing, one for each reason.
+
+    A file that a run wrote names every field: nobody has set one of them in particular.
+
+    >>> without_effect(Study.model_validate({"models": ["unet"], "model": {"encoder": "resnet18"}}))
+    ['model.encoder has no effect on unet']
+    """
+    written = [name for name in _ALL_NAMES if name.split(".")[-1] in _section(study, name).model_fields_set]
+    if len(written) == len(_ALL_NAMES):
+        return []
+    idle = {arch: _idle_fields(study.for_model(arch)) for arch in study.models}
+    found: dict[str, list[str]] = {}
+    for name in written:
+        if all(name in study.only.get(arch, {}) for arch in study.models):
+            found.setdefault("since every model has its own in [only]", []).append(name)
+        elif all(name in idle[arch] for arch in study.models):
+            reasons = dict.fromkeys(idle[arch][name] for arch in study.models)
+            found.setdefault(" and ".join(reasons), []).append(name)
+    for arch, own in study.only.items():
+        if arch not in study.models:
+            found.setdefault(f"since models does not name {arch}", []).append(f"[only.{arch}]")
+        for name in own if arch in study.models else ():
+            if name in idle[arch]:
+                found.setdefault(idle[arch][name], []).append(f"[only.{arch}] {name}")
+    return [
+        f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no effect {why}" for why, names in found.items()
+    ]
+
+
+def _idle_fields(study: Study) -> dict[str, str]:
+    """Return the fields that change nothing in the study of one architecture, each with the reason."""
+    idle = dict.fromkeys(unused_fields(study.model.arch), f"on {study.model.arch}")
+    for name, (other, wanted) in _USED_IF.items():
+        value = getattr(_section(study, other), other.split(".")[-1])
+        if (bool(value) if isinstance(wanted, bool) else value) != wanted:
+            idle.setdefault(name, f"while {other} is {value!r}")
+    return idle
+
+
+def _section(study: Study, name: str) -> BaseModel:
+    """Return the section that holds the field of this dotted name; the study itself for a name without a dot."""
+    section, dot, _ = name.rpartition(".")
+    return getattr(study, section) if dot else study
+
+
+# ---- TOML -------------------------------------------------------------------------------------------
 
 
 def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Study:

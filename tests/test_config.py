@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from eus_ray.config import ARCHITECTURES, Study, dotted_names, to_dotted
-from eus_ray.config_file import PRESETS, build_study, load_study, parse_override, read_toml, study_toml
+from eus_ray.config_file import (
+    PRESETS,
+    build_study,
+    load_study,
+    parse_override,
+    read_toml,
+    study_toml,
+    without_effect,
+)
 from eus_ray.errors import UserError
 
 
@@ -88,6 +96,103 @@ def test_names_without_quotes_mean_the_same(tmp_path: Path) -> None:
         load_study(write(tmp_path, text), overrides=["only.unet.train.seed=7"])
     with pytest.raises(UserError, match=r"\[only.unet\] optim.lrr: no such field"):
         load_study(write(tmp_path, text + "optim.lrr = 1\n"))
+
+
+# ---- one architecture -------------------------------------------------------------------------------
+
+
+def test_an_architecture_without_models_is_the_one_to_train(tmp_path: Path) -> None:
+    path = write(tmp_path, '[model]\narch = "unet"\n')
+    assert load_study(path).models == ("unet",)
+    assert load_study(path, preset="paper").models == ("unet",)
+    assert load_study(path, models=["daf_net"]).models == ("daf_net",)
+    assert load_study(path, overrides=["model.arch=daf_net"]).models == ("daf_net",)
+    assert load_study(None, settings={"model.arch": "unet"}).models == ("unet",)
+    assert load_study(write(tmp_path, 'models = ["unet", "daf_net"]'), overrides=["model.arch=unet"]).models == (
+        "unet",
+    )
+    again = load_study(write(tmp_path, study_toml(load_study(path))))
+    assert again == load_study(path)
+
+
+def test_an_architecture_beside_other_models_is_refused(tmp_path: Path) -> None:
+    for models in ('["daf_net"]', '["unet", "daf_net"]'):
+        path = write(tmp_path, f'models = {models}\n[model]\narch = "unet"\n')
+        (line,) = refusal(path)
+        assert line.startswith(f"{path}: model.arch is 'unet', and models is [")
+    assert load_study(write(tmp_path, 'models = ["unet"]\n[model]\narch = "unet"\n')).models == ("unet",)
+    assert "leave one of them out" in refusal(models=["daf_net"], overrides=["model.arch=unet"])[0]
+    (line,) = refusal(write(tmp_path, '[model]\narch = "U-Net"\n'))
+    assert "model.arch: 'U-Net' is not a choice; did you mean unet?" in line
+
+
+# ---- settings without effect ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('[model]\nencoder = "resnet18"\n', []),
+        ('models = ["unet"]\n[model]\nencoder = "resnet18"\n', ["model.encoder has no effect on unet"]),
+        (
+            'models = ["unet", "attention_unet"]\n[model]\nencoder = "resnet18"\n[loss]\nslf_weight = 0.5\n',
+            ["model.encoder, loss.slf_weight have no effect on unet and on attention_unet"],
+        ),
+        ('models = ["daf_net"]\n[model]\nwidth = 8\n', ["model.width has no effect on daf_net"]),
+        ("[optim]\nmomentum = 0.9\n", ["optim.momentum has no effect while optim.optimizer is 'adamw'"]),
+        ('[optim]\noptimizer = "sgd"\nmomentum = 0.9\n', []),
+        (
+            '[optim]\nschedule = "cosine"\ngamma = 0.1\nmilestones = [3]\n',
+            ["optim.milestones, optim.gamma have no effect while optim.schedule is 'cosine'"],
+        ),
+        (
+            "[augment]\nelastic_alpha = 3.0\n",
+            ["augment.elastic_alpha has no effect while augment.elastic_probability is 0.0"],
+        ),
+        ("[augment]\nelastic_alpha = 3.0\nelastic_probability = 0.5\n", []),
+        (
+            '[search]\nsampler = "gp"\ngrid_points = 4\n',
+            ["search.grid_points has no effect while search.sampler is 'gp'"],
+        ),
+        ("[search]\nasha_grace = 4\n", ["search.asha_grace has no effect while search.scheduler is 'racing'"]),
+        (
+            '[search]\nprotocol = "paper"\ninner_folds = 4\n',
+            ["search.inner_folds has no effect while search.protocol is 'paper'"],
+        ),
+        (
+            'models = ["daf_net"]\n[model]\npretrained = true\nweights = "w.pth"\n',
+            ["model.pretrained has no effect while model.weights is "],
+        ),
+        (
+            'models = ["unet"]\n[only.daf_net]\n"optim.lr" = 0.1\n',
+            ["[only.daf_net] has no effect since models does not name daf_net"],
+        ),
+        ('[only.unet]\n"model.encoder" = "resnet18"\n', ["[only.unet] model.encoder has no effect on unet"]),
+        (
+            'models = ["unet", "daf_net"]\n[optim]\nmomentum = 0.5\n[only.unet]\n"optim.optimizer" = "sgd"\n',
+            [],
+        ),
+        (
+            'models = ["unet"]\n[optim]\nlr = 0.5\n[only.unet]\n"optim.lr" = 0.1\n',
+            ["optim.lr has no effect since every model has its own in [only]"],
+        ),
+    ],
+)
+def test_settings_without_effect_are_told(tmp_path: Path, text: str, lines: list[str]) -> None:
+    told = without_effect(load_study(write(tmp_path, text)))
+    assert len(told) == len(lines)
+    for line, expected in zip(told, lines, strict=True):
+        assert line.startswith(expected)
+
+
+def test_nobody_has_set_what_a_preset_or_a_written_study_names(tmp_path: Path) -> None:
+    study = load_study(None, preset="paper", models=["unet"])
+    assert without_effect(study) == []
+    assert without_effect(load_study(write(tmp_path, study_toml(study)))) == []
+    encoder = ["model.encoder has no effect on unet"]
+    assert without_effect(load_study(None, preset="paper", models=["unet"], overrides=["model.encoder=a"])) == encoder
+    same = write(tmp_path, '[model]\nencoder = "resnext101_32x8d.tv_in1k"\n')
+    assert without_effect(load_study(same, preset="paper", models=["unet"])) == encoder
 
 
 def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:

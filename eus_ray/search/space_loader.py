@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from eus_ray.architectures import architectures
-from eus_ray.config import ModelSettings, Study, dotted_names, to_dotted
+from eus_ray.config import ModelSettings, Study, dotted_names, to_dotted, unused_fields
 from eus_ray.config_file import read_toml, with_settings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.search.space import KINDS, Dimension, Kind, Space
@@ -47,7 +47,6 @@ _NOT_SEARCHED = {
     "train.epochs": "it is the same for all trials, so that they compare; set it in the study file",
     "train.stop_after": "it is the same for all trials, so that they compare; set it in the study file",
 }
-_DEEP_SUPERVISION = ("loss.slf_weight", "loss.level_weights")
 
 
 def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> Space:
@@ -134,7 +133,7 @@ class _Reader:
         known = dotted_names()
         if name in _NOT_SEARCHED:
             return f"may not be searched: {_NOT_SEARCHED[name]}"
-        if name in _without_effect(self.study.model.arch):
+        if name in unused_fields(self.study.model.arch):
             return f"may not be searched: {self.study.model.arch} has nothing that it would change"
         if name in known:
             return "" if name.startswith(_SECTIONS) else "may not be searched: it is one for the whole study"
@@ -224,13 +223,6 @@ class _Reader:
             for line in (line for line in lines if line not in told):
                 told.add(line)
                 self.file.defect(("search", probe[0][0].name), f"{values} is refused: {line}")
-
-
-def _without_effect(arch: str) -> list[str]:
-    """Return the fields that only other architectures use: trials that differ in them alone are the same trial."""
-    spec = architectures()[arch]
-    others = [f"model.{field}" for field in ModelSettings.model_fields if f"model.{field}" not in spec.settings]
-    return others + ([] if spec.deep_supervision else list(_DEEP_SUPERVISION))
 
 
 def _fitting_kinds(own: Any) -> tuple[Kind, ...]:

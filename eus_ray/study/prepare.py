@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from eus_ray import store as names
 from eus_ray.config import Study
-from eus_ray.config_file import study_toml
+from eus_ray.config_file import study_toml, without_effect
 from eus_ray.data.arrays import Arrays, cases_table
 from eus_ray.data.dataset import Dataset, check_data
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, collapsed
 from eus_ray.models import check_model
 from eus_ray.store import Store
 from eus_ray.study.callbacks import Callback
@@ -50,7 +50,7 @@ def prepare_dataset(study: Study, store: Store, callbacks: Sequence[Callback], *
     check_identity(store, dataset)
     check_room(store, dataset, num_bytes)
     refuse_models_there(Trials(store), store, study, resume=resume)
-    for warning in dataset.manifest.warnings:
+    for warning in (*collapsed(without_effect(study)), *dataset.manifest.warnings):
         for callback in callbacks:
             callback.on_warning(warning)
     return dataset
@@ -160,8 +160,16 @@ def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
     store.write_json(names.PROVENANCE, provenance(dataset))
 
 
+def renew_manifest(store: Store, dataset: Dataset) -> None:
+    """Write again what may have been corrected since the study began: clinical columns, and the manifest's warnings."""
+    write_manifest(store, dataset)
+    there = store.read_json(names.PROVENANCE)
+    if (data := there["data"] | {"warnings": _warnings(dataset)}) != there["data"]:
+        store.write_json(names.PROVENANCE, there | {"data": data})
+
+
 def write_manifest(store: Store, dataset: Dataset) -> None:
-    """Write the images with folds and clinical columns, which may have been corrected since the study began."""
+    """Write the images with folds and clinical columns."""
     first = ["image_id", "patient_id", "fold"]
     rest = dataset.frame.columns.difference([*first, "image", "mask"], sort=False)
     store.write_frame(names.MANIFEST, dataset.frame.assign(fold=dataset.folds)[[*first, *rest]])
@@ -182,12 +190,18 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
             "images": len(frame),
             "patients": int(frame["patient_id"].nunique()),
             "near_duplicates_within": manifest.near_duplicates_within,
+            "warnings": _warnings(dataset),
             # the phantom names its device so
             "synthetic": "device" in frame and bool(frame["device"].astype(str).str.startswith("synthetic").all()),
         },
         "folds": {"count": study.folds.count, "seed": study.folds.seed, "stratify": list(study.folds.stratify)},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
     }
+
+
+def _warnings(dataset: Dataset) -> list[str]:
+    """Return the manifest's warnings without its path: the study folder travels."""
+    return [line.removeprefix(f"{dataset.manifest.path}: ") for line in dataset.manifest.warnings]
 
 
 def _commit() -> str | None:

@@ -19,7 +19,7 @@ from eus_ray.store import Store, TrialKey
 from eus_ray.store.lock import StudyLock
 from eus_ray.study.callbacks import Callback
 from eus_ray.study.loggers import open_loggers
-from eus_ray.study.prepare import check_identity, write_manifest, write_study
+from eus_ray.study.prepare import check_identity, renew_manifest, write_study
 from eus_ray.study.trials import Trials
 
 _RAY_LOGS = "logs/ray"
@@ -86,7 +86,7 @@ def run_context(
         arrays, shared = share_arrays(dataset, session)
         stack.callback(delete_arrays, shared, session)
         if is_known:
-            write_manifest(store, dataset)
+            renew_manifest(store, dataset)
         else:
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on

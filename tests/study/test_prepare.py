@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import pandas as pd
 import pytest
 
 from eus_ray import store as names
@@ -14,8 +16,8 @@ from eus_ray.errors import UserError
 from eus_ray.store import Store, lock, read_manifest
 from eus_ray.store.lock import StudyLock
 from eus_ray.study import prepare
-from eus_ray.study.prepare import check_identity, provenance, write_manifest, write_study
-from tests.helpers import light_study
+from eus_ray.study.prepare import check_identity, prepare_dataset, provenance, renew_manifest, write_study
+from tests.helpers import Recorder, light_study
 
 
 def test_a_run_killed_before_its_study_was_whole_can_begin_again(
@@ -72,5 +74,47 @@ def test_corrected_clinical_columns_and_another_order_of_rows_are_the_same_study
     other = replace(dataset, manifest=replace(dataset.manifest, frame=frame))
     other = replace(other, plan=replace(dataset.plan, fold=dataset.folds[::-1].copy()))
     assert check_identity(store, other)
-    write_manifest(store, other)
+    renew_manifest(store, other)
     assert set(read_manifest(store)["t_stage"]) == {"T9"}
+
+
+def test_warnings_of_the_manifest_are_told_and_kept_without_its_path(phantom: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantom.parent, tmp_path / "set")
+    manifest, heard = tmp_path / "set/manifest.csv", Recorder()
+    table = pd.read_csv(manifest)
+    patients = table["patient_id"].unique()
+    table["patient_id"] = table["patient_id"].replace({patients[1]: f"{patients[0]}\u200b"})
+    table.to_csv(manifest, index=False)
+    store = Store(tmp_path / "study")
+    dataset = prepare_dataset(light_study(manifest), store, [heard], resume=False)
+    write_study(store, dataset, dataset.arrays())
+    (said,) = [line for line in heard.warnings if "invisible" in line]
+    kept = store.read_json(names.PROVENANCE)["data"]["warnings"]
+    assert kept[:1] == [
+        f"patients {patients[0]} and {patients[0]}\\u200b differ in invisible characters only; "
+        "they are taken as 2 patients"
+    ]
+    assert said == f"{manifest}: {kept[0]}"
+
+
+def test_a_resumed_study_keeps_the_warnings_of_its_manifest_as_it_is_now(phantom: Path, tmp_path: Path) -> None:
+    dataset, store = check_data(light_study(phantom)), Store(tmp_path / "study")
+    write_study(store, dataset, dataset.arrays())
+    before = store.read_json(names.PROVENANCE)
+    before["data"].pop("warnings")
+    store.write_json(names.PROVENANCE, before)  # as an older run wrote it
+    warned = replace(dataset, manifest=replace(dataset.manifest, warnings=(f"{phantom}: one is odd",)))
+    renew_manifest(store, warned)
+    after = store.read_json(names.PROVENANCE)
+    assert after["data"].pop("warnings") == ["one is odd"]
+    assert after == before
+
+
+def test_settings_without_effect_are_told_once_all_is_checked(phantom: Path, tmp_path: Path) -> None:
+    heard = Recorder()
+    prepare_dataset(light_study(phantom), Store(tmp_path / "study"), [heard], resume=False)
+    assert heard.warnings[:1] == ["model.encoder, model.decoder_width have no effect on unet"]
+    heard = Recorder()
+    with pytest.raises(UserError):
+        prepare_dataset(light_study(phantom, "folds.count=11"), Store(tmp_path / "study"), [heard], resume=False)
+    assert heard.warnings == []
