@@ -236,7 +236,9 @@ def test_defects_of_patients(pairs: Path, tmp_path: Path) -> None:
         "patients.csv: has no row for c.tif",
     ]
     table(pairs / "patients.csv", [["file", "patient_id"], ["a", "P"]])
-    assert lines_of("pairs", pairs, tmp_path / "set") == ["patients.csv: there is no column image"]
+    assert lines_of("pairs", pairs, tmp_path / "set") == [
+        "patients.csv: there is no column image; there is file, patient_id"
+    ]
 
 
 def test_volumes_and_ignore_labels_of_nnunet(nnunet: Path, tmp_path: Path) -> None:
@@ -293,3 +295,42 @@ def test_labels_of_a_palette_file_are_its_indices(nnunet: Path, tmp_path: Path) 
         labels.save(nnunet / f"labelsTr/case_{i}.png")
     manifest = read_manifest(import_dataset("nnunet", nnunet, tmp_path / "set").manifest)
     assert manifest.frame["lesion_share"].tolist() == [200 / 2000] * 2
+
+
+# ---- odd, and read ----------------------------------------------------------------------------------
+
+
+def test_labels_by_value_as_in_old_sets(nnunet: Path, tmp_path: Path) -> None:
+    about = json.loads((nnunet / "dataset.json").read_text())
+    old = {**about, "labels": {"0": "background", "1": "mass", "2": "cyst"}, "numTraining": "2", "file_ending": ".PNG"}
+    (nnunet / "dataset.json").write_text(f"\ufeff{json.dumps(old)}", encoding="utf-8")
+    imported = import_dataset("nnunet", nnunet, tmp_path / "set")
+    assert read_manifest(imported.manifest).frame["lesion_share"].tolist() == [400 / 2000] * 2
+    assert "the labels mass, cyst became one lesion" in imported.notes
+    assert not [note for note in imported.notes if "announces" in note]
+
+
+def test_names_that_look_alike_are_told(pairs: Path, tmp_path: Path) -> None:
+    (pairs / "masks/a.png").rename(pairs / "masks/A.png")
+    rows = [["images/a.png", "P1", "T1"], ["b", "p1", "t1"], ["C", "P2", "T2"]]
+    table(pairs / "patients.csv", [["image", "patient_id", "t_stage"], *rows])
+    assert lines_of("pairs", pairs, tmp_path / "set") == [
+        "images/a.png: has no mask in masks; one is needed, a.png or a_mask.png; there is A, which looks alike",
+        "masks/A.png: has no image",
+    ]
+    (pairs / "masks/A.png").rename(pairs / "masks/a.png")
+    assert lines_of("pairs", pairs, tmp_path / "set") == [
+        "patients.csv: has no row for c.tif; there is C, which looks alike"
+    ]
+    table(pairs / "patients.csv", [["image", "patient_id", "t_stage"], *rows[:2], ["c", *rows[2][1:]]])
+    assert import_dataset("pairs", pairs, tmp_path / "set").notes == (
+        "patients P1 and p1 differ in case only; they are taken as 2 patients",
+        "column t_stage: categories T1 and t1 differ in case only; they are taken as 2 categories",
+    )
+
+
+def test_published_folds_of_other_images_are_told(busbra_source: Path, tmp_path: Path) -> None:
+    table(busbra_source / "5-fold-cv.csv", [["id", "kfold"], ["bus_0001-l", "2"], ["x", "1"]])
+    imported = import_dataset("busbra", busbra_source, tmp_path / "set")
+    assert read_manifest(imported.manifest).frame["source_kfold5"].fillna(-1).tolist() == [2, -1, -1]
+    assert "2 images have no fold in 5-fold-cv.csv" in imported.notes

@@ -37,8 +37,8 @@ def below(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
-            facts = os.lstat(os.path.join(place, name))
-            found[os.path.join(place, name)] = (facts.st_size, facts.st_mtime_ns)
+            facts = Path(place, name).lstat()
+            found[f"{place}/{name}"] = (facts.st_size, facts.st_mtime_ns)
     return found
 
 

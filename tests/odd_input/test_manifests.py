@@ -86,7 +86,8 @@ NAMES = [
         ("row 2: patient_id is missing", "row 3: patient_id is missing")),
     Odd("many spellings", a_set(patient_id=["A1", "a1", "B1", "b1", "C1", "c1"]), CHECK, 0,
         ("patients A1 and a1", "patients B1 and b1", "patients C1 and c1")),
-    Odd("names with quote and tab", a_set(patient_id=patients('O"Neil X', 'O"Neil\tX')), CHECK, 0, ('O"Neil\\tX differ in blanks only',)),
+    Odd("names with quote and tab", a_set(patient_id=patients('O"Neil X', 'O"Neil\tX')), CHECK, 0,
+        ('O"Neil\\tX differ in blanks only',)),
     Odd("a name with a line break", a_set(patient_id=patients("P\n1", "P1")), CHECK, 0, ("P\\n1",)),
 ]  # fmt: skip
 
@@ -133,7 +134,8 @@ TABLES = [
     Odd("Latin-1", a_set(encoding="latin-1", patient_id=patients("Müller")), CHECK, 2,
         ("is neither Parquet nor text in UTF-8 or UTF-16; save it as CSV UTF-8",)),
     Odd("an Excel file", raw("m.csv", b"PK\x03\x04" + bytes(99)), CHECK, 2, ("m.csv: is neither Parquet nor text",)),
-    Odd("JSON", raw("m.csv", '[{"image": "images/0.png"},\n {"image": "images/1.png"}]'), CHECK, 2, ("there is no column image",)),
+    Odd("JSON", raw("m.csv", '[{"image": "images/0.png"},\n {"image": "images/1.png"}]'), CHECK, 2,
+        ("there is no column image",)),
     Odd("Parquet cut short", raw("m.parquet", b"PAR1" + bytes(50)), "data check ~/m.parquet", 2,
         ("is a damaged Parquet file",)),
     Odd("a folder as manifest", a_set(), "data check ~/images", 2, ("is a folder, not a table",)),
@@ -168,7 +170,8 @@ TABLES = [
 ]  # fmt: skip
 
 FILES = [
-    Odd("absolute path", a_set(**first("image", "/etc/passwd")), CHECK, 2, ("row 2: image /etc/passwd is an absolute",)),
+    Odd("absolute path", a_set(**first("image", "/etc/passwd")), CHECK, 2,
+        ("row 2: image /etc/passwd is an absolute path",)),
     Odd("path of Windows", a_set(**first("image", "C:\\data\\0.png")), CHECK, 2, ("is an absolute path",)),
     Odd("backslashes", a_set(**first("image", "images\\0.png")), CHECK, 2, ("is not there; write / between folders",)),
     Odd("dots", a_set(**first("image", "../x/0.png")), CHECK, 2, ("leaves the manifest's folder with '..'",)),

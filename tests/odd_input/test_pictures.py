@@ -193,6 +193,7 @@ def test_remarks_are_counted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Many files of a kind are one line."""
+
     def change(here: Path) -> None:
         for n in range(6):
             oriented(here / f"images/{n}.png", picture(n))

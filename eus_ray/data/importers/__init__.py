@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,9 +69,9 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
         UserError: With one line for each defect: an unknown format, a layout that is not the format's, images
             without mask or masks without image, files that cannot be read whole, a target that holds something.
     """
-    from eus_ray.data.importers.cases import visible_files
+    from eus_ray.data.importers.cases import names_alike_in, visible_files
     from eus_ray.data.importers.writing import pseudonymise, write_dataset
-    from eus_ray.data.names import alike, rounded
+    from eus_ray.data.names import counted_by_kind
 
     if format not in format_names():
         raise UserError(f"{format}: no such format{did_you_mean(format, format_names())}")
@@ -82,26 +81,19 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
         raise UserError(f"{target}: is not empty; choose a new folder")
     importlib.import_module(f"{formats.__name__}.{format}")
     cases, notes = _READERS[format](source)
-    if not cases:
-        raise UserError(f"{source}: holds no images")
-    patients = [case.columns.get("patient_id", case.name) for case in cases]
-    notes = [*notes, *alike("patient", patients), *rounded("patient", patients)]
     used = {path for case in cases for path in (case.image, *case.masks)}
-    notes += _passed_over([path for path in visible_files(source) if path not in used])
+    left = [path for path in visible_files(source) if path not in used and path.suffix.lower() not in _TABLES]
+    passed_over = counted_by_kind(map(str, left))
+    if not cases:
+        raise UserError(f"{source}: holds no images{f', but {passed_over}' if passed_over else ''}")
+    patients = {case.patient for case in cases}
+    notes = [*notes, *names_alike_in(cases)]
+    if passed_over:
+        notes.append(f"passed over, since the format does not name them or they are not read: {passed_over}")
     if pseudonyms is not None:
         cases = [pseudonymise(case, pseudonyms) for case in cases]
         kept = sorted({name for case in cases for name in case.columns} - {"patient_id"})
         seen = f"; {', '.join(kept)} stayed as they were: see that they name nobody" if kept else ""
         notes = [f"patients and images have pseudonyms{seen}", *notes]
     notes += write_dataset(cases, target)
-    return Imported(target / "manifest.csv", len(cases), len(set(patients)), tuple(notes))
-
-
-def _passed_over(files: Sequence[Path]) -> list[str]:
-    """Return a note on the files of a source that are not in the data set, by kind."""
-    kinds = Counter(path.suffix.lower() or "without suffix" for path in files if path.suffix.lower() not in _TABLES)
-    if not kinds:
-        return []
-    counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-    example = next(path for path in files if path.suffix.lower() not in _TABLES)
-    return [f"passed over, since the format does not name them or they are not read: {counted}, such as {example}"]
+    return Imported(target / "manifest.csv", len(cases), len(patients), tuple(notes))

@@ -7,13 +7,16 @@ with or without suffix), `patient_id`, and any further columns of a manifest.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from eus_ray.data.io.images import SUFFIXES
-from eus_ray.data.io.tables import MISSING, read_table
-from eus_ray.data.names import composed, is_writable, shown
+from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, column_defects
+from eus_ray.data.io.tables import MISSING, names_alike, read_table, typed
+from eus_ray.data.names import composed, is_writable, near_hint, shown
 from eus_ray.errors import UserError
 
 
@@ -37,9 +40,14 @@ class Case:
         return self.columns.get("image_id", self.relative or self.image.stem)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names by which `patients.csv` may call the image, composed."""
-        return tuple(map(composed, (self.name, self.relative, self.image.stem)))
+    def patient(self) -> str:
+        """Return the patient; the image is its own if none is named."""
+        return self.columns.get("patient_id", self.name)
+
+    def names(self, source: Path) -> tuple[str, ...]:
+        """Return the names by which `patients.csv` in the source may call the image, composed."""
+        path = self.image.relative_to(source).with_suffix("").as_posix()
+        return tuple(map(composed, (self.name, self.relative, self.image.stem, path)))
 
     @property
     def files(self) -> tuple[str, str]:
@@ -55,11 +63,14 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
     are passed over.
 
     Raises:
-        UserError: If there is no such folder, or with one line for each name that is not UTF-8, begins or ends with
-            a blank, or is that of another but for its suffix or encoding.
+        UserError: If there is no such folder, or with one line for each name that is not UTF-8, has a line break,
+            begins or ends with a blank, or is that of another but for its suffix or encoding.
     """
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; the format needs a folder of this name")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; the format needs it")
+        beside = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise UserError(f"{folder}: no such folder; the format needs it{near_hint(folder.name, beside)}")
     found: dict[str, Path] = {}
     lines = []
     for path in visible_files(folder):
@@ -68,11 +79,14 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
         shown_path = shown(str(path))
         if not is_writable(path.name):  # as from an archive in another encoding
             lines.append(f"{shown_path}: its name is not UTF-8; rename it")
+        elif len(path.name.splitlines()) > 1:
+            lines.append(f"{shown_path}: its name has a line break; rename it")
         elif path.name != path.name.strip():
             lines.append(f"{path}: its name begins with a blank; rename it")
         key = composed(path.relative_to(folder).with_suffix("").as_posix())
         if key in found:
-            lines.append(f"{shown_path}: there is {found[key].name} too; keep one, or rename one")
+            same = ", the same name in another encoding," if found[key].suffix == path.suffix else ""
+            lines.append(f"{shown_path}: there is {shown(found[key].name)}{same} too; keep one, or rename one")
         found[key] = path
     if lines:
         raise UserError(*lines)
@@ -88,6 +102,17 @@ def visible_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def names_alike_in(cases: Sequence[Case]) -> list[str]:
+    """Return warnings of patients, images and categories whose names look alike."""
+    columns = list(dict.fromkeys(name for case in cases for name in case.columns))
+    names = {"patient_id": [case.patient for case in cases], "image_id": [case.name for case in cases]}
+    if names["image_id"] == names["patient_id"]:
+        del names["image_id"]  # once is enough
+    clinical = [name for name in columns if name not in (*REQUIRED, *OPTIONAL)]
+    cells = {name: typed([case.columns.get(name, "") for case in cases]) for name in clinical}
+    return names_alike(pd.DataFrame({**names, **cells}), clinical)
+
+
 def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str]]:
     """Return the cases with the columns of `patients.csv`, and notes.
 
@@ -97,16 +122,16 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
         UserError: With one line for each defect of the table, and for each image that it does not name.
     """
     path = source / "patients.csv"
-    if not path.is_file():
+    if not path.exists():
+        hint = near_hint(path.name, [file.name for file in source.iterdir()])
         note = (
             "the source names no patients, so each image is a patient of its own; if images share a patient, "
-            f"training and test would too: write {path} (image, patient_id) and import again"
+            f"training and test would too: write {path} (image, patient_id) and import again{hint}"
         )
         return cases, [note]
     table = read_table(path)
     notes = [f"{path}: {warning}" for warning in table.warnings]
-    lines = [f"{path}: {defect}" for defect in table.defects]
-    lines += [f"{path}: there is no column {name}" for name in ("image", "patient_id") if name not in table.columns]
+    lines = [f"{path}: {defect}" for defect in [*table.defects, *column_defects(table, ("image", "patient_id"))]]
     if lines:
         raise UserError(*lines)
     rows: dict[str, dict[str, str]] = {}
@@ -121,9 +146,9 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
         rows[key] = row
     named = []
     for case in cases:
-        row = rows.pop(next((name for name in case.names if name in rows), ""), {})
+        row = rows.pop(next((name for name in case.names(source) if name in rows), ""), {})
         if not row:
-            lines.append(f"{path}: has no row for {case.image.name}")
+            lines.append(f"{path}: has no row for {shown(case.image.name)}{near_hint(case.name, rows)}")
         else:
             named.append(replace(case, columns={**row, **case.columns}))
     if lines:

@@ -20,7 +20,7 @@ from eus_ray.errors import UserError
 def pseudonymise(case: Case, pseudonyms: Pseudonyms) -> Case:
     """Return the case under pseudonyms of its patient and image, without its own id."""
     columns = {name: value for name, value in case.columns.items() if name != "image_id"}
-    patient = pseudonyms.of("patient", case.columns.get("patient_id", case.name))
+    patient = pseudonyms.of("patient", case.patient)
     return replace(case, columns=columns | {"patient_id": patient}, pseudonym=pseudonyms.of("image", case.name))
 
 
@@ -114,5 +114,4 @@ def _write_manifest(cases: list[Case], path: Path) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["image", "mask", "patient_id", *extra])
         for case in cases:
-            patient = case.columns.get("patient_id", case.name)
-            table.writerow([*case.files, patient, *(case.columns.get(name, "") for name in extra)])
+            table.writerow([*case.files, case.patient, *(case.columns.get(name, "") for name in extra)])

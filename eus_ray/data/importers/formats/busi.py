@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eus_ray.data.importers import importer
 from eus_ray.data.importers.cases import Case, find_images, with_patients
+from eus_ray.data.names import near_hint
 from eus_ray.errors import UserError
 
 
@@ -32,7 +33,7 @@ def read_busi(source: Path) -> tuple[list[Case], list[str]]:
                 images[stem] = path
         for stem, image in images.items():
             if stem not in masks:
-                lines.append(f"{image}: has no {stem}_mask.png")
+                lines.append(f"{image}: has no {stem}_mask.png{near_hint(f'{stem}_mask', images)}")
             cases.append(Case(image, tuple(masks.pop(stem, ())), {"pathology": pathology}))
         lines += [f"{path}: has no image" for paths in masks.values() for path in paths]
     stems = [case.image.stem for case in cases]

@@ -14,7 +14,10 @@ from typing import Any
 from eus_ray.data.importers import importer
 from eus_ray.data.importers.cases import Case, find_images, with_patients
 from eus_ray.data.io.images import LOSSLESS_SUFFIXES
+from eus_ray.data.names import near_hint
 from eus_ray.errors import UserError
+
+_EXAMPLE = '{"background": 0, "lesion": 1}'
 
 
 @importer
@@ -24,14 +27,14 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
     `patients.csv` names the patients.
     """
     about = _dataset_json(source / "dataset.json")
-    ending = about.get("file_ending", ".nii.gz")
+    ending = str(about.get("file_ending", ".nii.gz")).lower()
     if ending not in LOSSLESS_SUFFIXES:
         raise UserError(
             f"{source / 'dataset.json'}: file_ending is {ending}; only 2-D images ({', '.join(LOSSLESS_SUFFIXES)}) are "
             "read: export the slices as PNG"
         )
-    labels = [name for name in about.get("labels", {}) if name != "background"]
-    values = _label_values(about.get("labels", {}), source / "dataset.json")
+    values = _label_values(about["labels"], source / "dataset.json")
+    labels = [name for name in about["labels"] if name != "background"]
     if "ignore" in labels:
         raise UserError(f"{source / 'dataset.json'}: has an ignore label, which a mask cannot hold; relabel its pixels")
     images, masks = find_images(source / "imagesTr", [ending]), find_images(source / "labelsTr", [ending])
@@ -42,7 +45,7 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
         if not name or not re.fullmatch(r"\d{4}", channel):
             lines.append(f"{image}: is not named CASE_0000{ending}")
         elif channel == "0000" and name not in masks:
-            lines.append(f"{image}: has no {name}{ending} in labelsTr")
+            lines.append(f"{image}: has no {name}{ending} in labelsTr{near_hint(name, masks)}")
         elif channel == "0000":
             cases.append(Case(image, (masks[name],), {"image_id": name}, values))
     lines += [
@@ -54,7 +57,7 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
         raise UserError(*lines)
     notes = []
     announced = about.get("numTraining", len(cases))
-    if announced != len(cases):
+    if str(announced) != str(len(cases)):
         notes.append(f"dataset.json announces {announced} training cases (numTraining), and {len(cases)} are there")
     if len(labels) > 1:
         notes.append(f"the labels {', '.join(labels)} became one lesion")
@@ -68,13 +71,16 @@ def read_nnunet(source: Path) -> tuple[list[Case], list[str]]:
 
 def _dataset_json(path: Path) -> dict[str, Any]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); nnU-Net's raw data sets have it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(about, dict) or not isinstance(about.get("labels", {}), dict):
-        raise UserError(f"{path}: is not an nnU-Net data set's")
+    labels = about.get("labels") if isinstance(about, dict) else None
+    if not isinstance(labels, dict) or not labels:
+        raise UserError(f"{path}: is not an nnU-Net data set's: it has no labels, such as {_EXAMPLE}")
+    if all(isinstance(name, str) and value.isdecimal() for value, name in labels.items()):  # as in old sets
+        about["labels"] = {name: value for value, name in labels.items()}
     return about
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eus_ray.data.importers import importer
 from eus_ray.data.importers.cases import Case, find_images, with_patients
+from eus_ray.data.names import near_hint
 from eus_ray.errors import UserError
 
 
@@ -22,7 +23,8 @@ def read_pairs(source: Path) -> tuple[list[Case], list[str]]:
         names = [name for name in (stem, f"{stem}_mask") if name in masks]
         if len(names) != 1:
             found = " and ".join(masks[name].name for name in names) or "no mask"
-            lines.append(f"{image}: has {found} in masks; one is needed, {stem}.png or {stem}_mask.png")
+            hint = "" if names else near_hint(stem, masks) or near_hint(f"{stem}_mask", masks)
+            lines.append(f"{image}: has {found} in masks; one is needed, {stem}.png or {stem}_mask.png{hint}")
             continue
         cases.append(Case(image, (masks.pop(names[0]),), relative=stem))
     lines += [f"{path}: has no image" for stem, path in masks.items() if stem.removesuffix("_mask") not in images]
