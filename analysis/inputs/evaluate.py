@@ -17,7 +17,6 @@ import pandas as pd
 from eus_ray.analysis.inputs.mask_files import Masks, Pair, Pairing, pair_files, read_pair
 from eus_ray.analysis.inputs.mask_manifest import Described, describe, undescribed
 from eus_ray.analysis.inputs.process_pool import in_processes
-from eus_ray.analysis.inputs.score_table import SUFFIXES
 from eus_ray.analysis.inputs.study_images import IDENTITY
 from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.distances import diagonal
@@ -25,6 +24,7 @@ from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
+_OUT_SUFFIXES = (".csv", ".parquet")
 _NUM_PAIRS_IN_JOB = 64
 _MAX_PIXELS = 2**22
 """Pairs of one size are measured together, as far as memory for their pixels is no concern."""
@@ -127,8 +127,8 @@ def evaluate(
 
 def _output_defects(out: Path) -> list[str]:
     lines = []
-    if out.suffix.lower() not in SUFFIXES:
-        lines.append(f"{out}: the table is CSV or Parquet; end its name in {' or '.join(SUFFIXES)}")
+    if out.suffix.lower() not in _OUT_SUFFIXES:
+        lines.append(f"{out}: the table is CSV or Parquet; end its name in {' or '.join(_OUT_SUFFIXES)}")
     if out.exists():
         lines.append(f"{out}: exists already; nothing is overwritten, choose another output file")
     elif not out.absolute().parent.is_dir():

@@ -1,31 +1,27 @@
-"""Per-image scores from any tool (CSV, Parquet or a frame), as the columns of a study.
-
-pandas reads them, not `data.io.tables`: booleans and dates stay what they are, and an index or a trailing comma that
-other programs add is no defect.
-"""
+"""Per-image scores from any tool (CSV, Parquet or a frame), as the columns of a study."""
 
 from __future__ import annotations
 
-import io
-import warnings
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns
 from eus_ray.analysis.labels import ReportKind, model_label
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
-from eus_ray.data.io.tables import MISSING
-from eus_ray.errors import UserError
+from eus_ray.data.io.tables import Table, names_alike, near_columns, parse_table
+from eus_ray.data.names import alike, near, shown
+from eus_ray.errors import UserError, collapsed
 from eus_ray.store import Store
 
-SUFFIXES = (".csv", ".parquet")
 _NAMES = ("model", "kind", "image_id", "patient_id")
 """Text columns: `007` stays `007`, and a patient may be called NA."""
 _SCORES = (*OVERLAPS, *DISTANCES, "auc")
+_SIZES = ("height", "width", "spacing_row", "spacing_col", "diagonal")
+_KNOWN = (*_NAMES, "fold", *_SCORES, *COUNTS, *FINDINGS, *_SIZES)
 
 
 def read_score_table(store: Store, name: str) -> pd.DataFrame:
@@ -38,39 +34,51 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
         store: The folder of the table.
         name: A table with `model`, `image_id`, `patient_id` and one metric at least.
 
+    Returns:
+        The columns; `attrs["warnings"]` is a tuple of lines on what may have been meant otherwise.
+
     Raises:
         UserError: With a line for each defect: missing columns, unnamed models, images or patients, a model's image
             given twice, a patient in two folds, scores that are NaN (except an AUC, which one class leaves undefined)
             or out of range, infinite distances without a size of the image.
     """
-    return checked_scores(_read(store, name), store.path(name))
+    where = store.path(name)
+    try:
+        table = parse_table(store.read_bytes(name), where)
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file; give a study folder or a table of per-image scores") from None
+    if table.defects:
+        raise UserError(*(f"{where}: {line}" for line in table.defects))
+    frame = checked_scores(table.frame(texts=_NAMES), where)
+    frame.attrs["warnings"] = tuple(f"{where}: {line}" for line in collapsed(_warnings(table, frame)))
+    return frame
 
 
 def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Check the scores of a frame as `read_score_table` does those of a file, and return the same columns.
 
     Args:
-        frame: Rows are numbered from 0, as a spreadsheet's below its header.
+        frame: The index numbers rows from 0, as a spreadsheet's below its header.
         where: What the messages call it.
     """
     metrics = [column for column in _SCORES if column in frame]
     lines = [
-        f"{where}: has no column {column}" for column in ("model", "image_id", "patient_id") if column not in frame
+        f"{where}: has no column {column}{_rename(frame, (column,))}"
+        for column in ("model", "image_id", "patient_id")
+        if column not in frame
     ]
     if not metrics:
-        lines.append(f"{where}: has no metric; name one column at least of {', '.join(_SCORES)}")
+        cure = _rename(frame, _SCORES) or f"; name one column at least of {', '.join(_SCORES)}"
+        lines.append(f"{where}: has no metric{cure}")
     if not len(frame):
         lines.append(f"{where}: has no rows")
     if lines:
         raise UserError(*lines)
     lines = [*_check_names(where, frame), *_check_folds(where, frame)]
-    sizes = ("height", "width", "spacing_row", "spacing_col", "diagonal")
-    for column in [name for name in (*METRICS, *sizes) if name in frame]:
-        try:
-            values = pd.to_numeric(frame[column])
-            frame[column] = values if column in (*COUNTS, *FINDINGS) else values.astype(np.float64)
-        except (ValueError, TypeError):
-            lines.append(f"{where}: {column} holds text; give numbers with a decimal point")
+    for column in [name for name in (*METRICS, *_SIZES) if name in frame]:
+        values, is_text = _as_numbers(frame[column])
+        lines += _in_rows(is_text, f"{where}: {column} holds text", "; give numbers with a decimal point")
+        frame[column] = values if column in (*COUNTS, *FINDINGS) else values.astype(np.float64)
     if lines:
         raise UserError(*lines)
     frame = frame.assign(
@@ -91,53 +99,45 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     ]
     if lines:
         raise UserError(*lines)
-    return frame[[*IDENTITY, *clinical_columns(frame), *(name for name in METRICS if name in frame), "diagonal"]]
+    kept = [*IDENTITY, *clinical_columns(frame), *(name for name in METRICS if name in frame), "diagonal"]
+    return frame[kept].reset_index(drop=True)
 
 
-def _read(store: Store, name: str) -> pd.DataFrame:
-    where = store.path(name)
-    try:
-        data = store.read_bytes(name)
-        if name.lower().endswith(".csv"):
-            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-                # each column whole, not in pieces that may be told apart as numbers and texts
-                frame = pd.read_csv(
-                    io.BytesIO(data),
-                    index_col=False,
-                    low_memory=False,
-                    keep_default_na=False,
-                    na_values=sorted(MISSING),
-                )
-            # the index that pandas writes has no name
-            frame = frame[[name for name in frame.columns if not str(name).startswith("Unnamed: ")]]
-            names = frame.columns.intersection(list(_NAMES))
-            # Read as text, nothing missing: pandas would make numbers and NaN of names.
-            text = pd.read_csv(
-                io.BytesIO(data), usecols=list(names), dtype="str", keep_default_na=False, index_col=False
-            )
-            return frame.assign(**{name: text[name].str.strip() for name in names})
-        frame = _plain(pq.read_table(pa.BufferReader(data))).to_pandas(ignore_metadata=True)
-    except FileNotFoundError:
-        raise UserError(f"{where}: no such file; give a study folder or a table of per-image scores") from None
-    except pd.errors.ParserWarning:
-        raise UserError(f"{where}: rows have more cells than the header has names; name every column") from None
-    except (ValueError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{where}: cannot be read as {name.rsplit('.', 1)[-1]} ({reason})") from None
-    for column in frame.columns.intersection(list(_NAMES)):
-        frame[column] = frame[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
-    return frame
+def _rename(frame: pd.DataFrame, lacking: Sequence[str]) -> str:
+    """Return the end of a message about columns that a frame lacks: the column that looks like one of them."""
+    found = (near(name, map(str, frame.columns)) for name in lacking)
+    return next((f"; rename {shown(name)}?" for name in found if name), "")
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Return the table without what pandas adds to it.
+def _warnings(table: Table, frame: pd.DataFrame) -> list[str]:
+    """Return what may have been meant otherwise, in the words of a manifest's warnings."""
+    return [
+        *table.warnings,
+        *near_columns(table.columns, _KNOWN, "clinical"),
+        *alike("column", table.columns),
+        *names_alike(frame, clinical_columns(frame)),
+    ]
 
-    Categories become their values, and an index without a name goes.
+
+def _as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return a column as numbers or Booleans, and which of its cells are neither.
+
+    `inf` is a number, and an empty cell is NaN.
     """
-    for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
-    return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
+    if pd.api.types.is_numeric_dtype(values):  # Booleans too
+        return values, pd.Series(False, values.index)
+    texts = [str(value).casefold() for value in values.astype(object).where(values.notna(), "nan")]
+    if set(texts) <= {"true", "false"}:
+        return pd.Series([text == "true" for text in texts], values.index), pd.Series(False, values.index)
+    numbers = pd.Series([_number(text) for text in texts], values.index, dtype="float64")
+    return numbers, numbers.isna() & np.array([text != "nan" for text in texts])
+
+
+def _number(text: str) -> float:
+    try:
+        return math.nan if "_" in text else float(text)  # Python allows 1_000
+    except ValueError:
+        return math.nan
 
 
 def _check_names(where: str, frame: pd.DataFrame) -> list[str]:

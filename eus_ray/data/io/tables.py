@@ -28,6 +28,8 @@ MISSING = frozenset({"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan"})
 _SEPARATORS = (",", ";", "\t", "|")
 _SEP_LINE = re.compile(r"[\ufeff\s\"]*sep=(.)[\"]?\s*?(\r\n|\n|\r)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NO_ID = re.compile(rf"(?![+-]?\d{{16,}}\Z){_NUMBER.pattern}")
+_WHOLE = re.compile(r"[+-]?\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER_WITH_COMMAS = re.compile(r"[+-]?\d+([.,' ]\d+)*,\d+([.,]\d+)*")
 _ROW_NUMBERS = re.compile(r"(__index_level_\d+__|Unnamed: \d+|)")
@@ -146,8 +148,11 @@ def _drop_row_numbers(table: Table) -> None:
     """Drop the columns without a name that pandas writes, and empty ones that a spreadsheet leaves at the end."""
     kept = []
     for place, name in enumerate(table.columns):
+        if not _ROW_NUMBERS.fullmatch(name):
+            kept.append(place)
+            continue
         cells = [row[place] for row in table.rows]
-        is_pandas = bool(name) and _ROW_NUMBERS.fullmatch(name) is not None
+        is_pandas = bool(name)
         is_counted = not name and all(map(str.isdecimal, cells)) and len(set(cells)) == len(cells)
         is_empty = not name and not any(cells)
         if not (is_pandas or is_counted or is_empty):
@@ -163,9 +168,11 @@ def _numbers_with_commas(table: Table) -> list[str]:
     """Return warnings of columns that are text only for the commas in their numbers."""
     lines = []
     for place, name in enumerate(table.columns):
-        cells = [row[place] for row in table.rows if row[place] not in MISSING]
-        commas = [cell for cell in cells if _NUMBER_WITH_COMMAS.fullmatch(cell)]
-        if commas and all(_NUMBER_WITH_COMMAS.fullmatch(cell) or _NUMBER.fullmatch(cell) for cell in cells):
+        commas = [row[place] for row in table.rows if "," in row[place] and _NUMBER_WITH_COMMAS.fullmatch(row[place])]
+        if commas and all(
+            cell in MISSING or _NUMBER_WITH_COMMAS.fullmatch(cell) or _NUMBER.fullmatch(cell)
+            for cell in table.column(name)
+        ):
             lines.append(
                 f"column {shown(name)} has numbers with commas, such as {commas[0]}, and is read as text; write "
                 "decimals with a point, and nothing between thousands"
@@ -191,7 +198,7 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
     header, *body = records
     table = Table(header, [], [])
     for number, record in enumerate(body, start=2):
-        cells = [cell.strip() for cell in record]
+        cells = list(map(str.strip, record))
         if not any(cells):
             continue
         while len(cells) > len(header) and not cells[-1]:
@@ -225,9 +232,11 @@ def _decoded(content: bytes, path: Path | str) -> str:
 
 def _separator(text: str) -> str:
     """Return the separator by which the header has most columns, the first of equals."""
+    stream = io.StringIO(text, newline="")
 
     def num_columns(separator: str) -> int:
-        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), []))
+        stream.seek(0)
+        return len(next(csv.reader(stream, delimiter=separator), []))
 
     return max(_SEPARATORS, key=num_columns)
 
@@ -263,11 +272,13 @@ def _from_parquet(content: bytes, path: Path | str) -> Table:
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:  # NaN
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_WHOLES:
         return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
-    return str(value).strip()
+    return str(value)
 
 
 # ---- messages about rows, and types of cells --------------------------------------------------------
@@ -307,8 +318,8 @@ def typed(cells: Sequence[str]) -> pd.Series:
     leading zeros are text, and so are whole numbers of more than 15 digits: they are ids.
     """
     there = [cell for cell in cells if cell not in MISSING]
-    if all(_NUMBER.fullmatch(cell) and not re.fullmatch(r"[+-]?\d{16,}", cell) for cell in there):
-        if there and len(there) == len(cells) and all(re.fullmatch(r"[+-]?\d+", cell) for cell in there):
+    if all(map(_NO_ID.fullmatch, there)):
+        if there and len(there) == len(cells) and all(map(_WHOLE.fullmatch, there)):
             return pd.Series([int(cell) for cell in cells], dtype="int64")
         return pd.Series([float("nan") if cell in MISSING else float(cell) for cell in cells], dtype="float64")
     return pd.Series([None if cell in MISSING else cell for cell in cells], dtype="str")

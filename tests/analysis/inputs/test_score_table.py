@@ -87,7 +87,7 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         ("model,dsc\na,1\n", ["has no column image_id", "has no column patient_id"]),
         ("model,image_id,patient_id,accuracy\na,1,1,1\n", ["has no metric; name one column at least of dsc, iou,"]),
         ("model,image_id,patient_id,dsc\n", ["has no rows"]),
-        ("", ["cannot be read as csv"]),
+        ("", ["is empty; its first row must name the columns"]),
         (GOOD.replace("0.9,", ","), ["dsc is missing or NaN in row 2"]),
         (
             GOOD.replace("0.9,", "NaN,").replace(",9,", ",,"),
@@ -101,7 +101,7 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         (GOOD.replace("b,001", ",001"), ["model is empty in row 4"]),
         (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b has a row already", "image 001 belongs to two"]),
         (GOOD.replace("b,001,007,0", "b,003,007,1"), ["patient 007 is in 2 folds"]),
-        (GOOD.replace(",T", ",T,x"), ["rows have more cells than the header has names"]),
+        (GOOD.replace(",T", ",T,x"), [f"row {row}: has 10 cells, the header 9" for row in (2, 3, 4, 5)]),
         (
             "model,kind,image_id,patient_id,dsc\na,raw,1,1,0.5\na,post,1,1,0.5\n",
             ["kind is 'post'; write nested, fixed, winner", "kind is 'raw'"],
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_score_table(Store(tmp_path), "absent.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(UserError, match="cannot be read as parquet"):
+    with pytest.raises(UserError, match="has no rows below its header"):
         read_score_table(Store(tmp_path), "broken.parquet")
 
 
