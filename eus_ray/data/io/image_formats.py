@@ -39,7 +39,13 @@ _OTHERS = (
     (4, b"ftyp", "an HEIC image or a video"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL ", "a JPEG XL image"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"<svg", "an SVG drawing"),
     (128, b"DICM", "a DICOM file"),
+    (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"NRRD", "an NRRD volume"),
     (0, b"\x1f\x8b", "a gzip archive, such as a NIfTI volume"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"%PDF", "a PDF"),
@@ -98,7 +104,7 @@ def read_stored(content: bytes) -> Stored:
     for place, mark, name in _OTHERS:
         if content[place:].startswith(mark) if place else content.startswith(mark):
             raise RefusedError(f"is {name}, which is not read; save it as PNG")
-    raise RefusedError("is not a PNG, JPEG, TIFF or BMP image, or its beginning is damaged")
+    raise RefusedError("is not a PNG, JPEG, TIFF or BMP image: its first bytes are not those of one")
 
 
 def _refuse_size(height: int, width: int) -> None:
@@ -180,10 +186,17 @@ def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more:
         palette,
         alpha,
         has_transparency=_varies(alpha) or "transparency" in image.info,
-        orientation=int(image.getexif().get(_ORIENTATION, 1)),
+        orientation=_orientation_of(image),
         is_lossy=is_lossy,
         has_more=has_more,
     )
+
+
+def _orientation_of(image: ImageFile) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of any kind: EXIF is damaged, which the pixels do not need
+        return 1
 
 
 def _varies(alpha: Values | None) -> bool:
@@ -223,6 +236,8 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
     num_pictures = 1 + sum(not page.is_reduced and not page.is_mask for page in others)
     if file.is_imagej and file.imagej_metadata:
         num_pictures = max(num_pictures, int(file.imagej_metadata.get("images", 1)))
+    if file.shaped_metadata:  # one page stands for an array of many
+        num_pictures = max(num_pictures, math.prod(file.shaped_metadata[0]["shape"]) // max(first.size, 1))
     num_pictures = max(num_pictures, first.imagedepth)
     if num_pictures > 1:
         raise RefusedError(f"holds {num_pictures} pages; save each picture as a file of its own")
@@ -272,7 +287,7 @@ def _num_colours(page: TiffPage) -> int:
         raise RefusedError(
             f"has {samples} channels, and which of them is the picture is not said; save one of them as gray"
         )
-    name = kind.name if isinstance(kind, PHOTOMETRIC) else f"kind {kind}"
+    name = "CMYK" if kind == PHOTOMETRIC.SEPARATED else getattr(kind, "name", f"kind {kind}")
     raise RefusedError(f"is a TIFF of {name} colours, which are not read; save it as RGB or gray")
 
 

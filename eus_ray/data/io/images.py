@@ -29,20 +29,6 @@ _Wanted = TypeVar("_Wanted")
 
 LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
-_OTHERS = (
-    (0, b"GIF8", "a GIF"),
-    (8, b"WEBP", "a WebP image"),
-    (4, b"ftypavif", "an AVIF image"),
-    (4, b"ftyp", "an HEIC image or a video"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (128, b"DICM", "a DICOM file"),
-    (0, b"\x1f\x8b", "a gzip archive, such as a NIfTI volume"),
-    (0, b"\x93NUMPY", "a NumPy array"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-)
-"""What a file is that is not read: place and value of the bytes that tell it."""
 
 
 class NoMaskError(ValueError):

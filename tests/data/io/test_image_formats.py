@@ -6,8 +6,6 @@ PNG of odd depths is packed here by hand; the rest is written by tifffile, Pillo
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from typing import Any
 
 import cv2
@@ -21,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eus_ray.data.io.images import Picture, Remark, decode
+from tests.data.io.writers import Pixels, chunk, pillow, png, tiff, values
 
-Pixels = npt.NDArray[Any]
 FEW = settings(
-    max_examples=12,
+    max_examples=25,
     derandomize=True,
     deadline=None,
     phases=(Phase.generate,),
@@ -39,18 +37,6 @@ def quiet(capfd: pytest.CaptureFixture[str]) -> Any:
     """No library writes a line of its own."""
     yield
     assert capfd.readouterr() == ("", "")
-
-
-def values(seed: int, shape: tuple[int, ...], dtype: npt.DTypeLike, bits: int | None = None) -> Pixels:
-    """Values over the whole range of a type; the ends are frequent."""
-    rng, dtype = np.random.default_rng(seed), np.dtype(dtype)
-    if dtype.kind == "f":
-        return (rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4)).astype(dtype)
-    if dtype.kind == "b":
-        return rng.integers(0, 2, shape).astype(bool)
-    low, high = (0, 2**bits - 1) if bits else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    drawn = rng.integers(low, high, shape, dtype, endpoint=True)
-    return np.where(rng.random(shape) < 0.3, np.array([low, high], dtype)[rng.integers(2)], drawn)
 
 
 def luma(colour: Pixels) -> Pixels:
@@ -79,24 +65,6 @@ def assert_masks(write: Any, shape: tuple[int, int], high: Any, dtype: npt.DType
 
 
 # ---- PNG by hand ------------------------------------------------------------------------------------
-
-
-def chunk(name: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(pixels: Pixels, bits: int, kind: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """Pack a PNG of one pass without filters."""
-    height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1)
-    if bits < 8:
-        planes = (rows[..., None] >> np.arange(bits - 1, -1, -1)) & 1
-        packed = np.packbits(planes.reshape(height, -1).astype(np.uint8), axis=1)
-    else:
-        packed = rows.astype(f">u{bits // 8}").view(np.uint8)
-    raw = b"".join(b"\0" + row.tobytes() for row in packed)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(raw)) + after + chunk(b"IEND")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
@@ -160,12 +128,6 @@ def test_png_of_other_writers(seed: int, height: int, width: int) -> None:
     assert (decode(pillow(Image.fromarray(gray > 999), "PNG")).mask() == (gray > 999)).all()
 
 
-def pillow(image: Image.Image, format: str, **settings: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **settings)
-    return buffer.getvalue()
-
-
 # ---- TIFF -------------------------------------------------------------------------------------------
 
 CODECS = (None, "zlib", "adobe_deflate", "lzw", "packbits", "zstd", "lzma")
@@ -177,12 +139,6 @@ LAYOUTS: tuple[dict[str, Any], ...] = (
     {"tile": (32, 16)},
 )
 KINDS = [f"{kind}{size}" for kind in ("uint", "int") for size in (8, 16, 32, 64)] + ["float16", "float32", "float64"]
-
-
-def tiff(pixels: Pixels, **settings: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, **settings)
-    return buffer.getvalue()
 
 
 files = st.fixed_dictionaries(
@@ -290,9 +246,9 @@ def test_tiff_colour(
 ) -> None:
     pixels = values(seed, (height, width, channels), dtype)
     how = file | layout | {"compression": codec, "planarconfig": planes, "photometric": "rgb"}
-    given = pixels if planes == "contig" else np.moveaxis(pixels, -1, 0)
+    written = pixels if planes == "contig" else np.moveaxis(pixels, -1, 0)
     extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
-    picture = decode(tiff(given, **how, **extra, **predictor(dtype, codec, is_predicted)))
+    picture = decode(tiff(written, **how, **extra, **predictor(dtype, codec, is_predicted)))
     assert_gray_of(picture, pixels)
     if channels == 4:
         assert picture.alpha is not None
@@ -312,3 +268,61 @@ def test_tiff_palette(seed: int, height: int, width: int) -> None:
     assert (decode(content).labels() == pixels).all()
     old = tiff(pixels, photometric="palette", colormap=colours.T.astype(np.uint16))
     assert_gray_of(decode(old), colours[pixels])  # some writers give 8 bits of 16
+
+
+@pytest.mark.parametrize(
+    "codec", ["group3", "group4", "tiff_ccitt", "packbits", "tiff_lzw", "tiff_adobe_deflate", None]
+)
+@FEW
+@given(seed=seeds, height=sides, width=sides)
+def test_tiff_of_pillow(codec: str | None, seed: int, height: int, width: int) -> None:
+    lesion = values(seed, (height, width), bool)
+    assert (decode(pillow(Image.fromarray(lesion), "TIFF", compression=codec)).mask() == lesion).all()
+
+
+@pytest.mark.parametrize("codec", ["png", "jpeg2000", "jpegxl", "lerc"])
+def test_tiff_of_a_rare_lossless_codec(codec: str) -> None:
+    pixels = values(3, (37, 29), np.uint8)
+    assert (decode(tiff(pixels, compression=codec)).stored == pixels).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_in_a_tiff_is_an_image_and_no_mask(channels: int) -> None:
+    pixels = np.full((32, 48, channels), 90, np.uint8).squeeze()
+    picture = decode(tiff(pixels, compression="jpeg", photometric="rgb" if channels == 3 else "minisblack"))
+    assert np.abs(picture.gray.astype(int) - 90).max() <= 2
+    with pytest.raises(ValueError, match="is a JPEG, which blurs"):
+        picture.mask()
+
+
+# ---- BMP and JPEG -----------------------------------------------------------------------------------
+
+
+@FEW
+@given(seed=seeds, height=sides, width=sides)
+def test_bmp(seed: int, height: int, width: int) -> None:
+    pixels = values(seed, (height, width, 4), np.uint8)
+    gray, lesion = pixels[..., 0], pixels[..., 0] > 127
+    assert (decode(pillow(Image.fromarray(lesion), "BMP")).labels() == lesion).all()  # 1 bit
+    assert (decode(cv2.imencode(".bmp", gray)[1].tobytes()).stored == gray).all()  # 8
+    assert_gray_of(decode(pillow(Image.fromarray(pixels[..., :3]), "BMP")), pixels)  # 24
+    assert_gray_of(decode(pillow(Image.fromarray(pixels), "BMP")), pixels)  # 32
+    assert_gray_of(decode(cv2.imencode(".bmp", pixels[..., [2, 1, 0, 3]])[1].tobytes()), pixels)
+    colours = Image.fromarray(gray, "P")
+    colours.putpalette(values(seed, (256, 3), np.uint8).tobytes())
+    picture = decode(pillow(colours, "BMP"))
+    assert_gray_of(picture, np.asarray(colours.convert("RGB")))
+
+
+@FEW
+@given(seed=seeds, height=sides, width=sides)
+def test_jpeg_is_what_another_decoder_makes_of_it(seed: int, height: int, width: int) -> None:
+    pixels = cv2.GaussianBlur(values(seed, (height, width, 3), np.uint8), (9, 9), 0)
+    for written in (pixels, pixels[..., 0]):
+        content = imageio.imwrite("<bytes>", written, extension=".jpg", quality=95)
+        picture = decode(content)
+        other = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert (picture.colour is None) == (written.ndim == 2)
+        assert np.abs(picture.content.astype(int) - (other[..., ::-1] if other.ndim == 3 else other)).max() <= 3
+        with pytest.raises(ValueError, match="is a JPEG, which blurs"):
+            picture.labels()
