@@ -8,7 +8,8 @@
     OUT/clips/NAME.mp4            a video with outlines
 
 NAME is the image's path below the folder that was given. A video's frames are NAME/frame_000000 and so on, without
-overlays: its clip has them. Before the network an image goes through the same steps as in training.
+overlays: its clip has them. Before the network an image goes through the same steps as in training. "Its own pixels"
+are the picture as viewers show it: if the file has a flag of orientation (EXIF, TIFF), all that is written is turned.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from eus_ray.analysis.measures.outlines import outline
 from eus_ray.data.io.images import decode, read_image, to_uint8
 from eus_ray.data.io.video import Frame, encode_clip, read_frames
 from eus_ray.data.resizing import resize_image, to_original_grid
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, collapsed
 from eus_ray.inference.ensemble import Ensemble, Trained, load_ensemble, trained_model
 from eus_ray.inference.overlays import clip_frames, draw_outline, strip_frames
 from eus_ray.inference.sources import Clip, FrameSequence, Picture, Sources, find_sources
@@ -42,6 +43,8 @@ from eus_ray.metrics import THRESHOLD, quantise
 from eus_ray.store import Store
 
 TABLE = "areas.csv"
+_TEMPORARY_BYTES = 40
+"""A file is written aside, in its folder, under a name of this length at most."""
 COLUMNS = (
     *("image", "frame", "time_s", "height", "width", "area_px", "area_mm2", "components"),
     *("max_probability", "mean_probability", "mask"),
@@ -70,6 +73,7 @@ def predict(
     model: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Predicted:
     """Predict images, folders and videos with the mean probability of a trained model's folds.
 
@@ -82,13 +86,18 @@ def predict(
         model: One of the study's; by default the one with the best headline DSC.
         progress: Called with how many images and frames are written, and how many there are.
         say: Called with what a person should know, in a line each.
+        warn: Called with what is odd, in a line each: what was passed over, how files were read; `say` by default.
 
     Raises:
         UserError: With a line for every defect, before anything is written: a study without a trained model, weights
-            that are missing or damaged, files that cannot be read, two results of one name, an `out` with files in it.
+            that are missing or damaged, files that cannot be read, two results of one name, names that are too long for
+            the disk, an `out` with files in it.
     """
     say = say or (lambda _text: None)
+    warn = warn or say
     trained, sources, target = _checked(study, places, out, model)
+    for line in collapsed(sources.warnings):
+        warn(line)
     if trained.compared:
         scores = ", ".join(f"{name} {dsc:.3f}" for name, dsc in trained.compared.items())
         say(f"headline DSC: {scores}; {trained.model} is taken unless you name another")
@@ -108,7 +117,7 @@ def predict(
             for clip in sources.clips:
                 num_frames = writer.predict_clip(clip)
                 if num_frames < clip.video.num_frames:
-                    say(
+                    warn(
                         f"{clip.video.path}: the file announces {clip.video.num_frames} frames, and {num_frames} could "
                         "be decoded"
                     )
@@ -142,9 +151,35 @@ def _checked(
         target.check_unused()
     except UserError as error:
         lines += error.lines
+    lines += _too_long(sources, target) if sources is not None else []
     if trained is None or sources is None or lines:
         raise UserError(*lines)
     return trained, sources, target
+
+
+def _too_long(sources: Sources, target: Store) -> list[str]:
+    """A line for each source whose results would have a name or path that the disk cannot take."""
+    if not target.is_local:
+        return []
+    root = Path(target.root)
+    disk = next(folder for folder in (root, *root.parents) if folder.exists())
+    most_of_name, most_of_path = os.pathconf(disk, "PC_NAME_MAX"), os.pathconf(disk, "PC_PATH_MAX") - 1
+    longest = [(str(picture.path), f"probabilities/{picture.stem}.png") for picture in sources.pictures]
+    longest += [(f"video {sequence.name}", f"strips/{sequence.name}.svg") for sequence in sources.sequences]
+    for clip in sources.clips:
+        frames = f"probabilities/{clip.stem}/frame_000000.png"
+        longest += [(str(clip.video.path), name) for name in (f"clips/{clip.stem}.mp4", frames)]
+    lines: dict[str, str] = {}
+    for source, name in longest:
+        path = os.fsencode(target.path(name))
+        if max(map(len, path.split(b"/"))) > most_of_name:
+            lines[source] = f"{source}: its results would have a name of more than {most_of_name} bytes; shorten it"
+        elif len(path) + _TEMPORARY_BYTES > most_of_path:
+            lines[source] = (
+                f"{source}: its results would have a path of more than {most_of_path} bytes; shorten it, or choose "
+                "another output folder"
+            )
+    return list(lines.values())
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Images, folders and videos to predict, all found and checked before anything is written.
 
-A folder gives its images and videos and those of the folders in it; names that begin with a dot are left out. If it
-holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of that table and their spacing.
-So no mask is mistaken for an image.
+A folder gives its images and videos and those of the folders in it; names that begin with a dot are left out, and
+other files are counted. If it holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of
+that table and their spacing. So no mask is mistaken for an image. A picture's pixels are those of `data.io.images`: one
+with a flag of orientation is turned as viewers show it.
 
 A manifest tells images that are consecutive frames by its columns `video` with `frame` or `time_s`. Without one their
 names do: `frame_7.png`, `left_frame_7.png`.
@@ -11,7 +12,6 @@ names do: `frame_7.png`, `left_frame_7.png`.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +21,15 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
+from eus_ray.data.importers.cases import visible_files
 from eus_ray.data.io.images import SUFFIXES as IMAGE_SUFFIXES
-from eus_ray.data.io.images import read_image
+from eus_ray.data.io.images import Remark, read_picture, told_remarks
 from eus_ray.data.io.manifest_columns import REQUIRED
 from eus_ray.data.io.tables import read_table
 from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from eus_ray.data.io.video import Video, open_video
 from eus_ray.data.manifest import read_manifest
+from eus_ray.data.names import alike, counted_by_kind, is_writable, shown
 from eus_ray.errors import UserError
 
 MANIFEST = "manifest.csv"
@@ -55,6 +57,9 @@ class Picture(_Named):
     """Its path below what was given, such as `a/b.jpg`; results are named after it."""
     height: int
     width: int
+    """Of the picture as viewers show it."""
+    remarks: tuple[Remark, ...] = ()
+    """How it was read; none of a manifest's pictures, whose remarks are among its warnings."""
     spacing_mm: tuple[float, float] = (math.nan, math.nan)
     """Distance of rows and of columns; NaN if it is not known."""
     time_s: float = math.nan
@@ -91,6 +96,10 @@ class Sources:
     pictures: list[Picture] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
     sequences: list[FrameSequence] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What was passed over, how files were read, names that look alike, and the warnings of manifests."""
+    masks: set[Path] = field(default_factory=set)
+    """The true masks that manifests name."""
 
 
 def find_sources(places: Iterable[str | Path]) -> Sources:
@@ -100,8 +109,8 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
         places: Images, folders, videos or manifests.
 
     Raises:
-        UserError: With a line for each place that holds nothing, each file that cannot be read, and each two files
-            whose results would have the same name.
+        UserError: With a line for each place that holds nothing, each file that cannot be read or has a name that is
+            not UTF-8, and each two files whose results would have the same name.
     """
     sources = Sources()
     without_manifest: list[Picture] = []
@@ -115,6 +124,7 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
         sources.pictures += found.pictures
         sources.clips += found.clips
         sources.sequences += found.sequences
+        sources.warnings += found.warnings
         if not has_manifest:
             without_manifest += found.pictures
     lines += _collisions(sources)
@@ -123,6 +133,10 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
         lines += _same_strips(sources)
     if lines:
         raise UserError(*lines)
+    remarks = ((picture.path, remark) for picture in sources.pictures for remark in picture.remarks)
+    sources.warnings += told_remarks(remarks)
+    sources.warnings += alike("image", [picture.stem for picture in without_manifest])
+    sources.warnings += alike("video", [clip.stem for clip in sources.clips])
     return sources
 
 
@@ -131,8 +145,10 @@ def _look(place: Path) -> tuple[Sources, bool]:
     if place.is_dir():
         manifest = place / MANIFEST
         if manifest.is_file() and set(REQUIRED) <= set(read_table(manifest).columns):
-            return _of_manifest(manifest), True
-        return _of_files(_files_below(place)), False
+            found = _of_manifest(manifest)
+            found.warnings += _not_named(place, manifest, found)
+            return found, True
+        return _of_folder(place), False
     if not place.exists():
         raise UserError(f"{place}: no such file or folder")
     if place.suffix.lower() in _TABLES:
@@ -141,7 +157,8 @@ def _look(place: Path) -> tuple[Sources, bool]:
 
 
 def _of_manifest(path: Path) -> Sources:
-    frame, folder = read_manifest(path, duplicates="warn").frame, path.parent.resolve()
+    manifest = read_manifest(path, duplicates="warn")
+    frame, folder = manifest.frame, path.parent.resolve()
     names = [Path(image).relative_to(folder).as_posix() for image in frame["image"]]
     times = pd.to_numeric(frame[TIME], errors="coerce") if TIME in frame else [math.nan] * len(frame)
     pictures = [
@@ -158,7 +175,7 @@ def _of_manifest(path: Path) -> Sources:
     sequences = _sequences(pictures, frame.assign(image_id=names))
     if wrong := [sequence.name for sequence in sequences if not _is_file_name(sequence.name)]:
         raise UserError(*(f"{path}: column {VIDEO}: {name} cannot be a file's name; rename it" for name in wrong))
-    return Sources(pictures, [], sequences)
+    return Sources(pictures, [], sequences, list(manifest.warnings), {Path(mask) for mask in frame["mask"]})
 
 
 def _is_file_name(name: str) -> bool:
@@ -166,20 +183,38 @@ def _is_file_name(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name and path.name != ""
 
 
-def _files_below(folder: Path) -> list[tuple[Path, str]]:
-    """Images and videos below a folder with their names. Raise `UserError` if there is none."""
-    found = []
-    for above, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(above) / name for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)]
-    if not found:
+def _of_folder(folder: Path) -> Sources:
+    """Images and videos below a folder. Raise `UserError` if there is none, or one cannot be read."""
+    files = visible_files(folder)
+    taken = [path for path in files if _is_image(path) or _is_video(path)]
+    others = [str(path.relative_to(folder)) for path in files if not (_is_image(path) or _is_video(path))]
+    if not taken:
         raise UserError(
             f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video ({', '.join(VIDEO_SUFFIXES)}), "
-            "nor do the folders in it"
+            f"nor do the folders in it{f', but {counted_by_kind(others)}' if others else ''}"
         )
-    names = [(path, path.relative_to(folder).as_posix()) for path in found]
-    return sorted(names, key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts])
+    names = [(path, path.relative_to(folder).as_posix()) for path in taken]
+    found = _of_files(sorted(names, key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts]))
+    if others:
+        found.warnings.append(
+            f"{folder}: {_counted(found)} of {len(files)} files; passed over: {counted_by_kind(others)}"
+        )
+    return found
+
+
+def _counted(sources: Sources) -> str:
+    """How many images and videos there are, in words."""
+    counts = (("image", len(sources.pictures)), ("video", len(sources.clips)))
+    return " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count)
+
+
+def _not_named(folder: Path, manifest: Path, sources: Sources) -> list[str]:
+    """A warning of images and videos below a data set's folder that its manifest does not name."""
+    named = {picture.path for picture in sources.pictures} | sources.masks
+    folder = folder.resolve()
+    paths = [path for path in visible_files(folder) if _is_image(path) or _is_video(path)]
+    others = counted_by_kind(str(path.relative_to(folder)) for path in paths if path not in named)
+    return [f"{manifest}: names {_counted(sources)}; it does not name, and passed over are {others}"] if others else []
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -199,16 +234,25 @@ def _of_files(files: list[tuple[Path, str]]) -> Sources:
     return Sources([one for one in found if isinstance(one, Picture)], [one for one in found if isinstance(one, Clip)])
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _open(file: tuple[Path, str]) -> Picture | Clip | UserError:
     path, name = file
+    if not is_writable(str(path) if _is_video(path) else name):  # OpenCV opens a video by its whole path
+        return UserError(f"{shown(str(path))}: its name is not UTF-8; rename it")
     try:
-        return Clip(name, open_video(path)) if _is_video(path) else Picture(path, name, *read_image(path).shape)
+        if _is_video(path):
+            return Clip(name, open_video(path))
+        (height, width), remarks = read_picture(path, lambda picture: (picture.gray.shape, picture.remarks))
     except UserError as error:
         return error
+    return Picture(path, name, height, width, remarks)
 
 
 # ---- consecutive frames -----------------------------------------------------------------------------

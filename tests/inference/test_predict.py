@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.inference.predict import COLUMNS, predict
 from eus_ray.store import PartKey, Store, checkpoint_name
+from tests.data.io.test_video import write_video
 from tests.helpers import light_study
 from tests.trained import (
     COL_MM,
@@ -130,6 +132,54 @@ def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path) -> None:
         *(f"{kind}/{name}.png" for kind in ("masks", "probabilities", "overlays") for name in ("sure", "likely")),
         *(f"{kind}/nothing.png" for kind in ("masks", "probabilities", "overlays")),
     }
+
+
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_a_turned_picture_is_predicted_as_viewers_show_it(study: Path, tmp_path: Path) -> None:
+    stored = white(60, 100)
+    stored[:20, :30] = 0  # turned by 180 degrees, it is at the lower right
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(stored).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    said, warned = [], []
+    predict(study, [tmp_path / "photo.jpg"], tmp_path / "out", say=said.append, warn=warned.append)
+    mask = pixels(tmp_path / "out/masks/photo.png") > 0
+    assert mask[45:, 75:].all()
+    assert not mask[:30].any()
+    overlay = pixels(tmp_path / "out/overlays/photo.png")
+    assert overlay[55, 95].max() < 50 < overlay[5, 5].min()
+    (line,) = warned
+    assert "with a flag of orientation" in line
+    assert len(said) == 1
+
+
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_a_name_as_long_as_the_disk_takes_is_predicted_and_one_too_long_is_refused_before(
+    study: Path, tmp_path: Path
+) -> None:
+    long = "ü" * 125 + "1"  # 251 bytes
+    cv2.imwrite(str(tmp_path / "i.png"), white())
+    (tmp_path / "i.png").rename(tmp_path / f"{long}.png")
+    predict(study, [tmp_path / f"{long}.png"], tmp_path / "out")
+    assert (tmp_path / f"out/masks/{long}.png").is_file()
+    write_video(tmp_path / "v.avi", "MJPG", [white()] * 2)
+    (tmp_path / "v.avi").rename(tmp_path / f"{long}.avi")
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), white())
+    with pytest.raises(UserError) as refused:
+        predict(study, [tmp_path / f"{long}.png"], "/".join([str(tmp_path), *["deep" * 40] * 25]))
+    (line,) = refused.value.lines
+    assert "a path of more than 4095 bytes" in line
+    rows = [f"{number}.png,{number + 2}.png,p1,{'v' * 252},{number}" for number in range(2)]
+    for number in (2, 3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((32, 32), np.uint8))
+    cv2.imwrite(str(tmp_path / "1.png"), white() - 1)
+    (tmp_path / "set.csv").write_text("\n".join(["image,mask,patient_id,video,frame", *rows]))
+    with pytest.raises(UserError) as refused:
+        predict(study, [tmp_path / "set.csv"], tmp_path / "other")
+    (line,) = refused.value.lines
+    assert line == f"video {'v' * 252}: its results would have a name of more than 255 bytes; shorten it"
+    assert not (tmp_path / "other").exists()
 
 
 def test_one_half_is_lesion(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from eus_ray.data.phantom.dataset import FRAMES_PER_VIDEO, make_phantom
 from eus_ray.errors import UserError
@@ -144,6 +146,70 @@ def test_results_of_one_name_are_refused(tmp_path: Path) -> None:
     image(tmp_path / "c/thumbnail.png")
     write_video(tmp_path / "c/thumbnail.avi", "MJPG", pictures(2))
     assert names(find_sources([tmp_path / "c"])) == ["thumbnail.png"], "a video's results lie in a folder of their own"
+
+
+def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
+    for name in ("b.dcm", "c.webp", "deep/d.webp", "deep/LICENSE", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("not read")
+    (line,) = refused(tmp_path)
+    assert line.endswith(", nor do the folders in it, but 1 .dcm, 2 .webp and 1 without suffix, such as b.dcm")
+    image(tmp_path / "a.png")
+    write_video(tmp_path / "sweep.avi", "MJPG", pictures(2))
+    assert find_sources([tmp_path]).warnings == [
+        f"{tmp_path}: 1 image and 1 video of 6 files; passed over: 1 .dcm, 2 .webp and 1 without suffix, such as b.dcm"
+    ]
+    assert find_sources([tmp_path / "a.png"]).warnings == []
+
+
+def test_pictures_that_a_folders_manifest_does_not_name_are_counted(tmp_path: Path) -> None:
+    manifest = make_phantom(tmp_path / "set", patients=2, images=2, seed=1, size=64)
+    before = find_sources([manifest.parent]).warnings
+    image(manifest.parent / "new/1.png")
+    image(manifest.parent / "new/2.png")
+    told = [line for line in find_sources([manifest.parent]).warnings if line not in before]
+    assert told == [
+        f"{manifest}: names 2 images; it does not name, and passed over are 2 .png, such as new/1.png",
+    ]
+    assert find_sources([manifest]).warnings == before
+
+
+def test_a_manifests_warnings_are_told(tmp_path: Path) -> None:
+    manifest = make_phantom(tmp_path / "set", patients=2, images=2, seed=1, size=64)
+    table = pd.read_csv(manifest)
+    table["patient_id"] = ["P01", "p1"]
+    table.to_csv(manifest, index=False)
+    told = find_sources([manifest]).warnings
+    assert (
+        f"{manifest}: patients P01 and p1 differ in case and leading zeros only; they are taken as 2 patients" in told
+    )
+
+
+def test_a_turned_picture_has_the_size_that_viewers_show(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in (1, 2):
+        Image.new("L", (30, 20), 100).save(tmp_path / f"photo{number}.jpg", exif=exif)
+    found = find_sources([tmp_path])
+    assert [(one.height, one.width) for one in found.pictures] == [(30, 20)] * 2
+    (line,) = found.warnings
+    assert line.startswith("2 files with a flag of orientation")
+
+
+def test_names_that_look_alike_are_told(tmp_path: Path) -> None:
+    for name in ("Scan.png", "scan.jpg", "other.png"):
+        image(tmp_path / name)
+    (line,) = find_sources([tmp_path]).warnings
+    assert line == "images Scan and scan differ in case only; they are taken as 2 images"
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xe9cho.png"))
+    image(tmp_path / "b.png")
+    (line,) = refused(tmp_path)
+    assert line.endswith("cho.png: its name is not UTF-8; rename it")
+    assert line.isprintable()
 
 
 def test_a_manifest_never_leads_out_of_its_folder(tmp_path: Path) -> None:
