@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eus_ray.analysis.inputs.mask_files import Masks, Pair, Pairing, pair_files, read_pair
+from eus_ray.analysis.inputs.mask_files import MaskFile, Masks, Pair, Pairing, pair_files, read_pair
 from eus_ray.analysis.inputs.mask_manifest import Described, describe, undescribed
 from eus_ray.analysis.inputs.process_pool import in_processes
 from eus_ray.analysis.inputs.study_images import IDENTITY
 from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
+from eus_ray.data.io.images import told_remarks
+from eus_ray.data.names import alike_key, is_writable, near_hint, shown
+from eus_ray.data.signs import MaskFacts, equal_signs, mask_signs, repeated_masks
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
@@ -86,6 +89,8 @@ def evaluate(
     lines = _output_defects(out)
     if not name:
         lines.append("the model has no name; give it one")
+    elif not is_writable(name):
+        lines.append(f"the model has no name that is UTF-8, but {shown(name)}; give it one")
     if label == 0:
         lines.append("label 0 is the background; name the lesion's value")
     try:
@@ -120,6 +125,10 @@ def evaluate(
         )
     elif described.num_unused:
         notes.append(f"{manifest}: {described.num_unused} of its rows describe none of these masks")
+    notes += [*pairing.notes, *described.warnings, *_signs(measured, pairing.pairs, predictions, truths)]
+    if manifest is not None:
+        patients = described.frame["patient_id"].sort_index().tolist()
+        notes += [f"{truths}: {line}" for line in repeated_masks(names, patients, measured.facts(1))]
     _write(frame, out)
     in_mm = described.frame["spacing_row"].notna().all()
     return Evaluation(frame, "mm" if in_mm else "px", tuple(notes))
@@ -153,21 +162,36 @@ def _judge_unpaired(
             f"{predictions}: no name is in {truths} too; a pair shares its name without suffix, as a.png and a.tif"
         )
     without_truth, without_prediction = pairing.alone
+    truths_by_look, predictions_by_look = ({alike_key(name): name for name in side} for side in reversed(pairing.alone))
+
+    def hint(name: str, others: Mapping[str, str]) -> str:
+        other = others.get(alike_key(name))
+        return near_hint(name, () if other is None else (other,))
+
     if unpaired == "stop":
-        lines += [f"{path}: has no truth of this name in {truths}" for path in without_truth]
         lines += [
-            f"{path}: has no prediction of this name in {predictions}; if no lesion was found, give an empty mask"
-            for path in without_prediction
+            f"{shown(str(path))}: has no truth of this name in {truths}{hint(name, truths_by_look)}"
+            for name, path in without_truth.items()
+        ]
+        lines += [
+            f"{shown(str(path))}: has no prediction of this name in {predictions}"
+            + (hint(name, predictions_by_look) or "; if no lesion was found, give an empty mask")
+            for name, path in without_prediction.items()
         ]
         return []
     notes = []
+    hints = [f"{shown(name)}{told}" for name in without_truth if (told := hint(name, truths_by_look))]
     if without_truth:
-        notes.append(f"left out: {len(without_truth)} predictions without truth, such as {without_truth[0]}")
+        example = shown(str(next(iter(without_truth.values()))))
+        notes.append(f"left out: {len(without_truth)} predictions without truth, such as {example}")
     if without_prediction:
+        example = shown(str(next(iter(without_prediction.values()))))
         notes.append(
-            f"left out: {len(without_prediction)} truths without prediction, such as {without_prediction[0]}; "
+            f"left out: {len(without_prediction)} truths without prediction, such as {example}; "
             "if they are lesions that were missed, the scores are too good"
         )
+    if hints:
+        notes.append(f"left out: {len(hints)} pairs whose names differ only in spelling, such as {hints[0]}")
     return notes
 
 
@@ -184,9 +208,17 @@ class _Task(NamedTuple):
 class _Measured(NamedTuple):
     columns: dict[str, npt.NDArray[np.generic]]
     """`METRICS` and `diagonal` of the pairs without a problem."""
-    values: npt.NDArray[np.float64]
-    """The value of the lesion in prediction and truth, `(n, 2)`, see `Masks`; NaN if a pair could not be read."""
+    files: list[tuple[MaskFile, MaskFile] | None]
+    """Prediction and truth of each pair; None if they could not be read."""
     problems: list[str]
+
+    def side(self, side: int) -> list[tuple[int, MaskFile]]:
+        """Return the predictions (0) or truths (1) that could be read, with their pair's place."""
+        return [(place, both[side]) for place, both in enumerate(self.files) if both is not None]
+
+    def facts(self, side: int) -> list[MaskFacts]:
+        """Return the facts of the predictions (0) or truths (1)."""
+        return [file.facts for _, file in self.side(side)]
 
 
 def _tasks(pairs: Sequence[Pair], described: Described) -> list[_Task]:
@@ -207,28 +239,29 @@ def _measure(
     done, parts = 0, []
     for part in in_processes(measure, jobs, processes, len(tasks)):
         parts.append(part)
-        done += len(part.values)
+        done += len(part.files)
         if progress is not None:
             progress(done, len(tasks))
     if not parts:
-        return _Measured({}, np.empty((0, 2)), [])
+        return _Measured({}, [], [])
     columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    problems = list(itertools.chain.from_iterable(part.problems for part in parts))
-    return _Measured(columns, np.concatenate([part.values for part in parts]), problems)
+    chain = itertools.chain.from_iterable
+    return _Measured(columns, list(chain(part.files for part in parts)), list(chain(part.problems for part in parts)))
 
 
 def _measure_job(job: Sequence[_Task], label: int | None, probability: bool) -> _Measured:
-    values = np.full((len(job), 2), np.nan)
+    files: list[tuple[MaskFile, MaskFile] | None] = []
     problems: list[str] = []
     tables: list[dict[str, npt.NDArray[np.generic]]] = []
     waiting: list[tuple[Masks, tuple[float, float]]] = []
-    for place, task in enumerate(job):
+    for task in job:
         try:
             masks = read_pair(task.pair.prediction, task.pair.truth, label, probability)
         except UserError as error:
             problems += error.lines
+            files.append(None)
             continue
-        values[place] = masks.lesion_values
+        files.append(masks.files)
         height, width = masks.truth.shape
         if task.size is not None and task.size != (height, width):
             problems.append(
@@ -244,7 +277,7 @@ def _measure_job(job: Sequence[_Task], label: int | None, probability: bool) -> 
         tables.append(_metrics(waiting))
     tables = tables or [{name: np.empty(0) for name in (*METRICS, "diagonal")}]
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    return _Measured(columns, values, problems)
+    return _Measured(columns, files, problems)
 
 
 def _stackable(masks: Masks, first: Masks, number: int) -> bool:
@@ -272,25 +305,51 @@ def _value_defects(
 ) -> list[str]:
     """Find values that are wrong though no single file shows it.
 
-    A folder has several lesion values, or no mask has the label. `masks`: the folders that hold masks, and which of a
-    pair's files lies there. What may be right goes to `notes`.
+    A folder has several lesion values, the folders have two, or no mask has the label. `masks`: the folders that hold
+    masks, and which of a pair's files lies there. What may be right goes to `notes`.
     """
     if label is not None:
-        lacking = [folder for side, folder in masks if not np.nan_to_num(measured.values[:, side]).any()]
+        lacking = [folder for side, folder in masks if not any(file.lesion_value for _, file in measured.side(side))]
         if len(lacking) < len(masks):
             notes += [f"{folder}: no mask holds the label {label}" for folder in lacking]
             return []
         return [f"{' and '.join(map(str, lacking))}: no mask holds the label {label}; name the lesion's value"]
     lines = []
+    labels: dict[float, str] = {}
     for side, folder in masks:
         places: dict[float, list[int]] = defaultdict(list)
-        for place, value in enumerate(measured.values[:, side].tolist()):
-            if value == value and value != 0:
-                places[1.0 if value in _LESION_VALUES else value].append(place)
+        files = [(place, file) for place, file in measured.side(side) if file.lesion_value]
+        for place, file in files:
+            places[1.0 if file.lesion_value in _LESION_VALUES else file.lesion_value].append(place)
         if len(places) > 1:
             each = [f"{value:g} ({len(at)} masks, such as {pairs[at[0]].name})" for value, at in sorted(places.items())]
             lines.append(f"{folder}: the lesion is {' and '.join(each)}; name the lesion's value")
+        elif files and not any(file.is_colour for _, file in files):
+            labels |= dict.fromkeys(places, f"{files[0][1].lesion_value:g} in {folder}")
+    if len(labels) > 1 and not lines:
+        lines.append(f"the lesion is {' and '.join(labels.values())}; save both with one value if they mean the same")
     return lines
+
+
+def _signs(measured: _Measured, pairs: Sequence[Pair], predictions: Path, truths: Path) -> list[str]:
+    """Return how files were read, and what is odd about masks."""
+    names = [shown(pair.name) for pair in pairs]
+    remarks = [
+        (path, remark)
+        for pair, files in zip(pairs, measured.files, strict=True)
+        for path, file in zip((pair.prediction, pair.truth), files or (), strict=False)
+        for remark in file.remarks
+    ]
+    found, true = measured.facts(0), measured.facts(1)
+    is_equal = [wrong == (0, 0) for wrong in zip(measured.columns["fp"], measured.columns["fn"], strict=True)]
+    signs = [*mask_signs(names, found, "predictions"), *equal_signs(true, is_equal)]
+    if not any(mask.share for mask in found):
+        signs = []  # which is told with its cure
+    return [
+        *told_remarks(remarks),
+        *(f"{truths}: {line}" for line in mask_signs(names, true, "truths")),
+        *(f"{predictions}: {line}" for line in signs),
+    ]
 
 
 def _table(model: str, described: Described, measured: _Measured) -> pd.DataFrame:

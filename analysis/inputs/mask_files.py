@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eus_ray.data.io.images import NoMaskError, Picture, decode, lesion_value
+from eus_ray.data.io.images import NoMaskError, Picture, Remark, decode
+from eus_ray.data.names import composed, counted_by_kind, is_writable, shown
+from eus_ray.data.signs import MaskFacts, mask_facts
 from eus_ray.errors import UserError
 from eus_ray.metrics import THRESHOLD
 
@@ -24,7 +27,7 @@ class Pair(NamedTuple):
     """Two files of one name."""
 
     name: str
-    """The path below either folder without suffix, `/` between folders."""
+    """The path below either folder without suffix, `/` between folders, composed (`names.composed`)."""
     prediction: Path
     truth: Path
 
@@ -34,10 +37,23 @@ class Pairing(NamedTuple):
 
     pairs: list[Pair]
     """Sorted by name."""
-    alone: tuple[list[Path], list[Path]]
-    """Predictions without truth, and truths without prediction."""
+    alone: tuple[dict[str, Path], dict[str, Path]]
+    """Predictions without truth, and truths without prediction, by name."""
     defects: list[str]
-    """One line for each name that a folder has twice."""
+    """Lines on names that a folder has twice, or that are not UTF-8."""
+    notes: list[str]
+    """What was passed over."""
+
+
+class MaskFile(NamedTuple):
+    """What is known of a file beside its pixels."""
+
+    lesion_value: float
+    """The value of the lesion as stored, a palette's index; 0 if there is none, and for a probability map."""
+    is_colour: bool
+    """Whether the value is the gray of a colour, which no other file needs to share."""
+    facts: MaskFacts
+    remarks: tuple[Remark, ...]
 
 
 class Masks(NamedTuple):
@@ -47,12 +63,12 @@ class Masks(NamedTuple):
     pred: npt.NDArray[np.bool_]
     scores: npt.NDArray[Any] | None
     """Probabilities as stored; None if the prediction is a mask."""
-    lesion_values: tuple[float, float]
-    """The value of the lesion in prediction and truth; 0 if there is none, and for a probability map."""
+    files: tuple[MaskFile, MaskFile]
+    """Prediction and truth."""
 
 
 def pair_files(predictions: Path, truths: Path) -> Pairing:
-    """Pair the masks of two folders by name without suffix.
+    """Pair the masks of two folders by name without suffix, whatever encoding the names have.
 
     Folders within them are included. Hidden files, and files that are no pictures or arrays, are passed over.
 
@@ -68,30 +84,42 @@ def pair_files(predictions: Path, truths: Path) -> Pairing:
         lines.append(f"{predictions}: holds predictions and truths at once; name two folders")
     if lines:
         raise UserError(*lines)
-    (found, defects), (true, more) = _masks_below(predictions), _masks_below(truths)
+    (found, *told), (true, *more) = _masks_below(predictions), _masks_below(truths)
     pairs = [Pair(name, found[name], true[name]) for name in sorted(found.keys() & true.keys())]
-    alone = ([path for name, path in found.items() if name not in true],
-             [path for name, path in true.items() if name not in found])  # fmt: skip
-    return Pairing(pairs, alone, defects + more)
+    alone = ({name: path for name, path in found.items() if name not in true},
+             {name: path for name, path in true.items() if name not in found})  # fmt: skip
+    return Pairing(pairs, alone, *(one + other for one, other in zip(told, more, strict=True)))
 
 
-def _masks_below(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _masks_below(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
+    """Return the masks of a folder by name, and lines on defects and on what is passed over."""
     masks: dict[str, Path] = {}
-    lines = []
+    lines: list[str] = []
+    others: list[str] = []
+    unwritable: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(place).relative_to(folder).as_posix()
-        for file in sorted(files):
-            stem, dot, suffix = file.rpartition(".")
-            if not stem or dot + suffix.lower() not in SUFFIXES or file.startswith("."):
-                continue
-            name, path = stem if below == "." else f"{below}/{stem}", Path(place, file)
-            if name in masks:
-                lines.append(f"{path}: {masks[name].name} has the same name; keep one, or rename one")
-            masks.setdefault(name, path)
-    if not masks:
-        raise UserError(f"{folder}: holds no masks; {', '.join(SUFFIXES[:5])} are read, volumes slice by slice")
-    return masks, lines
+        for file in sorted(name for name in files if not name.startswith(".")):
+            path = Path(place, file)
+            below = path.relative_to(folder)
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(str(below))
+            elif not is_writable(str(below)):
+                unwritable.append(path)
+            elif (name := composed(below.with_suffix("").as_posix())) in masks:
+                lines.append(
+                    f"{shown(str(path))}: {shown(masks[name].name)} has the same name; keep one, or rename one"
+                )
+            else:
+                masks[name] = path
+    if unwritable:
+        more = f" ({len(unwritable)} files are such)" if len(unwritable) > 1 else ""
+        lines.append(f"{shown(str(unwritable[0]))}: its name is not UTF-8; rename it{more}")
+    told = counted_by_kind(others)
+    if not masks and not lines:
+        but = f"; there are {told}" if told else ""
+        raise UserError(f"{folder}: holds no masks; {', '.join(SUFFIXES[:5])} are read, volumes slice by slice{but}")
+    return masks, lines, [f"{folder}: passed over, since they are not read: {told}"] if told else []
 
 
 def without_suffix(written: str) -> str:
@@ -117,8 +145,8 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
     read_mask = partial(_read_mask, label=label)
     found = _tried(prediction, lines, _read_probability if probability else read_mask)
     true = _tried(truth, lines, read_mask)
-    if found is not None and true is not None and found[0].shape != true[0].shape:
-        (height, width), (true_height, true_width) = found[0].shape, true[0].shape
+    if found is not None and true is not None and found.mask.shape != true.mask.shape:
+        (height, width), (true_height, true_width) = found.mask.shape, true.mask.shape
         turned = "; one of them is turned" if (height, width) == (true_width, true_height) else ""
         lines.append(
             f"{prediction}: is {height} × {width} pixels (rows × columns), "
@@ -126,15 +154,19 @@ def read_pair(prediction: Path, truth: Path, label: int | None = None, probabili
         )
     if found is None or true is None or lines:
         raise UserError(*lines)
-    return Masks(true[0], found[0], found[1], (found[2], true[2]))
+    return Masks(true.mask, found.mask, found.scores, (found.file, true.file))
 
 
 _TOLERANCE = 1e-6
 """A mean or a resampled probability may lie so far outside 0 to 1 in float32."""
 _HALF: dict[type[np.generic], float] = {np.uint8: 128, np.uint16: THRESHOLD}
 """The lowest level of a lesion's pixel; of floats it is 0.5."""
-_Read = tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None, float]
-"""Mask, scores, and the value that stands for the lesion."""
+
+
+class _Read(NamedTuple):
+    mask: npt.NDArray[np.bool_]
+    scores: npt.NDArray[Any] | None
+    file: MaskFile
 
 
 def _tried(path: Path, lines: list[str], read: Callable[[Path], _Read]) -> _Read | None:
@@ -148,32 +180,48 @@ def _tried(path: Path, lines: list[str], read: Callable[[Path], _Read]) -> _Read
 
 
 def _read_mask(path: Path, label: int | None) -> _Read:
+    picture = _picture(path)
     if label is not None:
-        mask = _stored(path, Picture.labels) == label
-        return mask, None, float(label) if mask.any() else 0.0
+        mask = picture.labels() == label
+        return _Read(mask, None, _file(picture, mask, float(label) if mask.any() else 0.0))
     try:
-        values = _stored(path, Picture.two_values)
-        return values != 0, None, lesion_value(values)
+        mask = picture.two_values() != 0
     except NoMaskError as error:
         raise ValueError(f"{error}; name the lesion's value, or read these as probability maps") from None
+    # of a palette, the lesion may be colour 0
+    value = float(picture.stored[mask].max() or picture.gray[mask].max()) if mask.any() else 0.0
+    return _Read(mask, None, _file(picture, mask, value))
 
 
 def _read_probability(path: Path) -> _Read:
-    values = _stored(path, Picture.levels)
+    picture = _picture(path)
+    values = picture.levels()
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if low < -_TOLERANCE or high > 1 + _TOLERANCE:
             raise ValueError(f"has values from {low:g} to {high:g}; probabilities lie in 0 to 1")
     elif values.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"holds {values.dtype}; a probability map has 8 or 16 bits, or floats from 0 to 1")
-    return values >= _HALF.get(values.dtype.type, 0.5), values, 0.0
+    mask = values >= _HALF.get(values.dtype.type, 0.5)
+    return _Read(mask, values, _file(picture, mask, 0.0))
 
 
-def _stored(path: Path, wanted: Callable[[Picture], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return the values `(H, W)` of a picture or of an array file."""
+def _file(picture: Picture, mask: npt.NDArray[np.bool_], lesion_value: float) -> MaskFile:
+    colour = None if picture.is_palette else picture.colour
+    digest = hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).digest()
+    return MaskFile(
+        lesion_value,
+        is_colour=colour is not None and bool((colour != colour[..., :1]).any()),
+        facts=mask_facts(mask, digest),
+        remarks=picture.remarks,
+    )
+
+
+def _picture(path: Path) -> Picture:
+    """Return a picture, or an array file as one."""
     content = path.read_bytes()
     if path.suffix.lower() != ".npy":
-        return wanted(decode(content))
+        return decode(content)
     try:
         # Not np.load: it opens archives and pickles too.
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
@@ -183,4 +231,5 @@ def _stored(path: Path, wanted: Callable[[Picture], npt.NDArray[Any]]) -> npt.ND
         raise ValueError(f"holds {array.dtype} of shape {array.shape}; a mask has numbers and is (rows, columns)")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError("has values that are not finite")
-    return array.astype(np.uint8) if array.dtype == np.bool_ else array
+    values = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    return Picture(gray=values, stored=values)

@@ -12,8 +12,10 @@ import pandas as pd
 
 from eus_ray.analysis.inputs.mask_files import without_suffix
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
-from eus_ray.data.io.tables import MISSING, Lines, Table, read_table, typed
-from eus_ray.errors import UserError
+from eus_ray.data.io.tables import MISSING, Lines, Table, names_alike, near_columns, read_table, typed
+from eus_ray.data.names import alike, alike_key, composed, near_hint, shown
+from eus_ray.data.signs import spacing_signs
+from eus_ray.errors import UserError, collapsed
 
 _NAMING = ("image_id", "mask", "image")
 """Columns that may name a pair; the one that names most pairs is used, the first of equals."""
@@ -30,19 +32,22 @@ class Described(NamedTuple):
     clinical: list[str]
     num_unused: int
     """Rows of the manifest that describe no pair."""
+    warnings: tuple[str, ...] = ()
+    """What may have been meant otherwise."""
 
 
 def undescribed(names: Sequence[str]) -> Described:
     """Return pairs without a manifest: each is a patient of its own, of unknown spacing and size."""
     frame = pd.DataFrame({"image_id": names, "patient_id": names}, dtype="str")
-    return Described(frame.assign(**dict.fromkeys(("spacing_row", "spacing_col", *_SIZE), math.nan)), [], 0)
+    frame = frame.assign(**dict.fromkeys(("spacing_row", "spacing_col", *_SIZE), math.nan))
+    return Described(frame, [], 0, tuple(alike("image", names)))
 
 
 def describe(path: Path, names: Sequence[str]) -> Described:
     """Find the rows of a manifest for pairs of masks.
 
     A row is named by its `image_id`, or by the path of its `mask` or `image` without suffix, whole or from any folder
-    on: `masks/p1/a.png` is `p1/a` and `a`.
+    on: `masks/p1/a.png` is `p1/a` and `a`. Names pair whatever their encoding.
 
     Args:
         path: A CSV or Parquet table.
@@ -78,7 +83,19 @@ def describe(path: Path, names: Sequence[str]) -> Described:
     frame = whole.iloc[rows]
     frame.insert(0, "image_id", [cells["image_id"][row] for row in rows] if "image_id" in cells else list(names))
     places = sorted(range(len(rows)), key=rows.__getitem__)
-    return Described(frame.set_axis(range(len(rows))).iloc[places], clinical, len(table.rows) - len(rows))
+    warnings = [
+        *table.warnings,
+        *near_columns(table.columns, (*REQUIRED, *OPTIONAL, *_SIZE), "clinical"),
+        *alike("column", table.columns),
+        *names_alike(frame, clinical),
+        *spacing_signs(frame[["spacing_row", "spacing_col"]].max(axis=1).tolist()),
+    ]
+    return Described(
+        frame.set_axis(range(len(rows))).iloc[places],
+        clinical,
+        len(table.rows) - len(rows),
+        tuple(f"{path}: {line}" for line in collapsed(warnings)),
+    )
 
 
 def _numbers(table: Table, column: str) -> pd.Series:
@@ -90,6 +107,7 @@ def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: L
     """Return the place of each pair's row, and a line for each pair without one."""
     known = {column: _places_by_name(table, column) for column in naming}
     column = max(naming, key=lambda one: sum(_lookup(known[one], name) != [] for name in names))
+    looks = {alike_key(key): key for key in known[column]}
     unclear = []
     owner: dict[int, str] = {}
     for name in names:
@@ -97,7 +115,8 @@ def _rows_of(table: Table, naming: Sequence[str], names: Sequence[str], lines: L
         if len(found) != 1:
             which = " and ".join(str(table.numbers[row]) for row in found[:3])
             fault = f"rows {which} have it" if found else "no row has it"
-            unclear.append(f"{name} is not described: {fault} as {column}")
+            others = [looks[key] for key in map(alike_key, _tails(name)) if key in looks and not found]
+            unclear.append(f"{shown(name)} is not described: {fault} as {column}{near_hint(name, others[:1])}")
             continue
         (row,) = found
         if row in owner:
@@ -110,7 +129,7 @@ def _places_by_name(table: Table, column: str) -> dict[str, list[int]]:
     places: dict[str, list[int]] = defaultdict(list)
     for row, cell in enumerate(table.column(column)):
         if cell not in MISSING:
-            for name in [cell] if column == "image_id" else _tails(without_suffix(cell)):
+            for name in [composed(cell)] if column == "image_id" else _tails(composed(without_suffix(cell))):
                 places[name].append(row)
     return places
 

@@ -129,7 +129,8 @@ def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: E
     assert done.frame["diagonal"].tolist() == [math.hypot(3, 2), 10]
     assert done.unit == "mm"
     assert [re.sub(".*/", "", note) for note in done.notes] == [
-        "manifest.csv: 1 of its rows describe none of these masks"
+        "manifest.csv: 1 of its rows describe none of these masks",
+        "truths: x2 equals x1, the mask of another patient, pixel by pixel; see that each image has its own",
     ]
 
 

@@ -57,8 +57,8 @@ def read(folder: Path, prediction: np.ndarray | bytes, suffix: str = ".png", **o
         (".tiff", OTHER * np.uint16(300), 300),
         (".tif", OTHER.astype(np.float32) / 2, 0.5),
         (".bmp", np.dstack([0 * OTHER, OTHER * 200, 0 * OTHER]), 117),  # 0.587 · 200
-        (".png", png(Image.fromarray(OTHER > 0)), 255),
-        (".png", palette(OTHER), 38),  # 0.299 · 128
+        (".png", png(Image.fromarray(OTHER > 0)), 1),  # of one bit
+        (".png", palette(OTHER), 1),  # the index
         (".npy", OTHER > 0, 1),
         (".npy", OTHER * 7.0, 7),
         (".npy", np.asfortranarray(OTHER.astype(np.int64)), 1),
@@ -72,7 +72,7 @@ def test_zero_and_one_other_value(tmp_path: Path, suffix: str, content: np.ndarr
     assert masks.pred.dtype == bool
     assert (masks.pred == expected).all()
     assert (masks.truth == (LESION > 0)).all()
-    assert masks.lesion_values == (value, 255)
+    assert [file.lesion_value for file in masks.files] == [value, 255]
     assert masks.scores is None
 
 
@@ -92,8 +92,8 @@ def test_a_label_among_others(tmp_path: Path, suffix: str, kind: str) -> None:
     for label, expected in ((1, OTHER), (2, LESION)):
         masks = read(tmp_path, content, suffix, label=label)
         assert (masks.pred == (expected > 0)).all()
-        assert masks.lesion_values == (label, label)
-    assert read(tmp_path, content, suffix, label=3).lesion_values == (0, 3)
+        assert [file.lesion_value for file in masks.files] == [label, label]
+    assert read(tmp_path, content, suffix, label=3).files[0].lesion_value == 0
 
 
 @pytest.mark.parametrize(
