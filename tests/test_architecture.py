@@ -31,7 +31,7 @@ ALLOWED: Graph = {
     "store": {"config", "config_file", "errors"},
     "models": {"config", "errors"},
     "data": {"config", "config_file", "errors", "store"},
-    "search": {"architectures", "config", "config_file", "errors", "metrics", "store"},
+    "search": {"architectures", "config", "config_file", "data", "errors", "metrics", "store"},
     "training": {"architectures", "config", "data", "errors", "metrics", "models"},
     "distributed": {"config", "config_file", "data", "errors", "metrics", "store", "training"},
     "study": {"config", "config_file", "data", "distributed", "errors", "metrics", "models", "search", "store"},

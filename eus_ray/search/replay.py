@@ -19,7 +19,9 @@ import pandas as pd
 
 from eus_ray import store as names
 from eus_ray.config import Order
-from eus_ray.errors import UserError
+from eus_ray.data.io.tables import SUFFIXES, names_alike, read_table
+from eus_ray.data.names import alike, near, shown
+from eus_ray.errors import UserError, collapsed
 from eus_ray.metrics import criterion, patient_scores
 from eus_ray.search.pruners import Pruner, parse_rule
 from eus_ray.search.standings import Standing
@@ -27,7 +29,8 @@ from eus_ray.store import REPEAT, Store, TrialKind, TrialState
 
 _KEYS = ["model", "trial", "repeat", "fold", "epoch", "image_id", "patient_id", "split"]
 _COUNTS = ["tp", "fp", "fn", "tn"]
-_TABLE_SUFFIXES = (".parquet", ".csv")
+_NAMES = ["model", "image_id", "patient_id", "split"]
+_NUMBERS = ["trial", "repeat", "fold", "epoch", *_COUNTS]
 _MAX_TRIALS_NAMED = 10
 
 
@@ -159,13 +162,14 @@ def read_curves(rows: pd.DataFrame, metric: str = "dsc") -> list[Curves]:
     A trial that lacks a score which others have is left out, and the model's `note` says so.
 
     Args:
-        rows: A table with the columns of `scores`.
+        rows: A table with the columns of `scores`; the index numbers rows from 0, as a spreadsheet's below its header.
         metric: The metric that judges.
 
     Raises:
         UserError: If a column is missing or wrong, or a model has nothing to replay.
     """
     _check_rows(rows)
+    rows = rows.assign(**{column: pd.to_numeric(rows[column]).astype(np.int64) for column in _NUMBERS})
     found = []
     for model, mine in rows[rows["repeat"] == REPEAT].groupby("model", sort=True):
         nested = (mine["split"] == "validation").any()
@@ -203,18 +207,23 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
 def _check_rows(rows: pd.DataFrame) -> None:
     needed = [*_KEYS, *_COUNTS]
     if missing := [column for column in needed if column not in rows]:
+        renamed = [shown(other) for column in missing if (other := near(column, rows.columns))]
+        cure = f"; rename {', '.join(renamed)}?" if renamed else ""
         raise UserError(
-            f"the table lacks {', '.join(missing)}; it needs the columns of a study's scores: {', '.join(needed)}"
+            f"the table lacks {', '.join(missing)}{cure}; it needs the columns of a study's scores: {', '.join(needed)}"
         )
     lines = []
-    for column in ["trial", "repeat", "fold", "epoch", *_COUNTS]:
-        values = pd.to_numeric(rows[column], errors="coerce")
-        wrong = np.flatnonzero(~((values >= 0) & (values % 1 == 0)))
+    for column in [*_NAMES, *_NUMBERS]:
+        if column in _NAMES:
+            is_wrong, fault = rows[column].isna() | (rows[column] == ""), "is empty"
+        else:
+            values = pd.to_numeric(rows[column], errors="coerce")
+            is_wrong, fault = ~((values >= 0) & (values % 1 == 0)), "is not a whole number from 0"
+        wrong = rows.loc[is_wrong, column]
         if len(wrong):
-            lines.append(
-                f"{column}, row {wrong[0] + 1}: {rows[column].iloc[wrong[0]]!r} is not a whole number from 0"
-                + (f" ({len(wrong)} such rows)" if len(wrong) > 1 else "")
-            )
+            value = "" if column in _NAMES else f"{wrong.iloc[0]!r} "
+            more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
+            lines.append(f"{column}, row {wrong.index[0] + 2}: {value}{fault}{more}")
     if unknown := sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"}):
         lines.append(f"split: {', '.join(map(repr, unknown))} is neither train, validation nor test")
     if not lines and (twice := int(rows.duplicated(_KEYS).sum())):
@@ -248,7 +257,7 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
     if not rules:
         raise UserError("no rule is given; name one at least, such as racing:0.05")
     try:
-        found = list(_read_source(source))
+        found, notes = _read_source(source)
     except UserError as error:
         raise UserError(*(f"{source}: {line}" for line in error.lines)) from None
     lines: list[str] = []
@@ -284,19 +293,21 @@ def run_replay(source: str | Path, rules: Sequence[str], slots: int = 1) -> pd.D
                 }
             )
     table = pd.DataFrame(rows).astype({"chosen": "Int64"})
-    table.attrs["notes"] = [curves.note for curves, _ in found if curves.note]
+    table.attrs["notes"] = [*notes, *(curves.note for curves, _ in found if curves.note)]
     return table
 
 
-def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]:
-    """Yield each model's curves, and the numbers of its trials that a search does not stop."""
-    if str(source).endswith(_TABLE_SUFFIXES):
-        for curves in read_curves(_read_table(Path(source))):
-            yield curves, ()
-        return
-    store = Store(source)
+def _read_source(source: str | Path) -> tuple[list[tuple[Curves, tuple[int, ...]]], list[str]]:
+    """Return each model's curves with the numbers of its trials that a search does not stop, and notes."""
+    if str(source).lower().endswith(SUFFIXES):
+        rows, notes = _read_table(Path(source))
+        return [(curves, ()) for curves in read_curves(rows)], notes
+    return list(_read_study(Store(source))), []
+
+
+def _read_study(store: Store) -> Iterator[tuple[Curves, tuple[int, ...]]]:
     if not store.exists(names.TRIALS_FILE):
-        raise UserError(f"is neither a study folder nor a table ({', '.join(_TABLE_SUFFIXES)})")
+        raise UserError(f"is neither a study folder nor a table ({', '.join(SUFFIXES)})")
     kinds = names.read_trials(store)[["model", "trial", "kind"]]
     for model in sorted(kinds["model"].unique()):
         of_model = kinds[kinds["model"] == model]
@@ -312,8 +323,14 @@ def _read_source(source: str | Path) -> Iterator[tuple[Curves, tuple[int, ...]]]
             yield curves, () if default is None else (int(default),)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table's rows, and notes on what may have been meant otherwise."""
     try:
-        return pd.read_csv(path, dtype={"patient_id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read as a table ({str(error).splitlines()[0]})") from None
+        table = read_table(path)
+    except UserError as error:
+        raise UserError(*(line.removeprefix(f"{path}: ") for line in error.lines)) from None
+    if table.defects:
+        raise UserError(*table.defects)
+    rows = table.frame(texts=_NAMES)
+    notes = [*table.warnings, *alike("column", table.columns), *names_alike(rows, ())]
+    return rows, [f"{path}: {note}" for note in collapsed(notes)]

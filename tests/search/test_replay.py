@@ -271,10 +271,55 @@ def test_asha_needs_every_epoch(tmp_path: Path) -> None:
     assert run_replay(path, ["none"])["fold_epochs"].tolist() == [1.0]
 
 
+DIALECTS = {
+    "semicolons": lambda text: text.replace(",", ";").encode(),
+    "tabs": lambda text: text.replace(",", "\t").encode(),
+    "sep line": lambda text: b"sep=;\r\n" + text.replace(",", ";").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "two byte order marks": lambda text: text.encode("utf-8-sig").replace(b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_any_spreadsheet_s_dialect_is_the_same_table(tmp_path: Path, dialect: str) -> None:
+    text = table({("unet", 0): BAD, ("unet", 1): GOOD}).to_csv(index=False)
+    (tmp_path / "plain.csv").write_text(text)
+    (tmp_path / "other.csv").write_bytes(DIALECTS[dialect](text))
+    plain, other = (run_replay(tmp_path / name, ["none", "racing:0.05"]) for name in ("plain.csv", "other.csv"))
+    pd.testing.assert_frame_equal(plain, other)
+
+
+def test_a_patient_may_be_called_na_but_not_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    rows = table({("unet", 0): GOOD})
+    rows.assign(patient_id=rows["patient_id"].replace("p00", "NA")).to_csv(path, index=False)
+    assert run_replay(path, ["none"])["value"][0] == pytest.approx(0.75)
+    rows.loc[rows.index[2], "patient_id"] = ""
+    rows.to_csv(path, index=False)
+    with pytest.raises(UserError) as error:
+        run_replay(path, ["none"])
+    assert error.value.lines == (f"{path}: patient_id, row 4: is empty",)
+
+
+def test_columns_and_names_that_look_alike_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    rows = table({("unet", 0): GOOD, ("U-net", 0): GOOD})
+    rows.to_csv(path, index=False)
+    assert run_replay(path, ["none"]).attrs["notes"] == [
+        f"{path}: models unet and U-net differ in case and hyphens only; they are taken as 2 models"
+    ]
+    rows.rename(columns={"fold": "Fold"}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"the table lacks fold; rename Fold\?; it needs"):
+        run_replay(path, ["none"])
+    path.write_text(f"{path.read_text()}unet,1\n")
+    with pytest.raises(UserError, match=r"row 26: has 2 cells, the header 12"):
+        run_replay(path, ["none"])
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is neither a study folder nor a table"):
         run_replay(tmp_path, ["none"])
-    with pytest.raises(UserError, match="cannot be read as a table"):
+    with pytest.raises(UserError, match=r"missing\.csv: no such file$"):
         run_replay(tmp_path / "missing.csv", ["none"])
     with pytest.raises(UserError, match="0 trials at once: one is the least"):
         run_replay(tmp_path, ["none"], slots=0)
