@@ -25,6 +25,7 @@ from eus_ray.data.importers.cases import visible_files
 from eus_ray.data.io.images import SUFFIXES as IMAGE_SUFFIXES
 from eus_ray.data.io.images import Remark, read_picture, told_remarks
 from eus_ray.data.io.manifest_columns import REQUIRED
+from eus_ray.data.io.tables import SUFFIXES as TABLE_SUFFIXES
 from eus_ray.data.io.tables import read_table
 from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from eus_ray.data.io.video import Video, open_video
@@ -33,7 +34,6 @@ from eus_ray.data.names import alike, counted_by_kind, is_writable, shown
 from eus_ray.errors import UserError
 
 MANIFEST = "manifest.csv"
-_TABLES = (".csv", ".parquet")
 _FRAME = re.compile(r"(?P<video>.*frame)[\s_.-]*(?P<number>\d+)", re.IGNORECASE)
 
 
@@ -151,7 +151,7 @@ def _look(place: Path) -> tuple[Sources, bool]:
         return _of_folder(place), False
     if not place.exists():
         raise UserError(f"{place}: no such file or folder")
-    if place.suffix.lower() in _TABLES:
+    if place.suffix.lower() in TABLE_SUFFIXES:
         return _of_manifest(place), True
     return _of_files([(place, place.name)]), False
 

@@ -53,7 +53,7 @@ class Store:
         location: A path, or a URI that `pyarrow.fs` opens.
 
     Raises:
-        UserError: If no file system opens the URI.
+        UserError: If no file system opens the URI, or the path is none, such as a loop of links.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -64,7 +64,10 @@ class Store:
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise UserError(f"{shown_location(text)}: cannot be opened ({str(error).splitlines()[0]})") from None
         else:
-            text = str(Path(text).resolve())
+            try:
+                text = str(Path(text).resolve())
+            except (OSError, RuntimeError, ValueError):  # a loop of links, a zero byte
+                raise UserError(f"{text}: is not a path that can be opened") from None
             self.fs, self.root = pafs.LocalFileSystem(), text
         self.root = self.root.rstrip("/")
         self.location = shown_location(text)

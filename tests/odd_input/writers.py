@@ -135,6 +135,10 @@ def raw(name: str, content: bytes | str) -> Callable[[Path], None]:
     return make
 
 
+def nothing(_: Path) -> None:
+    """Write nothing."""
+
+
 def both(*makers: Callable[[Path], object]) -> Callable[[Path], None]:
     """Return a maker that calls several."""
 

@@ -34,6 +34,12 @@ def test_nothing_exists_before_the_first_write(tmp_path: Path) -> None:
     assert not (tmp_path / "study").exists()
 
 
+def test_a_loop_of_links_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop: is not a path that can be opened"):
+        Store(tmp_path / "loop")
+
+
 @pytest.mark.parametrize("location", ["path", "uri"])
 def test_a_file_reads_back(tmp_path: Path, location: str) -> None:
     store = Store(tmp_path / "s" if location == "path" else f"file://{tmp_path}/s")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from pathlib import Path
 
 import pandas as pd
@@ -25,13 +27,17 @@ from eus_ray.errors import UserError
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 MISSING = frozenset({"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan"})
 """Cells without a value."""
-_SEPARATORS = (",", ";", "\t", "|")
-_SEP_LINE = re.compile(r"[\ufeff\s\"]*sep=(.)[\"]?\s*?(\r\n|\n|\r)", re.IGNORECASE)
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SEP_LINE = re.compile(r"[\ufeff\s\"]*sep=([^\w\"\r\n])\"?\s*?(\r\n|\n|\r)", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
+_ROW = re.compile(r'(?:"[^"]*"|[^"\r\n]++)++')
+csv.field_size_limit(2**20)  # a long text is no error; the whole file without an end of quotes is
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NO_ID = re.compile(rf"(?![+-]?\d{{16,}}\Z){_NUMBER.pattern}")
 _WHOLE = re.compile(r"[+-]?\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER_WITH_COMMAS = re.compile(r"[+-]?\d+([.,' ]\d+)*,\d+([.,]\d+)*")
+_NUMBER_WITH_BLANKS = re.compile(r"[+-]?\d{1,3}([\s'’]\d{3})+([.,]\d+)?")
 _ROW_NUMBERS = re.compile(r"(__index_level_\d+__|Unnamed: \d+|)")
 _EXACT_WHOLES = 2**53
 """From here on a float does not tell a whole number from the next."""
@@ -110,7 +116,7 @@ def parse_table(content: bytes, path: Path | str) -> Table:
             table.defects.append(f"column {place + 1} has no name; name it, or drop it")
         elif table.columns.index(name) == place and table.columns.count(name) > 1:
             table.defects.append(f"column {shown(name)} is there twice; keep one")
-    table.warnings += _numbers_with_commas(table)
+    table.warnings += _odd_numbers(table)
     if not table.rows and not table.defects:
         raise UserError(f"{path}: has no rows below its header")
     return table
@@ -126,7 +132,7 @@ def near_columns(columns: Sequence[str], known: Sequence[str], taken_as: str) ->
 
 
 def names_alike(frame: pd.DataFrame, clinical: Sequence[str]) -> list[str]:
-    """Return warnings of models, patients, images and categories that look alike, and of patients that were rounded.
+    """Return warnings of models, patients, images and categories that look alike, or that were rounded.
 
     Args:
         frame: Names stand in `model`, `patient_id` and `image_id`, as far as it has these.
@@ -136,7 +142,7 @@ def names_alike(frame: pd.DataFrame, clinical: Sequence[str]) -> list[str]:
         line
         for column, kind in (("model", "model"), ("patient_id", "patient"), ("image_id", "image"))
         if column in frame
-        for line in [*alike(kind, frame[column]), *(rounded(kind, frame[column]) if kind == "patient" else ())]
+        for line in [*alike(kind, frame[column]), *(rounded(kind, frame[column]) if kind != "model" else ())]
     ]
     texts = [column for column in clinical if frame[column].dtype == "str"]
     return lines + [
@@ -164,19 +170,21 @@ def _drop_row_numbers(table: Table) -> None:
         table.rows = [[row[place] for place in kept] for row in table.rows]
 
 
-def _numbers_with_commas(table: Table) -> list[str]:
-    """Return warnings of columns that are text only for the commas in their numbers."""
+def _odd_numbers(table: Table) -> list[str]:
+    """Return warnings of columns that are text only for the commas or blanks in their numbers."""
     lines = []
     for place, name in enumerate(table.columns):
-        commas = [row[place] for row in table.rows if "," in row[place] and _NUMBER_WITH_COMMAS.fullmatch(row[place])]
-        if commas and all(
-            cell in MISSING or _NUMBER_WITH_COMMAS.fullmatch(cell) or _NUMBER.fullmatch(cell)
-            for cell in table.column(name)
-        ):
-            lines.append(
-                f"column {shown(name)} has numbers with commas, such as {commas[0]}, and is read as text; write "
-                "decimals with a point, and nothing between thousands"
-            )
+        for pattern, what in ((_NUMBER_WITH_COMMAS, "commas"), (_NUMBER_WITH_BLANKS, "blanks")):
+            odd = [row[place] for row in table.rows if not row[place].isalnum() and pattern.fullmatch(row[place])]
+            if odd and all(
+                cell in MISSING or _NUMBER.fullmatch(cell) or pattern.fullmatch(cell)
+                for cell in (row[place] for row in table.rows)
+            ):
+                lines.append(
+                    f"column {shown(name)} has numbers with {what}, such as {shown(odd[0])}, and is read as text; "
+                    "write decimals with a point, and nothing between thousands"
+                )
+                break
     return lines
 
 
@@ -188,24 +196,29 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
     separator = None
     if line := _SEP_LINE.match(text):  # for Excel, which does not show it
         separator, text = line[1], text[line.end() :]
-    try:
-        separator = separator or _separator(text)
-        records = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a CSV table ({error})") from None
-    if not records or not any(cell.strip() for cell in records[0]):
+    if not text.strip():
         raise UserError(f"{path}: is empty; its first row must name the columns")
-    header, *body = records
+    separator = separator or _separator(text)
+    records = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator, skipinitialspace=True)
+    try:
+        filled = [
+            (number, cells) for number, record in enumerate(records, start=1) if any(cells := [*map(str.strip, record)])
+        ]
+    except csv.Error as error:
+        raise UserError(f"{path}: is not a CSV table ({shown(str(error))})") from None
+    if not filled:
+        raise UserError(f"{path}: is empty; its first row must name the columns")
+    (_, header), *body = filled
     table = Table(header, [], [])
-    for number, record in enumerate(body, start=2):
-        cells = list(map(str.strip, record))
-        if not any(cells):
-            continue
+    for number, cells in body:
         while len(cells) > len(header) and not cells[-1]:
             cells.pop()
+        while len(cells) < len(header) and not any(header[len(cells) :]):
+            cells.append("")
         if len(cells) != len(header):
             table.defects.append(
-                f"row {number}: has {len(cells)} cells, the header {len(header)}; a comma within a cell needs quotes"
+                f"row {number}: has {len(cells)} cells, the header {len(header)}; a "
+                f"{_SEPARATORS.get(separator, 'separator')} within a cell needs quotes"
             )
             continue
         table.rows.append(cells)
@@ -231,14 +244,15 @@ def _decoded(content: bytes, path: Path | str) -> str:
 
 
 def _separator(text: str) -> str:
-    """Return the separator by which the header has most columns, the first of equals."""
-    stream = io.StringIO(text, newline="")
+    """Return the separator by which the header has most columns, and the row below as many; the first of equals."""
+    rows = (_QUOTED.sub("", row[0]) for row in _ROW.finditer(text))
+    header, below = [*itertools.islice(filter(str.strip, rows), 2), "", ""][:2]
 
-    def num_columns(separator: str) -> int:
-        stream.seek(0)
-        return len(next(csv.reader(stream, delimiter=separator), []))
+    def fit(separator: str) -> tuple[bool, int]:
+        num = header.count(separator)
+        return 0 < num == below.count(separator), num
 
-    return max(_SEPARATORS, key=num_columns)
+    return max(_SEPARATORS, key=fit)
 
 
 def _read_decimal_commas(table: Table) -> None:
@@ -259,14 +273,15 @@ def _read_decimal_commas(table: Table) -> None:
 def _from_parquet(content: bytes, path: Path | str) -> Table:
     try:
         stored = pq.read_table(io.BytesIO(content))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is a damaged Parquet file ({error})") from None
+        columns = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = shown(str(error).splitlines()[0])
+        raise UserError(f"{path}: is a damaged Parquet file ({reason})") from None
     defects = [
-        f"column {one.name} holds {one.type}; there can be numbers and text only"
+        f"column {shown(one.name)} holds {one.type}; there can be numbers and text only"
         for one in stored.schema
-        if pa.types.is_nested(one.type) or pa.types.is_binary(one.type)
+        if pa.types.is_nested(one.type) or "binary" in str(one.type)
     ]
-    columns = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(list(stored.column_names), rows, list(range(2, len(rows) + 2)), defects)
 
@@ -278,6 +293,8 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_WHOLES:
         return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
+    if isinstance(value, datetime) and value.time() == time.min:
+        return str(value.date())  # a day, as a spreadsheet shows it
     return str(value)
 
 
