@@ -11,9 +11,11 @@ import io
 import itertools
 import logging
 import math
+import re
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,7 +57,11 @@ _OTHERS = (
 _ORIENTATION = 0x0112
 _CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 """Of a PNG, those that its pixels need. Texts and colour profiles may be too long or wrong for a decoder."""
+_INTERLACED = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row and column, and steps, of the passes of a PNG."""
 _GRAYS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MASK)
+_SHAPE = re.compile(r'{"shape": \[(\d+(?:, \d+)*)\]')
+"""In the description that tifffile writes."""
 _JPEGS = (COMPRESSION.JPEG, COMPRESSION.OJPEG)
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, which would be printed on the terminal
@@ -134,10 +140,34 @@ def _read_png(content: bytes) -> Stored:
     with PngImageFile(io.BytesIO(plain)) as image:
         stored = _of_pillow(image, bits)
     if bits == 16 and not is_gray:
-        deep = np.asarray(imagecodecs.png_decode(plain))
+        deep = _deep_colour(plain, stored.values.shape[0], stored.values.shape[1])
         alpha = deep[..., -1] if deep.shape[2] in (2, 4) else None
         stored = replace(stored, values=deep[..., :3] if deep.shape[2] > 2 else deep[..., 0], alpha=alpha)
     return stored
+
+
+def _deep_colour(plain: bytes, height: int, width: int) -> Values:
+    """Decode a PNG with colour of 16 bits.
+
+    Each pass of the pixels is decoded as a picture of its own: libpng prints a line about any other kind of file.
+    """
+    kind, is_interlaced = plain[25], plain[28]
+    channels = {2: 3, 4: 2, 6: 4}[kind]
+    deep = np.empty((height, width, channels), np.uint16)
+    parts = [deep[y::dy, x::dx] for y, x, dy, dx in (_INTERLACED if is_interlaced else ((0, 0, 1, 1),))]
+    sizes = [len(part) * (1 + part.shape[1] * 2 * channels) * bool(part.size) for part in parts]
+    packed = b"".join(chunk[8:-4] for name, chunk in _png_chunks(plain) if name == b"IDAT")
+    rows = io.BytesIO(zlib.decompressobj().decompress(packed, sum(sizes)))
+    for part, size in zip(parts, sizes, strict=True):
+        if size:
+            header = struct.pack(">IIBBBBB", part.shape[1], len(part), 16, kind, 0, 0, 0)
+            chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.read(size), 0)), (b"IEND", b""))
+            part[:] = imagecodecs.png_decode(plain[:8] + b"".join(_chunk(*one) for one in chunks))
+    return deep
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -233,11 +263,13 @@ def _read_tiff(content: bytes) -> Stored:
 def _of_tiff(file: TiffFile, content: bytes) -> Stored:
     first = file.pages.first
     others = [page.aspage() for page in itertools.islice(file.pages, 1, 1000)]
+    if len({page.offset for page in (first, *others)}) <= len(others):
+        raise CutShortError("its pages follow each other in a circle")
     num_pictures = 1 + sum(not page.is_reduced and not page.is_mask for page in others)
     if file.is_imagej and file.imagej_metadata:
         num_pictures = max(num_pictures, int(file.imagej_metadata.get("images", 1)))
-    if file.shaped_metadata:  # one page stands for an array of many
-        num_pictures = max(num_pictures, math.prod(file.shaped_metadata[0]["shape"]) // max(first.size, 1))
+    if shape := _SHAPE.match(first.description):  # one page stands for an array of many
+        num_pictures = max(num_pictures, math.prod(map(int, shape[1].split(","))) // max(first.size, 1))
     num_pictures = max(num_pictures, first.imagedepth)
     if num_pictures > 1:
         raise RefusedError(f"holds {num_pictures} pages; save each picture as a file of its own")

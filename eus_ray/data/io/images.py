@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from eus_ray.data.io.image_formats import CutShortError, RefusedError, Stored, Values, read_stored
+from eus_ray.data.names import shown
 from eus_ray.errors import UserError
 
 UInt8 = npt.NDArray[np.uint8]
@@ -236,7 +237,7 @@ def decode(content: bytes) -> Picture:
     except CutShortError as error:
         raise ValueError(f"is damaged or cut short ({error})") from None
     except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0])
         raise ValueError(f"is damaged or cut short, or of a rare kind ({reason}); save it anew as PNG") from None
     picture = _picture(stored)
     if picture.gray.dtype.kind == "f" and not np.isfinite(picture.gray).all():

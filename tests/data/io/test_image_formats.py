@@ -69,11 +69,11 @@ def assert_masks(write: Any, shape: tuple[int, int], high: Any, dtype: npt.DType
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @FEW
-@given(seed=seeds, height=sides, width=sides)
-def test_png_gray(bits: int, seed: int, height: int, width: int) -> None:
+@given(seed=seeds, height=sides, width=sides, is_interlaced=st.booleans())
+def test_png_gray(bits: int, seed: int, height: int, width: int, is_interlaced: bool) -> None:
     dtype = np.uint16 if bits == 16 else np.uint8
     pixels = values(seed, (height, width), dtype, bits)
-    picture = decode(png(pixels, bits, 0))
+    picture = decode(png(pixels, bits, 0, is_interlaced=is_interlaced))
     assert picture.stored.dtype == picture.gray.dtype == dtype
     assert (picture.stored == pixels).all()
     assert (picture.gray == pixels * dtype(255 // (2**bits - 1) if bits < 8 else 1)).all()
@@ -83,11 +83,13 @@ def test_png_gray(bits: int, seed: int, height: int, width: int) -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("kind", "channels"), [(4, 2), (2, 3), (6, 4)], ids=["LA", "RGB", "RGBA"])
 @FEW
-@given(seed=seeds, height=sides, width=sides)
-def test_png_channels(bits: int, kind: int, channels: int, seed: int, height: int, width: int) -> None:
+@given(seed=seeds, height=sides, width=sides, is_interlaced=st.booleans())
+def test_png_channels(
+    bits: int, kind: int, channels: int, seed: int, height: int, width: int, is_interlaced: bool
+) -> None:
     dtype = np.uint16 if bits == 16 else np.uint8
     pixels = values(seed, (height, width, channels), dtype)
-    picture = decode(png(pixels, bits, kind))
+    picture = decode(png(pixels, bits, kind, is_interlaced=is_interlaced))
     if channels == 2:
         assert (picture.gray == pixels[..., 0]).all()
         assert (picture.stored == pixels[..., 0]).all()
@@ -103,11 +105,11 @@ def test_png_channels(bits: int, kind: int, channels: int, seed: int, height: in
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @FEW
-@given(seed=seeds, height=sides, width=sides)
-def test_png_palette(bits: int, seed: int, height: int, width: int) -> None:
+@given(seed=seeds, height=sides, width=sides, is_interlaced=st.booleans())
+def test_png_palette(bits: int, seed: int, height: int, width: int, is_interlaced: bool) -> None:
     pixels = values(seed, (height, width), np.uint8, bits)
     colours = values(seed, (2**bits, 3), np.uint8)
-    picture = decode(png(pixels, bits, 3, chunk(b"PLTE", colours.tobytes())))
+    picture = decode(png(pixels, bits, 3, chunk(b"PLTE", colours.tobytes()), is_interlaced=is_interlaced))
     assert picture.is_palette
     assert (picture.labels() == pixels).all()
     assert_gray_of(picture, colours[pixels])

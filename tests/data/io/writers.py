@@ -14,6 +14,7 @@ from PIL import Image
 
 Pixels = npt.NDArray[Any]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+INTERLACED = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def values(seed: int, shape: tuple[int, ...], dtype: npt.DTypeLike, bits: int | None = None) -> Pixels:
@@ -32,18 +33,24 @@ def chunk(name: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(pixels: Pixels, bits: int, kind: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """Pack a PNG of one pass without filters."""
+def png(
+    pixels: Pixels, bits: int, kind: int, before: bytes = b"", after: bytes = b"", *, is_interlaced: bool = False
+) -> bytes:
+    """Pack a PNG without filters."""
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1)
-    if bits < 8:
-        planes = (rows[..., None] >> np.arange(bits - 1, -1, -1)) & 1
-        packed = np.packbits(planes.reshape(height, -1).astype(np.uint8), axis=1)
-    else:
-        packed = rows.astype(f">u{bits // 8}").view(np.uint8)
-    raw = b"".join(b"\0" + row.tobytes() for row in packed)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    passes = INTERLACED if is_interlaced else ((0, 0, 1, 1),)
+    parts = [part for y, x, dy, dx in passes if (part := pixels[y::dy, x::dx]).size]
+    raw = b"".join(b"\0" + row.tobytes() for part in parts for row in packed(part, bits))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, is_interlaced))
     return SIGNATURE + header + before + chunk(b"IDAT", zlib.compress(raw)) + after + chunk(b"IEND")
+
+
+def packed(pixels: Pixels, bits: int) -> Pixels:
+    rows = pixels.reshape(len(pixels), -1)
+    if bits >= 8:
+        return rows.astype(f">u{bits // 8}").view(np.uint8)
+    planes = (rows[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(planes.reshape(len(pixels), -1).astype(np.uint8), axis=1)
 
 
 def pillow(image: Image.Image, format: str = "PNG", **settings: Any) -> bytes:
