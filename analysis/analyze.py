@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from eus_ray import store as layout
-from eus_ray.analysis.inputs.score_table import SUFFIXES
 from eus_ray.analysis.report.results import Results, read_study, read_table
+from eus_ray.data.io.tables import SUFFIXES
 from eus_ray.store import Store
 
 REPORT = "report.html"
 IMAGES = "images.parquet"
 
 
-def analyze(source: str | Path, out: str | Path | None = None) -> str:
+def analyze(
+    source: str | Path, out: str | Path | None = None, *, warn: Callable[[str], None] = lambda _line: None
+) -> str:
     """Write the report: images.parquet, tables (csv, tex), figures/ and report.html.
 
     Nothing is written before all of it is ready.
@@ -22,6 +25,7 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
         source: A study folder in any state, or a CSV or Parquet table with `model, image_id, patient_id` and one metric
             at least; any location that the store opens.
         out: The report's folder. By default STUDY/report, which is replaced, or NAME_report beside the table.
+        warn: Hears what is odd about the data, line by line, as the report has it.
 
     Returns:
         The location of report.html.
@@ -43,7 +47,7 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
             target, prefix = Store(out), ""
             target.check_unused()
         results = read_study(folder)
-    files = report_files(results)
+    files = report_files(results, warn)
     target.write_frame(prefix + IMAGES, results.images)
     for name, data in files.items():
         target.write_bytes(prefix + name, data)
@@ -54,13 +58,16 @@ def analyze(source: str | Path, out: str | Path | None = None) -> str:
     return f"{target.location}/{prefix}{REPORT}"
 
 
-def report_files(results: Results) -> dict[str, bytes]:
+def report_files(results: Results, warn: Callable[[str], None]) -> dict[str, bytes]:
     """Return all files of a report but images.parquet, by name in its folder.
 
-    report.html comes last.
+    report.html comes last. `warn` hears what is odd about the data.
     """
+    from eus_ray.analysis.report.remarks import remarks
     from eus_ray.analysis.report.report import build_sections, report_html  # draws: matplotlib is slow to load
 
+    for line in remarks(results):
+        warn(line)
     sections = build_sections(results)
     files = {name: data for section in sections for name, data in section.files.items()}
     return files | {REPORT: report_html(results, sections).encode()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,6 +155,18 @@ def best_printed(table: pd.DataFrame, metric: str) -> str | None:
     return printed(metric, values.min() if metric in DISTANCES else values.max())
 
 
+def common_images(images: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the rows of the images for which all models have a value, if they have any of this metric."""
+    known = images[images[metric].notna()]
+    num_models = known.groupby("image_id")["model"].nunique()
+    return images[images["image_id"].isin(num_models.index[num_models == known["model"].nunique()])]
+
+
+def has_same_images(images: pd.DataFrame, metric: str) -> bool:
+    """Return whether all models have values of the same images, so that their means can be compared."""
+    return len(common_images(images, metric).dropna(subset=metric)) == images[metric].notna().sum()
+
+
 def shown_metrics(table: pd.DataFrame) -> list[str]:
     """Return the metrics of a Table 2 for which some model has a value."""
     metrics = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
@@ -197,7 +211,13 @@ def table1_latex(table: pd.DataFrame) -> str:
     return _booktabs("Characteristics of the patients.", "tab:patients", "ll", ["Characteristic", "Value"], lines)
 
 
-def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
+def table2_latex(
+    table: pd.DataFrame,
+    unit: str,
+    note: str = "",
+    uneven: Sequence[str] = (),
+    num_images: Mapping[Any, int] = MappingProxyType({}),
+) -> str:
     """Return Table 2 as LaTeX; needs the package booktabs.
 
     The best means are bold, and intervals are below the means.
@@ -205,10 +225,12 @@ def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
     Args:
         table: What `table2` returns.
         unit: Unit of distances.
-        note: A sentence to add to the caption.
+        note: Sentences to add to the caption.
+        uneven: Metrics that models have of different images: no mean is bold.
+        num_images: Number of images by model, to be printed beside it if it is not empty.
     """
     metrics = shown_metrics(table)
-    best = {name: best_printed(table, name) for name in metrics}
+    best = {name: None if name in uneven else best_printed(table, name) for name in metrics}
     lines = []
     for row in table.to_dict("records"):
         means, limits = [], []
@@ -217,14 +239,16 @@ def table2_latex(table: pd.DataFrame, unit: str, note: str = "") -> str:
             means.append(rf"\textbf{{{text}}}" if text == best[name] else escape_latex(text))
             low, high = (printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
             limits.append("" if low == DASH else rf"{{\scriptsize {low}--{high}}}")
-        lines.append([escape_latex(model_label(row["model"])), *means])
+        number = f" ({num_images[row['model']]} images)" if num_images else ""
+        lines.append([escape_latex(model_label(row["model"]) + number), *means])
         if any(limits):
             lines.append(["", *limits])
     heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and name in DISTANCES else ''}" for name in metrics]
     has_interval = len(lines) > len(table)
     interval = " and its 95\\,\\% interval (patients resampled within folds)" if has_interval else ""
+    bold = "" if set(metrics) <= set(uneven) else " Best mean in bold."
     said = f" {escape_latex(note)}" if note else ""
-    caption = f"Segmentation performance: mean of the fold means{interval}. Best mean in bold.{said}"
+    caption = f"Segmentation performance: mean of the fold means{interval}.{bold}{said}"
     return _booktabs(caption, "tab:performance", "l" + "c" * len(metrics), ["Model", *heads], lines)
 
 

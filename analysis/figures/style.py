@@ -7,12 +7,16 @@ be told apart in gray.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from eus_ray.analysis.figures import fonts
 
 MODEL_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 """Colours on white, by model."""
@@ -26,7 +30,6 @@ PAGE_WIDTH_INCHES = 7.1
 """Two columns of a journal."""
 
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
@@ -55,14 +58,26 @@ _STYLE: dict[str, Any] = {
     "path.simplify": True,
 }
 _PNG_DPI = 200
+_families: ContextVar[tuple[str, ...]] = ContextVar("families", default=(fonts.FAMILY,))
+
+
+@contextmanager
+def fonts_for(texts: Iterable[str]) -> Iterator[None]:
+    """Draw all figures inside with fonts that have the letters of these texts, as far as such are installed."""
+    token = _families.set(fonts.families(texts))
+    try:
+        yield
+    finally:
+        _families.reset(token)
 
 
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with this style, whatever the caller's own matplotlib settings are."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the report says which letters have no font
         mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
+        mpl.rcParams.update(_STYLE | {"font.family": list(_families.get())})  # type: ignore[arg-type]
         yield
 
 

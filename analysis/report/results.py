@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from eus_ray import store as layout
-from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, table2
+from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_images, shown_metrics, table2
 from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
 from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.searches import Search, read_searches
@@ -72,6 +73,8 @@ class Results:
     settings_text: str = ""
     """study.toml; empty for a table of scores."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    data_warnings: tuple[str, ...] | None = None
+    """What was odd when the data were read; None for a study that is older than these warnings."""
 
     @cached_property
     def headline(self) -> pd.DataFrame:
@@ -92,6 +95,12 @@ class Results:
         """
         known = [name for name in (*OVERLAPS, *DISTANCES, "auc") if name in self.headline]
         return table2(self.headline, TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known)
+
+    @cached_property
+    def uneven(self) -> tuple[str, ...]:
+        """Return the metrics of Table 2 that models have of different images: their means are not to be compared."""
+        shown = [] if self.headline.empty else shown_metrics(self.table2)
+        return tuple(metric for metric in shown if not has_same_images(self.headline, metric))
 
     @cached_property
     def models(self) -> list[str]:
@@ -157,6 +166,7 @@ def read_study(store: Store) -> Results:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{store.path(layout.STUDY)}: is not TOML: {error}") from None
     provenance = store.read_json(layout.PROVENANCE) if store.exists(layout.PROVENANCE) else {}
+    data = provenance.get("data", {})
     cases = read_cases(store)
     measured = read_study_images(store, cases)
     trials = layout.read_trials(store)
@@ -183,6 +193,7 @@ def read_study(store: Store) -> Results:
         searches=searches,
         settings_text=settings_text,
         provenance=provenance,
+        data_warnings=_warnings(data.get("warnings"), str(data.get("manifest", ""))),
     )
 
 
@@ -193,5 +204,16 @@ def read_table(store: Store, name: str) -> Results:
         UserError: If something is wrong with it.
     """
     images = read_score_table(store, name)
+    told = images.attrs.pop("warnings", ())
     described = images.drop(columns=[column for column in METRICS if column in images])
-    return Results(source=name, images=images, patients=described.drop_duplicates("image_id"))
+    return Results(
+        source=name,
+        images=images,
+        patients=described.drop_duplicates("image_id"),
+        data_warnings=_warnings(told, name),
+    )
+
+
+def _warnings(told: Sequence[str] | None, name: str) -> tuple[str, ...] | None:
+    """Return warnings without the path of the table of this name: a report may be given away."""
+    return None if told is None else tuple(re.sub(rf"^(.*[/\\])?{re.escape(name)}: ", "", line) for line in told)

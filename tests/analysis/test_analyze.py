@@ -182,7 +182,8 @@ def test_a_running_study_says_what_is_missing(make_study: MakeStudy) -> None:
     )
     page = Page(Path(analyze(study.location)).read_text())
     assert "U-Net: 2 of 3 folds finished, running; missing fold 1" in page.text
-    assert "models may have been tested on different folds" in page.text
+    assert "The models were not tested on the same images, so do not compare these means" in page.text
+    assert "over the 4 images that all models have" in page.text  # those of fold 0
     assert "not predicted yet" in page.text
     assert "Synthetic" not in page.text
 
@@ -280,6 +281,29 @@ def test_a_table_of_scores(tmp_path: Path) -> None:
     assert "IoU above 0.5" not in page.text
     with pytest.raises(UserError, match="scores_report: has files already"):
         analyze(tmp_path / "scores.csv")
+
+
+def test_means_of_different_images_are_not_compared(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model": "a", "image_id": range(40), "patient_id": np.arange(40) // 2, "dsc": 0.9, "sp": 0.5})
+    frame.loc[frame["image_id"] >= 25, "dsc"] = 0.5
+    pd.concat([frame, frame[:25].assign(model="b", dsc=0.8)]).to_csv(tmp_path / "scores.csv", index=False)
+    html = Path(analyze(tmp_path / "scores.csv")).read_text()
+    page = Page(html)
+    assert "DSC, mean over images, over the 25 images that all models have (95 % interval) a 0.900" in page.text
+    assert "a 40 images 0.750" in page.text  # (25 · 0.9 + 15 · 0.5) / 40, below b's mean of the 25 easy images
+    assert "b 25 images 0.800" in page.text
+    assert "The models were not tested on the same images, so do not compare these means; none is bold." in page.text
+    assert "<strong>0.8" not in html
+    assert r"\textbf" not in (tmp_path / "scores_report/table2.tex").read_text()
+    assert pd.read_csv(tmp_path / "scores_report/table2.csv")["dsc"].tolist() == pytest.approx([0.75, 0.8])
+
+
+def test_models_without_a_common_image(tmp_path: Path) -> None:
+    rows = [f"{'ab'[image // 6]},{image},p{image},{0.5 + image / 40}" for image in range(12)]
+    (tmp_path / "scores.csv").write_text("\n".join(["model,image_id,patient_id,dsc", *rows]))
+    page = Page(Path(analyze(tmp_path / "scores.csv")).read_text())
+    assert "DSC, mean over images, over different images: do not compare them" in page.text
+    assert "There is no image that all models have." in page.text
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def build(results: Results) -> Section | None:
         beside=[_beside(pair) for pair in of_main],
         ranked=_ranked(aligned, main),
         exploratory=_exploratory(said, [metric for metric in metrics if metric != main]),
-        shares=_shares(aligned),
+        shares=_shares(aligned, has_numbers="iou" in results.uneven),
         margins=_margins(margins, metrics, results.unit),
         mixed=" and " in results.unit,
         left_out=any(pair.left_out for pair in compared),
@@ -143,11 +143,12 @@ def _short_verdict(row: Mapping[Any, Any]) -> str:
     return "too few" if row["verdict"] == claims.TOO_FEW else str(row["verdict"])
 
 
-def _shares(aligned: Aligned) -> str:
+def _shares(aligned: Aligned, has_numbers: bool) -> str:
     return ", ".join(
         f"{model_label(model)} {100 * share:.1f} %"
+        + (f" of {number} images" if has_numbers else "")
         + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")
-        for model, _, share, low, high in statistics_table.shares_above_half(aligned)
+        for model, number, share, low, high in statistics_table.shares_above_half(aligned)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,11 @@ def build(results: Results) -> Section | None:
     if results.headline.empty:
         return None
     table = results.table2
-    latex = paper_tables.table2_latex(table, results.unit, "Synthetic data." if results.synthetic else "")
+    metrics = paper_tables.shown_metrics(table)
+    uneven_note = _uneven_note(results.uneven, metrics)
+    num_images = results.headline["model"].value_counts().to_dict() if results.uneven else {}
+    notes = " ".join(filter(None, ["Synthetic data." if results.synthetic else "", uneven_note]))
+    latex = paper_tables.table2_latex(table, results.unit, notes, results.uneven, num_images)
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
     if "dsc" in results.headline:
@@ -30,9 +34,15 @@ def build(results: Results) -> Section | None:
     kinds, winners = {results.kind(model) for model in results.models}, _winners_beside(results)
     body = render(
         "performance.html",
-        metrics=[_head(name, results.unit) for name in paper_tables.shown_metrics(table)],
-        rows=[_row(row, table, results.kind(row["model"])) for row in table.to_dict("records")]
-        + [_row(row, table, ReportKind.WINNER, can_be_best=False) for row in winners.to_dict("records")],
+        metrics=[_head(name, results.unit) for name in metrics],
+        rows=[
+            _row(row, table, results.kind(row["model"]), results.uneven, num_images.get(row["model"]))
+            for row in table.to_dict("records")
+        ]
+        + [_row(row, table, ReportKind.WINNER, not_best=metrics) for row in winners.to_dict("records")],
+        uneven_note=uneven_note,
+        has_common=bool(metrics) and not paper_tables.common_images(results.headline, metrics[0]).empty,
+        has_best=len(results.uneven) < len(metrics),
         several=len(table) > 1,
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
@@ -59,7 +69,17 @@ def _winners_beside(results: Results) -> pd.DataFrame:
     return paper_tables.table2(results.images[is_winner & ~results.images["model"].isin(shown)])
 
 
-def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, can_be_best: bool = True) -> dict[str, Any]:
+def _uneven_note(uneven: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return a sentence about metrics that models have of different images; empty if there are none."""
+    listed = ", ".join(METRIC_LABELS[name] for name in uneven)
+    tested = "were not tested on" if len(uneven) == len(metrics) else f"do not have {listed} of"
+    return f"The models {tested} the same images, so do not compare these means; none is bold." if uneven else ""
+
+
+def _row(
+    row: Mapping[Any, Any], table: pd.DataFrame, kind: str, not_best: Sequence[str], num_images: int | None = None
+) -> dict[str, Any]:
+    """Return a row of Table 2; no mean of the metrics in `not_best` is bold."""
     cells = []
     for name in paper_tables.shown_metrics(table):
         text = paper_tables.printed(name, row[name])
@@ -68,10 +88,15 @@ def _row(row: Mapping[Any, Any], table: pd.DataFrame, kind: str, can_be_best: bo
                 "text": text,
                 "interval": paper_tables.printed_interval(name, row[f"{name}_low"], row[f"{name}_high"]),
                 "sort": sort_key(row[name]),
-                "best": can_be_best and text == paper_tables.best_printed(table, name),
+                "best": name not in not_best and text == paper_tables.best_printed(table, name),
             }
         )
-    return {"model": model_label(row["model"]), "note": KIND_LABELS.get(kind, ""), "cells": cells}
+    return {
+        "model": model_label(row["model"]),
+        "num_images": num_images,
+        "note": KIND_LABELS.get(kind, ""),
+        "cells": cells,
+    }
 
 
 def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:

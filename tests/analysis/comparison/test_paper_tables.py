@@ -15,7 +15,9 @@ from eus_ray.analysis.comparison.paper_tables import (
     TABLE2_METRICS,
     as_csv,
     best_printed,
+    common_images,
     escape_latex,
+    has_same_images,
     table1,
     table1_latex,
     table2,
@@ -188,6 +190,39 @@ def test_latex_has_intervals_where_there_are_some() -> None:
     two = table2_latex(table2(scores("unet", [0, 0], ["p", "q"], dsc=[0.8, 0.6])), "px")
     assert r" & {\scriptsize 0.600--0.800} \\" in two
     assert r"its 95\,\% interval" in two
+
+
+def test_images_that_all_models_have() -> None:
+    of_a = scores("a", [0, 0, 1], ["p", "p", "q"], dsc=[0.8, 0.6, 0.4], auc=[0.9, math.nan, 0.7])
+    of_b = scores("b", [0, 0, 1], ["p", "p", "q"], dsc=[0.8, 0.6, 0.4], auc=[0.9, math.nan, 0.7])
+    both = pd.concat([of_a, of_b])
+    assert has_same_images(both, "dsc")
+    assert has_same_images(both, "auc")  # undefined for the same image
+    fewer = pd.concat([of_a, of_b.iloc[:2]])
+    assert not has_same_images(fewer, "dsc")
+    assert common_images(fewer, "dsc")[["model", "dsc"]].to_numpy().tolist() == [
+        ["a", 0.8],
+        ["a", 0.6],
+        ["b", 0.8],
+        ["b", 0.6],
+    ]
+    assert common_images(pd.concat([of_a.iloc[:1], of_b.iloc[1:]]), "dsc").empty
+    assert has_same_images(pd.concat([of_a, of_b.assign(auc=math.nan)]), "auc")  # b has none, so nothing is compared
+    assert not has_same_images(pd.concat([of_a, of_b.assign(auc=[0.9, math.nan, math.nan])]), "auc")
+
+
+def test_latex_bolds_no_means_of_different_images() -> None:
+    images = pd.concat(
+        [scores("a", [0, 0], ["p", "q"], dsc=[0.8, 0.6], sp=[1, 1]), scores("b", [0], ["p"], dsc=[0.8], sp=[0.9])]
+    )
+    text = table2_latex(table2(images), "", "Note.", ["dsc", "sp"], {"a": 2, "b": 1})
+    assert r"\textbf" not in text
+    assert "Best mean" not in text
+    assert "a (2 images) & 0.700" in text
+    assert "b (1 images) & 0.800" in text
+    one = table2_latex(table2(images), "", "", ["dsc"])
+    assert r"a & 0.700 & \textbf{1.000} \\" in one
+    assert "Best mean in bold." in one
 
 
 def test_latex_of_table1_and_of_everything_special() -> None:
