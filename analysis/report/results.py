@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -74,7 +73,7 @@ class Results:
     """study.toml; empty for a table of scores."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     data_warnings: tuple[str, ...] | None = None
-    """What was odd when the data were read; None for a study that is older than these warnings."""
+    """What was odd when the data were read, without the table's path; None for a study that is older than this."""
 
     @cached_property
     def headline(self) -> pd.DataFrame:
@@ -166,7 +165,7 @@ def read_study(store: Store) -> Results:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{store.path(layout.STUDY)}: is not TOML: {error}") from None
     provenance = store.read_json(layout.PROVENANCE) if store.exists(layout.PROVENANCE) else {}
-    data = provenance.get("data", {})
+    told = provenance.get("data", {}).get("warnings")
     cases = read_cases(store)
     measured = read_study_images(store, cases)
     trials = layout.read_trials(store)
@@ -193,7 +192,7 @@ def read_study(store: Store) -> Results:
         searches=searches,
         settings_text=settings_text,
         provenance=provenance,
-        data_warnings=_warnings(data.get("warnings"), str(data.get("manifest", ""))),
+        data_warnings=None if told is None else tuple(told),
     )
 
 
@@ -204,16 +203,12 @@ def read_table(store: Store, name: str) -> Results:
         UserError: If something is wrong with it.
     """
     images = read_score_table(store, name)
-    told = images.attrs.pop("warnings", ())
+    where = f"{store.path(name)}: "
+    warnings = tuple(line.removeprefix(where) for line in images.attrs.pop("warnings", ()))
     described = images.drop(columns=[column for column in METRICS if column in images])
     return Results(
         source=name,
         images=images,
         patients=described.drop_duplicates("image_id"),
-        data_warnings=_warnings(told, name),
+        data_warnings=warnings,
     )
-
-
-def _warnings(told: Sequence[str] | None, name: str) -> tuple[str, ...] | None:
-    """Return warnings without the path of the table of this name: a report may be given away."""
-    return None if told is None else tuple(re.sub(rf"^(.*[/\\])?{re.escape(name)}: ", "", line) for line in told)

@@ -45,15 +45,12 @@ def test_a_study_that_is_older_than_warnings_is_judged_by_the_analysis(make_stud
     assert all(page.count(f"<li>{line}</li>") == 1 for line in lines)
 
 
-def test_what_was_told_when_the_data_were_read_is_told_once_and_without_its_path(
-    make_study: MakeStudy, tmp_path: Path
-) -> None:
-    warnings = [f"/home/me/manifest.csv: {SEEN}", "/home/me/manifest.csv: row 2: image a.png has one gray value only"]
+def test_what_was_told_when_the_data_were_read_is_told_once(make_study: MakeStudy, tmp_path: Path) -> None:
+    warnings = [SEEN, "row 2: image a.png has one gray value only"]
     provenance = PROVENANCE | {"data": PROVENANCE["data"] | {"warnings": warnings}}
     lines, page = told(make_study(manifest=two_spellings(), provenance=provenance).location, tmp_path / "out")
-    assert lines == [SEEN, "row 2: image a.png has one gray value only"]
+    assert lines == warnings
     assert page.count("differ in case") == 1
-    assert "/home/me" not in page
 
 
 def test_nothing_is_said_of_sound_data(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -87,6 +84,7 @@ def test_names_and_counts_of_a_table_from_elsewhere(tmp_path: Path, columns: dic
     found, page = told(scores(tmp_path, **columns), tmp_path / "out")
     assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
     assert ("Remarks on the data" in page) == bool(lines)
+    assert str(tmp_path) not in page  # a report may be given away
 
 
 def test_a_network_that_finds_too_much_is_no_sign_of_swapped_masks(make_study: MakeStudy, tmp_path: Path) -> None:
