@@ -6,6 +6,7 @@ Each command imports what it needs inside its own function, so that `--help` and
 from __future__ import annotations
 
 import argparse
+import errno
 import platform
 import sys
 import traceback
@@ -14,6 +15,7 @@ from importlib import metadata
 
 from eus_ray.cli import analysis, data, training
 from eus_ray.cli.parsing import INTERRUPTED, Parser, with_options
+from eus_ray.cli.terminal import discard, flush_streams, ready_streams
 from eus_ray.errors import UserError, collapsed
 
 
@@ -26,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after a user's mistake, 1 after a fault of eus-ray or an unfinished study, 130 after an interruption.
     """
+    ready_streams()
+    try:
+        return _run(argv)
+    finally:
+        flush_streams()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = parser().parse_args(argv)
         return int(args.run(args) or 0)
@@ -37,9 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("eus-ray: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has left, as `head` does
-        sys.stderr.close()
+        discard(sys.stdout)
+        discard(sys.stderr)
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # files are written by `Store`, which says where
+            discard(sys.stdout)
+            print(f"eus-ray: the output cannot be written ({error.strerror})", file=sys.stderr)
+            return 1
         traceback.print_exc()
         print(f"eus-ray: a fault of eus-ray, not yours: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from eus_ray.cli.parsing import absolute_path, add_command, location, print_lines, shown, with_options
+from eus_ray.cli.parsing import (
+    absolute_path,
+    add_command,
+    add_quiet,
+    location,
+    print_lines,
+    print_warnings,
+    shown,
+    with_options,
+)
 
 
 def add(commands: Any) -> None:
@@ -30,6 +38,7 @@ def add(commands: Any) -> None:
         help="a new folder, for masks, maps, overlays and areas.csv",
     )
     predict.add_argument("--model", metavar="ARCH", help="the model (default: the one with the best headline DSC)")
+    add_quiet(predict)
 
     analyze = add_command(
         commands,
@@ -42,6 +51,7 @@ def add(commands: Any) -> None:
         "source", type=location, metavar="DIR_OR_TABLE", help="a study folder, or a table of per-image scores"
     )
     analyze.add_argument("--out", type=location, metavar="DIR", help="a folder (default: report in the study folder)")
+    add_quiet(analyze)
 
     evaluate = add_command(
         commands,
@@ -77,6 +87,7 @@ def add(commands: Any) -> None:
         default="stop",
         help="names that only one folder has (default: %(default)s)",
     )
+    add_quiet(evaluate)
 
     audit = add_command(
         commands,
@@ -94,12 +105,11 @@ def add(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from eus_ray.cli.progress.bars import Bars
+    from eus_ray.cli.terminal import open_console
     from eus_ray.inference.predict import predict
 
-    with Bars("images", Console(soft_wrap=True)) as bars:
+    with Bars("images", open_console(quiet=args.quiet)) as bars:
         found = predict(
             args.study,
             args.sources,
@@ -107,6 +117,7 @@ def _predict(args: argparse.Namespace) -> None:
             model=args.model,
             progress=lambda done, total: bars.update("predicting", done, total, ""),
             say=bars.say,
+            warn=lambda line: print_warnings([line]),
         )
     frames = f" and {found.frames} video frames" if found.frames else ""
     print(f"{found.images} images{frames}, a lesion in {found.with_lesion}; results in {shown(args.out)}")
@@ -115,17 +126,16 @@ def _predict(args: argparse.Namespace) -> None:
 def _analyze(args: argparse.Namespace) -> None:
     from eus_ray.analysis.analyze import analyze
 
-    print(f"report: {analyze(args.source, args.out)}")
+    report = analyze(args.source, args.out, warn=lambda line: print_warnings([line]))
+    print(f"report: {report}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from eus_ray.analysis.inputs.evaluate import evaluate
+    from eus_ray.cli.progress.bars import Bars
+    from eus_ray.cli.terminal import open_console
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("measuring", total=None)
+    with Bars("images", open_console(quiet=args.quiet, stderr=True), transient=True) as bars:
         evaluation = evaluate(
             args.predictions,
             args.truths,
@@ -135,7 +145,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             label=args.label,
             probability=args.probability,
             unpaired=args.unpaired,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bars.update("measuring", done, total, ""),
         )
     print_lines(map(with_options, evaluation.notes), "note: ")
     frame = evaluation.frame
@@ -146,4 +156,4 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _audit(args: argparse.Namespace) -> None:
     from eus_ray.analysis.audit import audit_lines
 
-    print_lines(audit_lines(args.table))
+    print_lines(audit_lines(args.table, say=lambda line: print_warnings([line])))

@@ -17,7 +17,7 @@ from eus_ray.cli.parsing import (
     write_csv,
 )
 from eus_ray.data.importers import format_names
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, collapsed
 
 
 def add(commands: Any) -> None:
@@ -134,7 +134,7 @@ def _import(args: argparse.Namespace) -> None:
         pseudonyms = Pseudonyms(read_key(args.pseudonymise))
     imported = import_dataset(args.format, args.source, args.folder, pseudonyms)
     print(f"{imported.num_images} images of {imported.num_patients} patients imported into {imported.manifest}")
-    print_lines(imported.notes, "note: ")
+    print_lines(collapsed(imported.notes), "note: ")
 
 
 def _folds(args: argparse.Namespace) -> None:

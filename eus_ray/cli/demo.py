@@ -6,11 +6,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from eus_ray.analysis.analyze import analyze
 from eus_ray.api import tune
 from eus_ray.cli.progress.study import StudyProgress
+from eus_ray.cli.terminal import open_console
 from eus_ray.config_file import load_study
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.distributed.session import session
@@ -64,11 +63,12 @@ choices = [0.0, 0.5, 1.0]
 SEARCHED = "unet"
 
 
-def run_demo(out: Path) -> str:
+def run_demo(out: Path, *, quiet: bool = False) -> str:
     """Make everything below a new folder, and return the report's location.
 
     Args:
         out: The folder, which must hold nothing.
+        quiet: Whether nothing but warnings is printed meanwhile.
 
     Raises:
         UserError: If it holds something.
@@ -76,7 +76,7 @@ def run_demo(out: Path) -> str:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is not an empty folder; choose another output folder")
-    console = Console(soft_wrap=True)
+    console = open_console(quiet=quiet)
     say = partial(console.print, highlight=False, markup=False)
     started = time.perf_counter()
     manifest = make_phantom(out / "data", patients=PATIENTS, images=IMAGES, seed=0, size=SIZE)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from eus_ray.config import Study
 from eus_ray.config_file import PRESETS, load_study
-from eus_ray.errors import UserError, did_you_mean
+from eus_ray.data import names
+from eus_ray.errors import UserError, collapsed, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +69,11 @@ def read_study(args: argparse.Namespace) -> Study:
     return load_study(args.study, preset=args.preset, models=args.models, overrides=[*args.set, *trials])
 
 
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves results, warnings and errors alone."""
+    parser.add_argument("--quiet", action="store_true", help="no progress: only results, warnings and errors")
+
+
 def comma_separated(text: str) -> list[str]:
     """Return the parts of `A,B` without spaces around them and without empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -76,8 +83,10 @@ def absolute_path(path: str) -> Path:
     """Return the absolute path, because Ray's workers run in other folders.
 
     Raises:
-        UserError: `path` begins with `~NAME`, and there is no user of that name.
+        UserError: `path` begins with `~NAME`, and there is no user of that name; or it is not UTF-8.
     """
+    if not names.is_writable(path):
+        raise UserError(f"{names.shown(path)}: is not UTF-8, and no table could name it; rename it")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
@@ -130,6 +139,12 @@ def with_options(line: str) -> str:
     return f"{line} ({', '.join(dict.fromkeys(options))})" if options else line
 
 
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print warnings on standard error, many of one kind as one."""
+    for line in collapsed(lines):
+        print(f"warning: {with_options(line)}", file=sys.stderr)
+
+
 def print_lines(lines: Iterable[str], prefix: str = "") -> None:
     """Print each line after the prefix."""
     for line in lines:
@@ -164,12 +179,13 @@ def duration(seconds: float) -> str:
 
 def print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
     """Print a table under its title, floats with so many digits after the point."""
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
+
+    from eus_ray.cli.terminal import open_console
 
     columns = [Column(Text(str(column))) for column in frame.columns]  # texts: in a name, brackets are no markup
     table = Table(*columns, title=title, title_justify="left")
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(f"{value:.{digits}f}" if isinstance(value, float) else str(value)) for value in row))
-    Console().print(table)
+    open_console(soft_wrap=False).print(table)

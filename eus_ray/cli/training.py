@@ -13,11 +13,13 @@ from eus_ray.cli.parsing import (
     INTERRUPTED,
     absolute_path,
     add_command,
+    add_quiet,
     add_settings_arguments,
     duration,
     location,
     print_lines,
     print_table,
+    print_warnings,
     read_study,
     shown,
 )
@@ -35,6 +37,7 @@ def add_demo(commands: Any) -> None:
     """Add the first thing to try."""
     demo = add_command(commands, "demo", _demo, "the whole path on data made on the spot", "eus-ray demo --out demo")
     demo.add_argument("--out", type=absolute_path, default="eus-ray-demo", help="a new folder (default: %(default)s)")
+    add_quiet(demo)
 
 
 def add(commands: Any) -> None:
@@ -112,12 +115,13 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=location, required=True, metavar="DIR", help="the study folder, a path or a URI")
     parser.add_argument("--resume", action="store_true", help="go on with models that the folder holds already")
     parser.add_argument("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
+    add_quiet(parser)
 
 
 def _demo(args: argparse.Namespace) -> None:
     from eus_ray.cli.demo import run_demo
 
-    print(f"report: {run_demo(args.out)}")
+    print(f"report: {run_demo(args.out, quiet=args.quiet)}")
 
 
 def _cv(args: argparse.Namespace) -> int:
@@ -134,12 +138,11 @@ def _tune(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, run: Callable[..., Outcome]) -> int:
     """Run a study with live progress, and print how it ended and where its results are."""
-    from rich.console import Console
-
     from eus_ray.cli.progress.study import StudyProgress
+    from eus_ray.cli.terminal import open_console
 
     study, out = read_study(args), shown(args.out)
-    with StudyProgress(study, Console(soft_wrap=True)) as progress:
+    with StudyProgress(study, open_console(quiet=args.quiet)) as progress:
         outcome = run(study, args.out, resume=args.resume, address=args.address, callbacks=[progress])
     if outcome.is_interrupted:
         print(f"interrupted; saved in {out}, and the same command with --resume goes on")
@@ -152,6 +155,7 @@ def _train(args: argparse.Namespace, run: Callable[..., Outcome]) -> int:
 
 
 def _plan(args: argparse.Namespace) -> None:
+    from eus_ray.config_file import without_effect
     from eus_ray.study.planning import plan_study
 
     study = read_study(args)
@@ -162,6 +166,7 @@ def _plan(args: argparse.Namespace) -> None:
         if plan.seconds is not None:
             print(f"  about {duration(plan.seconds)}{', less what racing saves' if title == 'tune' else ''}")
         print_lines(plan.warnings, "  note: ")
+    print_warnings(without_effect(study))
 
 
 def _status(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from eus_ray.errors import UserError
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState
 from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import Callback
-from eus_ray.study.prepare import prepare_dataset, refuse_models_there
+from eus_ray.study.prepare import prepare_dataset, refuse_models_there, tell_warnings
 from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, settings_row
 
@@ -63,10 +63,11 @@ def cross_validate(
         UserError: If the study, its data or the folder are not as they must be; then nothing is written.
     """
     store = Store(out)
-    dataset = prepare_dataset(study, store, callbacks, resume=resume)
+    dataset = prepare_dataset(study, store, resume=resume)
     with session(address, dashboard=study.run.dashboard) as cluster:
         probe = probe_cluster(study, cluster)
         plan = plan_fixed(study, cluster.machines, len(study.models), probe, load_of(dataset))
+        tell_warnings(callbacks, dataset)
         tell_plan(callbacks, plan, cluster)
         with run_context(store, dataset, cluster, callbacks) as context:
             trials = context.trials

@@ -33,13 +33,12 @@ Checked = TypeVar("Checked")
 _VERSIONS = ("torch", "ray", "timm", "albumentations", "numpy", "scipy", "pandas", "pyarrow")
 
 
-def prepare_dataset(study: Study, store: Store, callbacks: Sequence[Callback], *, resume: bool) -> Dataset:
+def prepare_dataset(study: Study, store: Store, *, resume: bool) -> Dataset:
     """Read and check the data of a study, and everything else that can be checked before Ray starts.
 
     Args:
         study: What to train.
         store: Where its results will lie.
-        callbacks: Who hears warnings.
         resume: Whether models may be in the folder already.
 
     Raises:
@@ -50,10 +49,14 @@ def prepare_dataset(study: Study, store: Store, callbacks: Sequence[Callback], *
     check_identity(store, dataset)
     check_room(store, dataset, num_bytes)
     refuse_models_there(Trials(store), store, study, resume=resume)
-    for warning in (*collapsed(without_effect(study)), *dataset.manifest.warnings):
+    return dataset
+
+
+def tell_warnings(callbacks: Sequence[Callback], dataset: Dataset) -> None:
+    """Tell settings without effect and what is odd about the data, once nothing is left to refuse."""
+    for warning in (*collapsed(without_effect(dataset.study)), *dataset.manifest.warnings):
         for callback in callbacks:
             callback.on_warning(warning)
-    return dataset
 
 
 def collect_errors(check: Callable[[str], Checked], models: Sequence[str]) -> list[Checked]:

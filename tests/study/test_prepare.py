@@ -16,7 +16,14 @@ from eus_ray.errors import UserError
 from eus_ray.store import Store, lock, read_manifest
 from eus_ray.store.lock import StudyLock
 from eus_ray.study import prepare
-from eus_ray.study.prepare import check_identity, prepare_dataset, provenance, renew_manifest, write_study
+from eus_ray.study.prepare import (
+    check_identity,
+    prepare_dataset,
+    provenance,
+    renew_manifest,
+    tell_warnings,
+    write_study,
+)
 from tests.helpers import Recorder, light_study
 
 
@@ -86,7 +93,8 @@ def test_warnings_of_the_manifest_are_told_and_kept_without_its_path(phantom: Pa
     table["patient_id"] = table["patient_id"].replace({patients[1]: f"{patients[0]}\u200b"})
     table.to_csv(manifest, index=False)
     store = Store(tmp_path / "study")
-    dataset = prepare_dataset(light_study(manifest), store, [heard], resume=False)
+    dataset = prepare_dataset(light_study(manifest), store, resume=False)
+    tell_warnings([heard], dataset)
     write_study(store, dataset, dataset.arrays())
     (said,) = [line for line in heard.warnings if "invisible" in line]
     kept = store.read_json(names.PROVENANCE)["data"]["warnings"]
@@ -110,11 +118,7 @@ def test_a_resumed_study_keeps_the_warnings_of_its_manifest_as_it_is_now(phantom
     assert after == before
 
 
-def test_settings_without_effect_are_told_once_all_is_checked(phantom: Path, tmp_path: Path) -> None:
+def test_settings_without_effect_are_told_with_the_warnings(phantom: Path) -> None:
     heard = Recorder()
-    prepare_dataset(light_study(phantom), Store(tmp_path / "study"), [heard], resume=False)
+    tell_warnings([heard], check_data(light_study(phantom)))
     assert heard.warnings[:1] == ["model.encoder, model.decoder_width have no effect on unet"]
-    heard = Recorder()
-    with pytest.raises(UserError):
-        prepare_dataset(light_study(phantom, "folds.count=11"), Store(tmp_path / "study"), [heard], resume=False)
-    assert heard.warnings == []

@@ -1,13 +1,14 @@
-"""Progress for a person: bars on a terminal, plain lines at intervals elsewhere."""
+"""Progress for a person: bars on a terminal; elsewhere plain lines, at the begin, at intervals and at the end."""
 
 from __future__ import annotations
 
+import math
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-PLAIN_INTERVAL_S = 15.0
+PLAIN_INTERVAL_S = 30.0
 """A log of a long run stays readable at this interval."""
 
 
@@ -17,11 +18,15 @@ class Bars:
     Args:
         unit: What is counted, such as `images`.
         console: Where to print.
+        transient: Whether the display of a short command is gone at its end: bars are cleared, and plain lines begin
+            after an interval only.
     """
 
-    def __init__(self, unit: str, console: Console) -> None:
+    def __init__(self, unit: str, console: Console, *, transient: bool = False) -> None:
         self._unit, self._console = unit, console
+        self._begun_s = time.monotonic() if transient else -math.inf
         self._said: dict[str, float] = {}
+        """When the last plain line on a thing was printed; infinity after its end."""
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
             TextColumn("{task.description:<16}"),
@@ -32,7 +37,8 @@ class Bars:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            transient=transient,
+            disable=not console.is_terminal or console.quiet,
         )
 
     def __enter__(self) -> Bars:
@@ -65,6 +71,12 @@ class Bars:
             self.add(name, total)
             self._bars.start_task(self._tasks[name])
             self._bars.update(self._tasks[name], completed=done, total=total, text=text)
-        elif time.monotonic() - self._said.get(name, -PLAIN_INTERVAL_S) >= PLAIN_INTERVAL_S:
-            self._said[name] = time.monotonic()
+        elif self._is_due(name, is_end=done >= total):
+            self._said[name] = math.inf if done >= total else time.monotonic()
             self.say(f"{name}: {done}/{total} {self._unit}" + "".join(f", {part}" for part in (text, plain) if part))
+
+    def _is_due(self, name: str, *, is_end: bool) -> bool:
+        """Tell whether a plain line is to be printed: each interval, and at the end if there was one before."""
+        last = self._said.get(name, self._begun_s)
+        is_first = name not in self._said
+        return time.monotonic() - last >= PLAIN_INTERVAL_S or (is_end and last != math.inf and not is_first)

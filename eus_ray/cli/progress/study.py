@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 
+from eus_ray.cli.parsing import print_warnings
 from eus_ray.cli.progress.bars import Bars
 from eus_ray.config import Study
 from eus_ray.store import TrialKey, TrialKind, TrialRecord, TrialState
@@ -52,7 +51,7 @@ class StudyProgress(Callback):
 
     def on_warning(self, text: str) -> None:
         """Print a warning on standard error; they come before anything is trained."""
-        print(f"warning: {text}", file=sys.stderr)
+        print_warnings([text])
 
     def on_trial_begin(self, trial: TrialRecord) -> None:
         """Show a bar for a cross-validation of fixed settings."""
