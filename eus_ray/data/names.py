@@ -2,7 +2,7 @@
 
 Two names are the same to a reader if they differ only in encoding (composed or decomposed letters, full width), in
 invisible characters, case, blanks, hyphens and underscores within them, leading zeros, or letters that look like Latin
-ones. They stay two names, and `alike` tells of them with the same words everywhere.
+ones. They stay two names (in an audit they are one), and `alike` tells of them with the same words everywhere.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
+
+from eus_ray import errors
 
 _NUM_TOLD = 5
 _ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+?\d+|\d{15}0+")
 """A spreadsheet shows a long number so, or keeps 15 digits of it."""
 _SEPARATORS = re.compile(r"[-_]+")
+_CYRILLIC = ("авеѕіјкмнорстухһԁԛԝ", "abesijkmhopctyxhdqw")
+_GREEK = ("αβεζηικμνορτυχ", "abezhikmnoptyx")
 _LOOKALIKES = str.maketrans(
-    "авеѕіјкмнорстухһԁԛԝ" + "αβεζηικμνορτυχ",
-    "abesijkmhopctyxhdqw" + "abezhikmnoptyx",
+    _CYRILLIC[0] + _GREEK[0] + _CYRILLIC[0].upper() + _GREEK[0].upper(),
+    _CYRILLIC[1] + _GREEK[1] + _CYRILLIC[1].upper() + _GREEK[1].upper(),
 )
-"""Small letters of Cyrillic and Greek that look like Latin ones, they or their capitals."""
+"""Letters of Cyrillic and Greek that look like Latin ones, they or their capitals."""
 
 
 def composed(text: str) -> str:
@@ -39,12 +43,10 @@ def alike_key(name: str) -> str:
     >>> alike_key("P-01") == alike_key("p_1 ") == alike_key("P\u200b01")
     True
     """
-    for _, simplify in _DIFFERENCES:
-        name = simplify(name)
-    return name
+    return _without(name, [simplify for _, simplify in _DIFFERENCES])
 
 
-def alike(kind: str, names: Iterable[str]) -> list[str]:
+def alike(kind: str, names: Iterable[str], *, are_one: bool = False) -> list[str]:
     """Return warnings of names that look alike, one line for each group of them.
 
     Many groups are one line with their number.
@@ -52,6 +54,7 @@ def alike(kind: str, names: Iterable[str]) -> list[str]:
     Args:
         kind: What they name, in the singular: `patient`.
         names: The names, each any number of times.
+        are_one: Whether those of a group are taken as one, since nothing is lost by it.
 
     >>> alike("patient", ["P01", "p1", "P02"])
     ['patients P01 and p1 differ in case and leading zeros only; they are taken as 2 patients']
@@ -63,7 +66,8 @@ def alike(kind: str, names: Iterable[str]) -> list[str]:
     kinds = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
     told = [
         f"{kinds} {_listed(map(shown, group[:_NUM_TOLD]))}{' ...' if len(group) > _NUM_TOLD else ''} differ in "
-        f"{_listed(_differences(group))} only; they are taken as {len(group)} {kinds}"
+        f"{_listed(_differences(group))} only; "
+        f"they are taken as {f'one {kind}' if are_one else f'{len(group)} {kinds}'}"
         for group in found
     ]
     if len(told) > _NUM_TOLD:
@@ -114,6 +118,17 @@ def near(name: str, known: Iterable[str]) -> str | None:
     return next((other for other in known if other != name and alike_key(other) == key), None)
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name, as `errors.did_you_mean`, but one that looks alike first.
+
+    >>> did_you_mean("B-01", ["B01", "B-02"])
+    '; did you mean B01?'
+    """
+    known = list(known)
+    other = near(name, known)
+    return f"; did you mean {shown(other)}?" if other else errors.did_you_mean(name, known, otherwise)
+
+
 def near_hint(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about a name that is not there: the one that looks like it; empty if there is none.
 
@@ -137,15 +152,23 @@ def shown(name: str) -> str:
 
 
 def _differences(group: Iterable[str]) -> list[str]:
-    """Return the kinds of difference without any one of which the names would not be one."""
-    needed = []
-    for difference, left_out in _DIFFERENCES:
-        left = set(group)
-        for _, simplify in _DIFFERENCES:
-            left = left if simplify is left_out else {simplify(name) for name in left}
-        if len(left) > 1:
-            needed.append(difference)
-    return needed or ["spelling"]
+    """Return the kinds of difference between names that look alike: no more of them than make the names one."""
+    names, needed = list(group), list(_DIFFERENCES)
+    for difference in reversed(_DIFFERENCES):
+        fewer = [one for one in needed if one is not difference]
+        if len({_without(name, [simplify for _, simplify in fewer]) for name in names}) == 1:
+            needed = fewer
+    return [difference for difference, _ in needed]
+
+
+def _without(name: str, simplifications: Sequence[Callable[[str], str]]) -> str:
+    """Simplify a name until nothing changes: without its blanks, for example, letters may compose anew."""
+    while True:
+        before = name
+        for simplify in simplifications:
+            name = simplify(name)
+        if name == before:
+            return name
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -319,7 +319,7 @@ def _num_colours(page: TiffPage) -> int:
         raise RefusedError(
             f"has {samples} channels, and which of them is the picture is not said; save one of them as gray"
         )
-    name = "CMYK" if kind == PHOTOMETRIC.SEPARATED else getattr(kind, "name", f"kind {kind}")
+    name = "CMYK" if kind == PHOTOMETRIC.SEPARATED else kind.name if isinstance(kind, PHOTOMETRIC) else "unknown"
     raise RefusedError(f"is a TIFF of {name} colours, which are not read; save it as RGB or gray")
 
 

@@ -210,9 +210,10 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
         raise UserError(f"{path}: is empty; its first row must name the columns")
     (_, header), *body = filled
     table = Table(header, [], [])
+    has_longer_rows = _end_in_separators([cells for _, cells in body], len(header))
     for number, cells in body:
-        while len(cells) > len(header) and not cells[-1]:
-            cells.pop()
+        if has_longer_rows:
+            del cells[len(header) :]
         while len(cells) < len(header) and not any(header[len(cells) :]):
             cells.append("")
         if len(cells) != len(header):
@@ -226,6 +227,16 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
     if separator != ",":
         _read_decimal_commas(table)
     return table
+
+
+def _end_in_separators(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether each row ends in as many separators more than the header, which names `width` columns.
+
+    A decimal comma makes a row longer too, before cells that are empty: so some row must have its last column filled.
+    """
+    widths = {len(cells) for cells in rows}
+    is_longer = len(widths) == 1 and min(widths) > width
+    return is_longer and any(cells[width - 1] for cells in rows) and not any(any(cells[width:]) for cells in rows)
 
 
 def _decoded(content: bytes, path: Path | str) -> str:
