@@ -10,13 +10,14 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from eus_ray.analysis.audit.findings import Finding, apart, show
 from eus_ray.analysis.audit.relations import Book, alike, check_relations
 from eus_ray.analysis.audit.statements import Aspect, Statement, read_statements
+from eus_ray.data.names import alike_key
 
 TOTALS = frozenset(("", "all", "total", "overall"))
 """Names of the group of everybody."""
@@ -24,8 +25,8 @@ TOTALS = frozenset(("", "all", "total", "overall"))
 _CATEGORY = re.compile(r"(?P<whole>[^:=<>]+?)\s*[:=]\s*\S.*")
 
 
-def audit_lines(path: str | Path) -> list[str]:
-    """Audit a CSV table of statements.
+def audit_lines(path: str | Path, *, say: Callable[[str], None] = lambda _line: None) -> list[str]:
+    """Audit a CSV table of statements; `say` is that of `read_statements`.
 
     Returns:
         One line a finding, the impossible first, and a last one that counts them.
@@ -33,7 +34,7 @@ def audit_lines(path: str | Path) -> list[str]:
     Raises:
         UserError: As `read_statements`.
     """
-    statements = read_statements(path)
+    statements = read_statements(path, say=say)
     findings = audit(statements)
     impossible = sum(finding.verdict == "impossible" for finding in findings)
     total = f"{len(statements)} statements: {impossible} cannot be, {len(findings) - impossible} worth a look"
@@ -147,7 +148,7 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Finding]:
     partitions: dict[tuple[str, ...], dict[str, Statement]] = defaultdict(dict)
     for one in statements:
         if one.aspect == "mean" and (match := _CATEGORY.fullmatch(one.group)):
-            partitions[one.key[0], match["whole"].casefold(), one.metric, one.unit].setdefault(one.key[1], one)
+            partitions[one.key[0], alike_key(match["whole"]), one.metric, one.unit].setdefault(one.key[1], one)
     for (table, whole, metric, unit), parts in partitions.items():
         rows = tuple(parts.values())
         total = _total([one for one in statements if (one.metric, one.unit) == (metric, unit)], table, rows)

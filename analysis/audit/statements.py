@@ -18,14 +18,15 @@ count's or a share's `n` is the whole that it is a part of. Empty cells say noth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from eus_ray.data.io.tables import Lines, read_table
-from eus_ray.errors import UserError, did_you_mean
+from eus_ray.data.names import alike, alike_key, did_you_mean
+from eus_ray.errors import UserError
 
 COLUMNS = ("table", "group", "metric", "value", "sd", "n", "unit")
 
@@ -139,45 +140,41 @@ class Statement:
     def key(self) -> tuple[str, str]:
         """Table and group for comparison.
 
-        Case, blanks, hyphens and underscores do not count.
+        Names that look alike (`data.names`) are one.
         """
-        return same(self.table), same(self.group)
+        return alike_key(self.table), alike_key(self.group)
 
 
-def same(text: str) -> str:
-    """Return a name for comparison, without case, blanks, hyphens and underscores.
-
-    >>> same("DAF-Net") == same("daf_net")
-    True
-    """
-    return re.sub(r"[\s_\-\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}]+", "", text.casefold())
-
-
-def read_statements(path: str | Path) -> tuple[Statement, ...]:
+def read_statements(path: str | Path, *, say: Callable[[str], None] = lambda _line: None) -> tuple[Statement, ...]:
     """Read the statements of a table.
 
     Args:
         path: CSV, or Parquet with text, with the columns `COLUMNS`; other columns are ignored.
+        say: Hears what may have been meant otherwise, line by line.
 
     Raises:
         UserError: With a line for each defect: a file that is no such table, missing columns, cells that are no
             numbers, unknown metrics and units, units that a metric cannot have.
     """
     stored = read_table(Path(path))
-    header, lines = [name.strip() for name in stored.columns], Lines()
-    defects = [f"has no column {name}{did_you_mean(name, header)}" for name in COLUMNS if name not in header]
-    defects += [f"column {name} appears twice; keep one" for name in COLUMNS if header.count(name) > 1]
+    lines = Lines()
+    defects = [
+        f"has no column {name}{did_you_mean(name, stored.columns)}" for name in COLUMNS if name not in stored.columns
+    ]
     if defects:
-        raise UserError(*(f"{path}: {line}" for line in defects))
+        raise UserError(*(f"{path}: {line}" for line in [*stored.defects, *defects]))
     statements = []
-    for row, cells in zip(stored.numbers, stored.rows, strict=True):
+    for row, cells in zip(stored.numbers, stored.records(), strict=True):
         wrong: list[str] = []
-        if (statement := _statement(row, dict(zip(header, cells, strict=True)), wrong)) is not None:
+        if (statement := _statement(row, cells, wrong)) is not None:
             statements.append(statement)
         for line in wrong:
             lines.add(row, line)
     if defects := [*stored.defects, *lines.told()]:
         raise UserError(*(f"{path}: {line}" for line in defects))
+    names = [("table", [one.table for one in statements]), ("group", [one.group for one in statements])]
+    for line in [*stored.warnings, *(line for kind, each in names for line in alike(kind, each, are_one=True))]:
+        say(f"{path}: {line}")
     return tuple(statements)
 
 

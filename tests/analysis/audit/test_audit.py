@@ -331,6 +331,36 @@ def test_what_is_no_table_of_statements_is_refused_whole(tmp_path: Path, text: s
         assert line.startswith(f"{path}: {start}")
 
 
+def test_groups_that_look_alike_are_one_and_told(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "T,DAF-Net,dsc,.90,,,", "T,d\N{CYRILLIC SMALL LETTER A}f net,iou,.95,,,", "T,U-Net,dsc,.9,,,"
+    )
+    said: list[str] = []
+    impossible, _ = audit_lines(path, say=said.append)
+    assert "IoU <= DSC in every image" in impossible
+    (line,) = said
+    assert line.startswith(f"{path}: groups DAF-Net and d")
+    assert line.endswith("differ in case, blanks, look-alike letters and hyphens only; they are taken as one group")
+
+
+def test_the_table_may_come_from_any_spreadsheet(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    text = "sep=;\r\n" + ";".join((*COLUMNS, "")) + "\r\nT;g;dsc;0,99;0,30;330;;\r\n"
+    path.write_bytes(b"\xef\xbb\xbf" * 2 + text.encode())
+    (finding, _) = audit_lines(path)
+    assert "(row 2): DSC is 0.99 with an SD of 0.30; the SD is at most" in finding
+
+
+def test_a_near_name_of_a_metric_or_column_is_named(tmp_path: Path) -> None:
+    path = table(tmp_path, "T,g,hd_95,1,,,", "T,g,ds\N{CYRILLIC SMALL LETTER ES},1,,,")
+    with pytest.raises(UserError) as caught:
+        audit_lines(path)
+    assert [line.rpartition("; ")[2] for line in caught.value.lines] == ["did you mean hd95?", "did you mean dsc?"]
+    path.write_text("Table,group,metric,value,sd,n,unit\nT,g,dsc,1,,,\n")
+    with pytest.raises(UserError, match="has no column table; did you mean Table"):
+        audit_lines(path)
+
+
 @pytest.mark.parametrize("name", ["absent.csv", "."])
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"no such file|is a folder"):
