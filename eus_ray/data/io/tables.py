@@ -256,7 +256,7 @@ def _decoded(content: bytes, path: Path | str) -> str:
 
 def _separator(text: str) -> str:
     """Return the separator by which the header has most columns, and the row below as many; the first of equals."""
-    rows = (_QUOTED.sub("", row[0]) for row in _ROW.finditer(text))
+    rows = (_QUOTED.sub('""', row[0]) for row in _ROW.finditer(text))
     header, below = [*itertools.islice(filter(str.strip, rows), 2), "", ""][:2]
 
     def fit(separator: str) -> tuple[bool, int]:
