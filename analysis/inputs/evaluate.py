@@ -22,7 +22,7 @@ from eus_ray.analysis.labels import ReportKind
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
 from eus_ray.data.io.images import told_remarks
-from eus_ray.data.names import alike_key, is_writable, near_hint, shown
+from eus_ray.data.names import alike_key, composed, is_writable, near_hint, shown
 from eus_ray.data.signs import MaskFacts, equal_signs, mask_signs, repeated_masks
 from eus_ray.errors import UserError
 from eus_ray.store import Store
@@ -85,7 +85,7 @@ def evaluate(
     """
     predictions, truths, out = Path(predictions), Path(truths), Path(out)
     manifest = None if manifest is None else Path(manifest)
-    name = predictions.resolve().name if model is None else model.strip()
+    name = predictions.resolve().name if model is None else composed(model).strip()
     lines = _output_defects(out)
     if not name:
         lines.append("the model has no name; give it one")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple, NoReturn
 
 import pytest
 
+from eus_ray.errors import UserError
 from tests.helpers import exit_code
 
+PASSED = "stopped before work"
+"""What a run says that has passed its checks and told what is odd, see `stop_before_work`."""
 PREFIXES = ("eus-ray: ", "warning: ", "note: ")
 """Of each line on standard error: no line is a library's."""
 
@@ -42,14 +47,39 @@ def below(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def stop_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `cv`, `tune` and `predict` end after their checks, before Ray is started or weights are read."""
+
+    def stop(*_: object, **__: object) -> NoReturn:
+        raise UserError(PASSED)
+
+    @contextmanager
+    def session(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(machines=None)
+
+    study = "eus_ray.study"
+    monkeypatch.setattr(f"{study}.cross_validate.session", session)
+    for name in ("probe_cluster", "plan_fixed", "load_of"):
+        monkeypatch.setattr(f"{study}.cross_validate.{name}", lambda *_: None)
+    monkeypatch.setattr(f"{study}.cross_validate.tell_plan", stop)
+    monkeypatch.setattr(f"{study}.tune.session", stop)
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", stop)
+
+
 def run(
-    odd: Odd, here: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, make: bool = True
+    odd: Odd,
+    here: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    words: Sequence[str] | None = None,
 ) -> str:
-    """Make a row's input, run its command in this process, and check all that the row says; return the output."""
-    if make:
-        odd.make(here)
+    """Make a row's input, run its command in this process, and check all that the row says; return the output.
+
+    `words` are those of the command line, if some hold blanks.
+    """
+    odd.make(here)
     before = below(here)
-    words = [word.replace("~", str(here)) for word in odd.command.split(" ")]
+    words = [word.replace("~", str(here)) for word in words or odd.command.split(" ")]
     capfd.readouterr()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")

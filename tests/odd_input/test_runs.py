@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eus_ray.errors import UserError
-from tests.odd_input.odd import Odd, run
+from tests.odd_input.odd import PASSED, Odd, run, stop_before_work
 from tests.odd_input.writers import (
     NFC,
     NFD,
@@ -32,12 +30,10 @@ from tests.odd_input.writers import (
     save_as,
     with_files,
 )
-from tests.trained import trained_unet
 
 LIGHT = "--models unet --set search.inner_folds=2 --set folds.count=2 --set data.image_size=32 --set model.width=4"
 CV, TUNE = (f"{name} --out ~/study --set data.manifest=~/m.csv {LIGHT}" for name in ("cv", "tune"))
 PLAN = f"plan --set data.manifest=~/m.csv {LIGHT}"
-PASSED = "stopped before Ray"
 TWO_SPELLINGS = ["P1", "p01", *[f"X{n}" for n in range(NUM - 2)]]
 ALIKE = "patients P1 and p01 differ in case and leading zeros only; they are taken as 2 patients"
 Make = Callable[[Path], object]
@@ -126,13 +122,7 @@ def test_odd_runs(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    @contextmanager
-    def session(*_: object, **__: object):
-        raise UserError(PASSED)
-        yield
-
-    for module in ("cross_validate", "tune"):
-        monkeypatch.setattr(f"eus_ray.study.{module}.session", session)
+    stop_before_work(monkeypatch)
     run(odd, tmp_path, capfd, caplog)
 
 
@@ -241,11 +231,6 @@ PREDICTED = [
 ]  # fmt: skip
 if os.geteuid():  # root reads everything
     PREDICTED.append(Odd("unreadable", unreadable, PREDICT, 2, ("new/b.png: cannot be read (Permission denied)",)))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained_unet(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.mark.parametrize("odd", PREDICTED, ids=lambda odd: odd.name)

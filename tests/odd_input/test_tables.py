@@ -126,7 +126,7 @@ ANALYZED = [
     Odd("a model from right to left", a_table(scores(("unet", "רשת"))), ANALYZE, 0, ("report: ",)),
     Odd("I2 other images", a_table({name: [cell for n, cell in enumerate(cells) if n < 13]
                                     for name, cells in scores(("a", "b")).items()}), ANALYZE, 0, ("report: ",),
-        in_report("in common")),
+        in_report("over the images that all models have")),
     Odd("categories", a_table(scores(stage=["T2", "t2", *["T1"] * 6])), ANALYZE, 0,
         ("column stage: categories T2 and t2 differ in case only",)),
     Odd("numbers with commas", a_table(scores(ca=[f"1,{n}34" for n in range(8)])), ANALYZE, 0,
@@ -204,7 +204,8 @@ AUDITED = [
         ("look-alike letters",)),
     Odd("audit a column in capitals", a_table({name.title(): cells for name, cells in statements().items()}), AUDIT, 2,
         ("has no column table; did you mean Table?",)),
-    Odd("audit a column twice", lambda here: put(here / "t.csv", table_text(statements()).replace("sd", "n")), AUDIT, 2,
+    Odd("audit a column twice", lambda here: put(
+        here / "t.csv", table_text({**statements(), "more": [1, 2]}).replace("more", "n")), AUDIT, 2,
         ("column n ", "twice; keep one")),
     Odd("audit a value with its SD", a_table(statements(value=["0.81 ± 0.1", "0.83"])), AUDIT, 2,
         ("row 2: value 0.81 ± 0.1: is not a number", "an SD in its own column")),
