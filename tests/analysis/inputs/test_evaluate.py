@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from eus_ray.analysis.inputs.evaluate import Evaluation, evaluate
 from eus_ray.analysis.inputs.score_table import read_score_table
@@ -212,6 +213,113 @@ def test_real_masks_moved_by_a_pixel(busbra: Path, tmp_path: Path) -> None:
     assert done.frame["patient_id"].str.startswith("P").all()
 
 
+# ---- what is told of odd masks, names and manifests ---------------------------------------------
+
+
+def notes_of(evaluation: Evaluation, folder: Path) -> list[str]:
+    """The notes without the folder of the files, and without that on patients."""
+    notes = [note.replace(f"{folder}/", "") for note in evaluation.notes]
+    return [note for note in notes if "each image is a patient of its own" not in note]
+
+
+def white_is_zero(mask: np.ndarray) -> bytes:
+    """A mask of 0 and 1 as a TIFF of 8 bits that says that 0 is white."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, mask * np.uint8(255), photometric="miniswhite")
+    return buffer.getvalue()
+
+
+def test_a_file_that_says_white_is_zero_is_taken_as_stored_and_told(measure: Evaluate, tmp_path: Path) -> None:
+    names = ("a", "b")
+    done = measure({f"{name}.tif": white_is_zero(RIGHT) for name in names}, {f"{name}.png": LEFT for name in names})
+    assert done.frame["dsc"].tolist() == [0.5, 0.5]
+    assert notes_of(done, tmp_path) == [
+        "2 files with a note that 0 is white: the values were taken as stored, 0 as black; such as tool/a.tif"
+    ]
+
+
+def test_names_pair_whatever_their_encoding(measure: Evaluate, tmp_path: Path) -> None:
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    done = measure(
+        {f"{composed}.png": RIGHT}, {f"{decomposed}.png": LEFT}, manifest=f"mask,patient_id\nm/{decomposed}.png,P1\n"
+    )
+    assert done.frame[["image_id", "patient_id", "dsc"]].to_numpy().tolist() == [[composed, "P1", 0.5]]
+    assert notes_of(done, tmp_path) == []
+
+
+def test_names_that_look_alike_are_told(refused: Callable[..., list[str]], tmp_path: Path) -> None:
+    predictions: Masks = {"P01.png": RIGHT, "b.png": RIGHT, "B.png": RIGHT}
+    truths: Masks = {"p1.png": LEFT, "b.png": LEFT, "B.png": LEFT}
+    assert refused(predictions, truths) == [
+        "tool/P01.png: has no truth of this name in truths; there is p1, which looks alike",
+        "truths/p1.png: has no prediction of this name in tool; there is P01, which looks alike",
+    ]
+    done = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "s.csv", unpaired="skip")
+    assert notes_of(done, tmp_path)[2:] == [
+        "left out: 1 pairs whose names differ only in spelling, such as P01; there is p1, which looks alike",
+        "images B and b differ in case only; they are taken as 2 images",
+    ]
+
+
+def test_one_name_twice_and_a_name_that_is_not_utf_8(refused: Callable[..., list[str]]) -> None:
+    masks: Masks = {"M\u00fc.png": LEFT, "Mu\u0308.png": LEFT, "\udce9.png": LEFT, "a.png": LEFT}
+    lines = refused(masks, {"M\u00fc.png": LEFT, "a.png": LEFT})
+    assert lines == [
+        "tool/M\u00fc.png: Mu\u0308.png has the same name; keep one, or rename one",
+        "tool/\\udce9.png: its name is not UTF-8; rename it",
+    ]
+
+
+def test_files_that_are_not_read_are_counted_by_kind(refused: Callable[..., list[str]], tmp_path: Path) -> None:
+    others: Masks = {"plans.json": b"{}", "b.dcm": b"", "c.DCM": b"", ".hidden.dcm": b""}
+    assert refused(others, {"a.png": LEFT})[0].endswith(
+        "volumes slice by slice; there are 2 .dcm and 1 .json, such as b.dcm"
+    )
+    (tmp_path / "tool" / "a.png").write_bytes(stored(RIGHT, ".png"))
+    done = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "s.csv")
+    assert notes_of(done, tmp_path) == ["tool: passed over, since they are not read: 2 .dcm and 1 .json, such as b.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        (EMPTY, EMPTY, ["tool: every prediction is empty", "truths: all 2 truths are empty: no lesion is marked"]),
+        (LEFT, LEFT, ["tool: all 2 predictions equal their truths pixel by pixel"]),
+        (RIGHT, 1 - LEFT, ["truths: in 2 of 2 truths the lesion covers most of the image or all its corners"]),
+        (1 + EMPTY, LEFT, ["tool: 2 of 2 predictions cover the whole image, such as a"]),
+    ],
+)
+def test_masks_that_are_hardly_meant(
+    measure: Evaluate, tmp_path: Path, prediction: np.ndarray, truth: np.ndarray, expected: list[str]
+) -> None:
+    done = measure(dict.fromkeys(("a.png", "b.png"), prediction), dict.fromkeys(("a.png", "b.png"), truth))
+    notes = notes_of(done, tmp_path)
+    assert [note[: len(start)] for note, start in zip(notes, expected, strict=True)] == expected
+
+
+def test_what_is_odd_about_a_manifest_is_told(measure: Evaluate, tmp_path: Path) -> None:
+    done = measure(
+        {"a.png": RIGHT, "b.png": RIGHT},
+        {"a.png": LEFT, "b.png": np.roll(LEFT, 1, axis=0)},
+        manifest="Unnamed: 0,mask,patient_id,spacing_mm,t_stage,Fold\n0,a.png,P01,12000,T2,1\n1,b.png,p1,12000,t2,1\n",
+    )
+    assert list(done.frame.columns[5:7]) == ["t_stage", "Fold"]
+    assert notes_of(done, tmp_path) == [
+        "manifest.csv: column Fold is taken as clinical; write fold if it is that",
+        "manifest.csv: patients P01 and p1 differ in case and leading zeros only; they are taken as 2 patients",
+        "manifest.csv: column t_stage: categories T2 and t2 differ in case only; they are taken as 2 categories",
+        "manifest.csv: 2 of 2 images have a spacing of 12000 mm a pixel or the like, and 0.0001 to 2 is usual: see "
+        "that it is in mm",
+    ]
+
+
+def test_a_row_whose_name_looks_alike_is_named(refused: Callable[..., list[str]]) -> None:
+    masks: Masks = {"a_1.png": LEFT}
+    assert refused(masks, masks, manifest="mask,patient_id\nm/A-01.png,P1\n") == [
+        "manifest.csv: a_1 is not described: no row has it as mask; there is A-01, which looks alike"
+    ]
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 
@@ -251,6 +359,14 @@ def test_a_folder_with_two_lesion_values(refused: Callable[..., list[str]]) -> N
     masks: Masks = {"a.png": LEFT, "b.png": 255 * LEFT, "c.png": 2 * LEFT, "d.png": EMPTY}
     lines = refused(masks, dict.fromkeys(masks, LEFT))
     assert lines == ["tool: the lesion is 1 (2 masks, such as a) and 2 (1 masks, such as c); name the lesion's value"]
+
+
+def test_lesion_values_that_differ_between_the_folders(refused: Callable[..., list[str]], tmp_path: Path) -> None:
+    lines = refused({"a.png": 2 * LEFT, "b.png": EMPTY}, {"a.png": 255 * LEFT, "b.png": LEFT})
+    assert lines == ["the lesion is 2 in tool and 255 in truths; save both with one value if they mean the same"]
+    cv2.imwrite(str(tmp_path / "tool" / "a.png"), np.dstack([0 * LEFT, 0 * LEFT, 200 * RIGHT]))  # red: no label
+    done = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "s.csv")
+    assert done.frame["dsc"].tolist() == [0.5, 0]
 
 
 def test_a_label_that_nothing_has(refused: Callable[..., list[str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -157,6 +158,67 @@ def test_folds_of_a_parquet_file_may_be_texts(tmp_path: Path) -> None:
     frame = pd.DataFrame({"model": "a", "image_id": ["1", "2"], "patient_id": ["1", "2"], "dsc": 0.5})
     frame.assign(fold=["0.0", "1.0"]).to_parquet(tmp_path / "scores.parquet")
     assert read_score_table(Store(tmp_path), "scores.parquet")["fold"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.replace(",", ";").encode(),
+        lambda text: text.replace(",", "\t").encode(),
+        lambda text: text.replace(",", ";").replace(".", ",").encode(),
+        lambda text: b"sep=,\r\n" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xef\xbb\xbf" * 2 + text.encode(),
+        lambda text: text.replace("dsc", " dsc ").encode(),
+    ],
+    ids=["semicolons", "tabs", "decimal commas", "sep line", "UTF-16", "two byte order marks", "blanks"],
+)
+def test_every_dialect_is_the_same_table(tmp_path: Path, encode: Callable[[str], bytes]) -> None:
+    expected = read(tmp_path, GOOD)
+    (tmp_path / "other.csv").write_bytes(encode(GOOD))
+    found = read_score_table(Store(tmp_path), "other.csv")
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    assert found.attrs["warnings"] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD.replace("hd,", "dsc,"), ["column dsc is there twice; keep one"]),
+        (GOOD.replace("dsc,hd", "DSC,x"), ["has no metric; rename DSC?"]),
+        (GOOD.replace("patient_id", "Patient ID"), ["has no column patient_id; rename Patient ID?"]),
+        (GOOD.replace("0.9,", '"0,9",'), ["dsc holds text in row 2; give numbers with a decimal point"]),
+        (GOOD.replace("0.9,", "0_9,").replace("0.7", "?"), ["dsc holds text in rows 2, 5; give numbers"]),
+    ],
+)
+def test_columns_that_are_not_what_they_seem_are_one_line(tmp_path: Path, text: str, expected: list[str]) -> None:
+    lines = refused(tmp_path, text)
+    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
+
+
+def test_rows_are_counted_as_a_spreadsheet_shows_them(tmp_path: Path) -> None:
+    text = GOOD.replace("\na,002", "\n\n,,,,,,,,\na,002").replace("0.0,inf", "2.0,inf")
+    assert refused(tmp_path, text) == ["dsc must lie in 0 to 1, but does not in row 5; divide percentages by 100"]
+
+
+def test_names_columns_and_categories_that_look_alike_are_told(tmp_path: Path) -> None:
+    text = "model,image_id,patient_id,dsc,IoU,t_stage\na,1,P01,.5,.4,T2\na,01,p1,.5,.4,t2\nA,1,P01,.5,.4,T2\n"
+    assert read(tmp_path, text).attrs["warnings"] == tuple(
+        f"{tmp_path}/scores.csv: {line}"
+        for line in (
+            "column IoU is taken as clinical; write iou if it is that",
+            "models a and A differ in case only; they are taken as 2 models",
+            "patients P01 and p1 differ in case and leading zeros only; they are taken as 2 patients",
+            "images 1 and 01 differ in leading zeros only; they are taken as 2 images",
+            "column t_stage: categories T2 and t2 differ in case only; they are taken as 2 categories",
+        )
+    )
+
+
+def test_findings_are_booleans_again(tmp_path: Path) -> None:
+    frame = read(tmp_path, "model,image_id,patient_id,dsc,missed\na,1,1,.5,True\na,2,2,0,FALSE\n")
+    assert frame["missed"].dtype == bool
+    assert frame["missed"].tolist() == [True, False]
 
 
 def test_two_models_of_one_label_are_refused(tmp_path: Path) -> None:
