@@ -86,7 +86,7 @@ def absolute_path(path: str) -> Path:
         UserError: `path` begins with `~NAME`, and there is no user of that name; or it is not UTF-8.
     """
     if not names.is_writable(path):
-        raise UserError(f"{names.shown(path)}: is not UTF-8, and no table could name it; rename it")
+        raise UserError(f"{names.shown(path)}: its name is not UTF-8; rename it")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

@@ -167,3 +167,13 @@ def test_only_the_holder_of_the_token_may_write(tmp_path: Path) -> None:
     assert is_stop_wanted(store, "b")
     store.write_json(names.RUN, {"token": "a", "stop": True})
     assert is_stop_wanted(store, "a")
+
+
+def test_a_name_as_long_as_the_disk_takes_is_written_and_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    store, long = Store(tmp_path / "study"), "x" * 255
+    store.write_bytes(long, b"whole")
+    assert store.read_bytes(long) == b"whole"
+    for left in (f".{'0' * 32}", f".study.toml.{'0' * 32}"):  # today's, and that of older versions
+        (tmp_path / "study" / left).write_bytes(b"half")
+    assert store.sweep() == 2
+    assert store.names() == [long]
