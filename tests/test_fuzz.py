@@ -57,6 +57,7 @@ def pictures() -> list[bytes]:
         png(deep, 16, 0),
         png(gray % 16, 4, 3, palette + chunk(b"tRNS", bytes(16))),
         png(np.dstack([deep] * 3), 16, 2, chunk(b"tEXt", b"Comment\0text")),
+        png(np.dstack([deep] * 4), 16, 6, is_interlaced=True),
         png(np.dstack([colour, gray]), 8, 6, chunk(b"pHYs", bytes(9))),
         pillow(Image.fromarray(gray), "PNG", exif=exif),
         pillow(Image.fromarray(lesion), "BMP"),
@@ -77,6 +78,9 @@ def pictures() -> list[bytes]:
         tiff(np.stack([gray] * 4), photometric="minisblack"),
         tiff(np.stack([gray] * 4), imagej=True),
         tiff(np.stack([gray] * 4), ome=True, photometric="minisblack"),
+        tiff(gray, compression="jpeg2000", tile=(16, 16)),
+        tiff(gray, compression="lerc"),
+        pillow(Image.fromarray(lesion), "TIFF", compression="group3"),
         pillow(Image.fromarray(lesion), "TIFF", compression="group4"),
         pillow(Image.fromarray(gray), "TIFF", compression="tiff_lzw"),
     ]

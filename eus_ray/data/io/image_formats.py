@@ -11,6 +11,7 @@ import io
 import itertools
 import logging
 import math
+import operator
 import re
 import struct
 import threading
@@ -63,6 +64,13 @@ _GRAYS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MASK)
 _SHAPE = re.compile(r'{"shape": \[(\d+(?:, \d+)*)\]')
 """In the description that tifffile writes."""
 _JPEGS = (COMPRESSION.JPEG, COMPRESSION.OJPEG)
+_CODECS = (
+    *_JPEGS,
+    *(COMPRESSION.NONE, COMPRESSION.LZW, COMPRESSION.PACKBITS, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE),
+    *(COMPRESSION.CCITTRLE, COMPRESSION.CCITT_T4, COMPRESSION.CCITT_T6, COMPRESSION.LZMA, COMPRESSION.ZSTD),
+    *(COMPRESSION.JPEG2000, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC),
+)
+"""Of a TIFF. The decoders of others print lines of their own about damaged files, or believe any size in them."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, which would be printed on the terminal
 
@@ -262,6 +270,7 @@ def _read_tiff(content: bytes) -> Stored:
 
 def _of_tiff(file: TiffFile, content: bytes) -> Stored:
     first = file.pages.first
+    _refuse_size(operator.index(first.imagelength), operator.index(first.imagewidth))  # in a damaged file, bytes
     others = [page.aspage() for page in itertools.islice(file.pages, 1, 1000)]
     if len({page.offset for page in (first, *others)}) <= len(others):
         raise CutShortError("its pages follow each other in a circle")
@@ -273,7 +282,9 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
     num_pictures = max(num_pictures, first.imagedepth)
     if num_pictures > 1:
         raise RefusedError(f"holds {num_pictures} pages; save each picture as a file of its own")
-    _refuse_size(first.imagelength, first.imagewidth)
+    if first.compression not in _CODECS:
+        name = getattr(first.compression, "name", None) or "unknown"
+        raise RefusedError(f"is a TIFF with {name} compression, which is not read; save it with LZW or as PNG")
     if first.dtype is None or first.dtype.kind not in "biuf":
         raise RefusedError(f"holds values of {first.bitspersample} bits that are not read; save it with 8 or 16 bits")
     if any(at + size > len(content) for at, size in zip(first.dataoffsets, first.databytecounts, strict=True)):
@@ -282,6 +293,8 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
         raise CutShortError("strips or tiles are missing")
     if not all(first.databytecounts):
         raise RefusedError("leaves out strips or tiles; save it whole")
+    if first.compression in _JPEGS:
+        _check_segments(first, content)
     colours = _num_colours(first)
     planes = first.asarray(squeeze=False, maxworkers=1)[:, 0]  # in this thread, which is silent
     layers = np.moveaxis(planes, 0, -1).reshape(first.imagelength, first.imagewidth, first.samplesperpixel)
@@ -301,6 +314,15 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
         is_lossy=first.compression in _JPEGS,
         has_more=bool(others),
     )
+
+
+def _check_segments(page: TiffPage, content: bytes) -> None:
+    """Raise an error if a JPEG in a TIFF is larger than its place, so that a false size does not fill the memory."""
+    height, width = page.tilelength or page.imagelength, page.tilewidth or page.imagewidth
+    for at, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        with JpegImageFile(io.BytesIO(content[at : at + size])) as segment:
+            if segment.height > height or segment.width > width:
+                raise ValueError(f"a part has {segment.height} × {segment.width} pixels for {height} × {width}")
 
 
 def _num_colours(page: TiffPage) -> int:

@@ -296,3 +296,10 @@ def test_a_tiff_without_some_of_its_strips_is_refused() -> None:
         decode(patched(content, length, struct.pack("<H", 24)))
     with pytest.raises(ValueError, match=r"^leaves out strips or tiles; save it whole"):
         decode(patched(content, counts, b"\0\0"))
+
+
+def test_a_jpeg_of_a_false_size_in_a_tiff_is_refused_at_once() -> None:
+    content = tiff(np.zeros((64, 64), np.uint8), compression="jpeg", tile=(64, 64))
+    assert decode(content).gray.shape == (64, 64)
+    with pytest.raises(ValueError, match=r"a part has 60000 × 60000 pixels for 64 × 64"):
+        decode(patched(content, content.index(b"\xff\xc0") + 5, struct.pack(">HH", 60_000, 60_000)))
