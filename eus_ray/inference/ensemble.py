@@ -16,7 +16,8 @@ import pandas as pd
 from eus_ray import store as layout
 from eus_ray.config import Study
 from eus_ray.config_file import build_study
-from eus_ray.errors import UserError, did_you_mean
+from eus_ray.data.names import did_you_mean
+from eus_ray.errors import UserError
 from eus_ray.metrics import from_counts
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState, read_manifest, read_trials
 from eus_ray.study.trials import study_of
