@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 LARGE_SHARE = 0.5
-"""A lesion above this share of the picture is rare: background and lesion may be swapped."""
+"""A lesion above this share of the picture is large."""
+MANY_LARGE = 0.25
+"""If this part of the lesions is large, background and lesion may be swapped; a few large ones are nothing odd."""
 SPACING_MM = (1e-4, 2.0)
 """From a microscope's pixels to those of an ultrasound image of great depth."""
 _MIN_CORRELATION = 0.98
@@ -65,10 +67,11 @@ def mask_signs(names: Sequence[str], masks: Sequence[MaskFacts], what: str = "ma
     if masks and not any(mask.share for mask in masks):
         lines.append(f"all {len(masks)} {what} are empty: no lesion is marked anywhere")
     whole = [name for name, mask in zip(names, masks, strict=True) if mask.share == 1]
+    are_many = sum(mask.share > LARGE_SHARE for mask in masks) >= MANY_LARGE * sum(mask.share > 0 for mask in masks)
     swapped = [
         name
         for name, mask in zip(names, masks, strict=True)
-        if mask.share < 1 and (mask.share > LARGE_SHARE or mask.has_corners)
+        if mask.share < 1 and (mask.has_corners or (are_many and mask.share > LARGE_SHARE))
     ]
     if whole:
         lines.append(f"{len(whole)} of {len(masks)} {what} cover the whole image, such as {whole[0]}")

@@ -142,3 +142,10 @@ def test_spacing_that_no_tissue_has() -> None:
     assert line == (
         "2 of 4 images have a spacing of 12000 mm a pixel or the like, and 0.0001 to 2 is usual: see that it is in mm"
     )
+
+
+def test_a_few_large_lesions_are_nothing_odd() -> None:
+    small, large = MaskFacts(0.1, has_corners=False, digest=b""), MaskFacts(0.6, has_corners=False, digest=b"")
+    assert mask_signs("abcde", [large, *[small] * 4]) == []
+    (line,) = mask_signs("abcd", [large, *[small] * 3])
+    assert line.startswith("in 1 of 4 masks the lesion covers most of the image")
