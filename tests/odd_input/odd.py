@@ -66,6 +66,12 @@ def stop_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", stop)
 
 
+def leave_reports_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `analyze` draw nothing, which takes its time: it has read all and told what is odd before."""
+    monkeypatch.setattr("eus_ray.analysis.report.report.build_sections", lambda *_, **__: [])
+    monkeypatch.setattr("eus_ray.analysis.report.report.report_html", lambda *_, **__: "")
+
+
 def run(
     odd: Odd,
     here: Path,

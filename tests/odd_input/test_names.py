@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.odd_input.odd import PASSED, Odd, run, stop_before_work
+from tests.odd_input.odd import PASSED, Odd, leave_reports_empty, run, stop_before_work
 from tests.odd_input.writers import (
     NUM,
     a_set,
@@ -225,8 +225,7 @@ PAIRED: dict[str, tuple[Make, str]] = {
 def stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs end after their checks, and reports be empty: what is said of names is said before."""
     stop_before_work(monkeypatch)
-    monkeypatch.setattr("eus_ray.analysis.report.report.build_sections", lambda *_, **__: [])
-    monkeypatch.setattr("eus_ray.analysis.report.report.report_html", lambda *_, **__: "")
+    leave_reports_empty(monkeypatch)
 
 
 @pytest.mark.usefixtures("stops")

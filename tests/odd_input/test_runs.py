@@ -45,7 +45,8 @@ def toml(text: str, encoding: str = "utf-8") -> Make:
 
 def study(name: str, text: str, code: int, *said: str, encoding: str = "utf-8") -> Odd:
     """A study file with a manifest, and other lines."""
-    whole = f'[data]\nmanifest = "m.csv"\nimage_size = 32\n[folds]\ncount = 2\n{text}'
+    models = "" if "arch" in text else 'models = ["unet"]\n'
+    whole = f'{models}[data]\nmanifest = "m.csv"\nimage_size = 32\n[folds]\ncount = 2\n{text}'
     return Odd(f"study file: {name}", toml(whole, encoding), "cv ~/s.toml --out ~/study", code, said)
 
 
