@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from eus_ray.data.io.folders import look_into
 from eus_ray.data.io.images import NoMaskError, Picture, Remark, decode
-from eus_ray.data.names import composed, counted_by_kind, is_writable, shown
+from eus_ray.data.names import composed, is_writable, shown
 from eus_ray.data.signs import MaskFacts, mask_facts
 from eus_ray.errors import UserError
 from eus_ray.metrics import THRESHOLD
@@ -70,7 +70,8 @@ class Masks(NamedTuple):
 def pair_files(predictions: Path, truths: Path) -> Pairing:
     """Pair the masks of two folders by name without suffix, whatever encoding the names have.
 
-    Folders within them are included. Hidden files, and files that are no pictures or arrays, are passed over.
+    Folders within them are included. Linked folders, hidden files, and files that are no pictures or arrays are passed
+    over; notes count them.
 
     Raises:
         UserError: If a folder is missing or holds no mask, or if both are one.
@@ -95,27 +96,23 @@ def _masks_below(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
     """Return the masks of a folder by name, and lines on defects and on what is passed over."""
     masks: dict[str, Path] = {}
     lines: list[str] = []
-    others: list[str] = []
+    others: list[Path] = []
     unwritable: list[Path] = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(name for name in files if not name.startswith(".")):
-            path = Path(place, file)
-            below = path.relative_to(folder)
-            if path.suffix.lower() not in SUFFIXES:
-                others.append(str(below))
-            elif not is_writable(str(below)):
-                unwritable.append(path)
-            elif (name := composed(below.with_suffix("").as_posix())) in masks:
-                lines.append(
-                    f"{shown(str(path))}: {shown(masks[name].name)} has the same name; keep one, or rename one"
-                )
-            else:
-                masks[name] = path
+    there = look_into(folder)
+    for path in there.files:
+        below = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES:
+            others.append(path)
+        elif not is_writable(str(below)):
+            unwritable.append(path)
+        elif (name := composed(below.with_suffix("").as_posix())) in masks:
+            lines.append(f"{shown(str(path))}: {shown(masks[name].name)} has the same name; keep one, or rename one")
+        else:
+            masks[name] = path
     if unwritable:
         more = f" ({len(unwritable)} files are such)" if len(unwritable) > 1 else ""
         lines.append(f"{shown(str(unwritable[0]))}: its name is not UTF-8; rename it{more}")
-    told = counted_by_kind(others)
+    told = there.passed_over(others)
     if not masks and not lines:
         but = f"; there are {told}" if told else ""
         raise UserError(f"{folder}: holds no masks; {', '.join(SUFFIXES[:5])} are read, volumes slice by slice{but}")

@@ -1,9 +1,9 @@
 """Images, folders and videos to predict, all found and checked before anything is written.
 
-A folder gives its images and videos and those of the folders in it; names that begin with a dot are left out, and
-other files are counted. If it holds a data set (`manifest.csv`), or a manifest is given itself, it gives the images of
-that table and their spacing. So no mask is mistaken for an image. A picture's pixels are those of `data.io.images`: one
-with a flag of orientation is turned as viewers show it.
+A folder gives its images and videos and those of the folders in it; linked folders, names that begin with a dot and
+other files are left out and counted. If it holds a data set (`manifest.csv`), or a manifest is given itself, it gives
+the images of that table and their spacing. So no mask is mistaken for an image. A picture's pixels are those of
+`data.io.images`: one with a flag of orientation is turned as viewers show it.
 
 A manifest tells images that are consecutive frames by its columns `video` with `frame` or `time_s`. Without one their
 names do: `frame_7.png`, `left_frame_7.png`.
@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
-from eus_ray.data.importers.cases import visible_files
+from eus_ray.data.io.folders import look_into
 from eus_ray.data.io.images import SUFFIXES as IMAGE_SUFFIXES
 from eus_ray.data.io.images import Remark, read_picture, told_remarks
 from eus_ray.data.io.manifest_columns import REQUIRED
@@ -30,7 +30,7 @@ from eus_ray.data.io.tables import read_table
 from eus_ray.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from eus_ray.data.io.video import Video, open_video
 from eus_ray.data.manifest import read_manifest
-from eus_ray.data.names import alike, counted_by_kind, is_writable, shown
+from eus_ray.data.names import alike, is_writable, shown
 from eus_ray.errors import UserError
 
 MANIFEST = "manifest.csv"
@@ -185,20 +185,18 @@ def _is_file_name(name: str) -> bool:
 
 def _of_folder(folder: Path) -> Sources:
     """Images and videos below a folder. Raise `UserError` if there is none, or one cannot be read."""
-    files = visible_files(folder)
-    taken = [path for path in files if _is_image(path) or _is_video(path)]
-    others = [str(path.relative_to(folder)) for path in files if not (_is_image(path) or _is_video(path))]
+    there = look_into(folder)
+    taken = [path for path in there.files if _is_image(path) or _is_video(path)]
+    passed_over = there.passed_over(path for path in there.files if not (_is_image(path) or _is_video(path)))
     if not taken:
         raise UserError(
             f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video ({', '.join(VIDEO_SUFFIXES)}), "
-            f"nor do the folders in it{f', but {counted_by_kind(others)}' if others else ''}"
+            f"nor do the folders in it{f', but {passed_over}' if passed_over else ''}"
         )
     names = [(path, path.relative_to(folder).as_posix()) for path in taken]
     found = _of_files(sorted(names, key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts]))
-    if others:
-        found.warnings.append(
-            f"{folder}: {_counted(found)} of {len(files)} files; passed over: {counted_by_kind(others)}"
-        )
+    if passed_over:
+        found.warnings.append(f"{folder}: {_counted(found)} of {len(there.files)} files; passed over: {passed_over}")
     return found
 
 
@@ -211,9 +209,8 @@ def _counted(sources: Sources) -> str:
 def _not_named(folder: Path, manifest: Path, sources: Sources) -> list[str]:
     """A warning of images and videos below a data set's folder that its manifest does not name."""
     named = {picture.path for picture in sources.pictures} | sources.masks
-    folder = folder.resolve()
-    paths = [path for path in visible_files(folder) if _is_image(path) or _is_video(path)]
-    others = counted_by_kind(str(path.relative_to(folder)) for path in paths if path not in named)
+    there = look_into(folder.resolve(), named)
+    others = there.passed_over(path for path in there.files if _is_image(path) or _is_video(path) if path not in named)
     return [f"{manifest}: names {_counted(sources)}; it does not name, and passed over are {others}"] if others else []
 
 

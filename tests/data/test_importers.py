@@ -137,6 +137,25 @@ def test_nnunet(nnunet: Path, tmp_path: Path) -> None:
     assert read_manifest(again.manifest).frame["patient_id"].tolist() == ["P", "P"]
 
 
+def test_linked_folders_and_hidden_files_are_told_if_nothing_lies_in_them(pairs: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere/images/d.png", picture(4))
+    save(tmp_path / "elsewhere/masks/d.png", lesion())
+    save(pairs / "images/.e.png", picture(5))
+    (pairs / "images/.DS_Store").touch()
+    for folder in ("images", "masks"):
+        (pairs / folder / "more").symlink_to(tmp_path / "elsewhere" / folder)
+    imported = import_dataset("pairs", pairs, tmp_path / "set")
+    assert imported.num_images == 3
+    (told,) = [note.partition(": ")[2] for note in imported.notes if note.startswith("passed over")]
+    assert told == (
+        "2 linked folders (links are not followed), such as images/more; 1 hidden file or folder, such as images/.e.png"
+    )
+    (pairs / "images").rename(tmp_path / "images")
+    (pairs / "images").symlink_to(tmp_path / "images")
+    again = import_dataset("pairs", pairs, tmp_path / "again")
+    assert (again.num_images, again.notes) == (3, imported.notes), "the folder of images may be a link itself"
+
+
 def test_busbra(busbra_source: Path, tmp_path: Path) -> None:
     imported = import_dataset("busbra", busbra_source, tmp_path / "set")
     frame = read_manifest(imported.manifest).frame

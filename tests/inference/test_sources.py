@@ -162,6 +162,21 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     assert find_sources([tmp_path / "a.png"]).warnings == []
 
 
+def test_linked_folders_and_hidden_files_are_counted(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/.b.png", "in/.h/c.png", "else/d.png"):
+        image(tmp_path / name)
+    (tmp_path / "in/more").symlink_to(tmp_path / "else")
+    (tmp_path / "in/round").symlink_to(tmp_path / "in")
+    told = "2 linked folders (links are not followed), such as more; 2 hidden files or folders, such as .b.png"
+    found = find_sources([tmp_path / "in"])
+    assert names(found) == ["a.png"]
+    assert found.warnings == [f"{tmp_path}/in: 1 image of 1 files; passed over: {told}"]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert names(find_sources([tmp_path / "link"])) == ["a.png"], "what is given may be a link itself"
+    (tmp_path / "in/a.png").unlink()
+    assert refused(tmp_path / "in")[0].endswith(f"nor do the folders in it, but {told}")
+
+
 def test_pictures_that_a_folders_manifest_does_not_name_are_counted(tmp_path: Path) -> None:
     manifest = make_phantom(tmp_path / "set", patients=2, images=2, seed=1, size=64)
     before = find_sources([manifest.parent]).warnings

@@ -69,9 +69,9 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
         UserError: With one line for each defect: an unknown format, a layout that is not the format's, images
             without mask or masks without image, files that cannot be read whole, a target that holds something.
     """
-    from eus_ray.data.importers.cases import names_alike_in, visible_files
+    from eus_ray.data.importers.cases import names_alike_in
     from eus_ray.data.importers.writing import pseudonymise, write_dataset
-    from eus_ray.data.names import counted_by_kind
+    from eus_ray.data.io.folders import look_into
 
     if format not in format_names():
         raise UserError(f"{format}: no such format{did_you_mean(format, format_names())}")
@@ -82,8 +82,10 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
     importlib.import_module(f"{formats.__name__}.{format}")
     cases, notes = _READERS[format](source)
     used = {path for case in cases for path in (case.image, *case.masks)}
-    left = [path for path in visible_files(source) if path not in used and path.suffix.lower() not in _TABLES]
-    passed_over = counted_by_kind(map(str, left))
+    found = look_into(source, used)
+    passed_over = found.passed_over(
+        path for path in found.files if path not in used and path.suffix.lower() not in _TABLES
+    )
     if not cases:
         raise UserError(f"{source}: holds no images{f', but {passed_over}' if passed_over else ''}")
     patients = {case.patient for case in cases}

@@ -6,13 +6,13 @@ with or without suffix), `patient_id`, and any further columns of a manifest.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from eus_ray.data.io.folders import look_into
 from eus_ray.data.io.images import SUFFIXES
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, column_defects
 from eus_ray.data.io.tables import MISSING, names_alike, read_table, typed
@@ -59,8 +59,8 @@ class Case:
 def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
     """Return the image files of a folder and of those in it, by their paths below it without suffix, sorted.
 
-    The paths are composed (`names.composed`), so that names of several systems pair. Hidden files and other suffixes
-    are passed over.
+    The paths are composed (`names.composed`), so that names of several systems pair. Linked folders, hidden
+    files and other suffixes are passed over.
 
     Raises:
         UserError: If there is no such folder, or with one line for each name that is not UTF-8, has a line break,
@@ -73,7 +73,7 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
         raise UserError(f"{folder}: no such folder; the format needs it{near_hint(folder.name, beside)}")
     found: dict[str, Path] = {}
     lines = []
-    for path in visible_files(folder):
+    for path in look_into(folder).files:
         if not path.name.lower().endswith(tuple(suffixes)):
             continue
         shown_path = shown(str(path))
@@ -91,15 +91,6 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
     if lines:
         raise UserError(*lines)
     return found
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """Return the files of a folder and of those in it, sorted, without hidden ones."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(found)
 
 
 def names_alike_in(cases: Sequence[Case]) -> list[str]:

@@ -272,12 +272,16 @@ def test_one_name_twice_and_a_name_that_is_not_utf_8(refused: Callable[..., list
 
 def test_files_that_are_not_read_are_counted_by_kind(refused: Callable[..., list[str]], tmp_path: Path) -> None:
     others: Masks = {"plans.json": b"{}", "b.dcm": b"", "c.DCM": b"", ".hidden.dcm": b""}
-    assert refused(others, {"a.png": LEFT})[0].endswith(
-        "volumes slice by slice; there are 2 .dcm and 1 .json, such as b.dcm"
-    )
+    told = "2 .dcm and 1 .json, such as b.dcm; 1 hidden file or folder, such as .hidden.dcm"
+    assert refused(others, {"a.png": LEFT})[0].endswith(f"volumes slice by slice; there are {told}")
     (tmp_path / "tool" / "a.png").write_bytes(stored(RIGHT, ".png"))
     done = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "s.csv")
-    assert notes_of(done, tmp_path) == ["tool: passed over, since they are not read: 2 .dcm and 1 .json, such as b.dcm"]
+    assert notes_of(done, tmp_path) == [f"tool: passed over, since they are not read: {told}"]
+    (tmp_path / "truths" / "more").symlink_to(tmp_path / "tool")
+    done = evaluate(tmp_path / "tool", tmp_path / "truths", tmp_path / "t.csv")
+    assert notes_of(done, tmp_path)[1:] == [
+        "truths: passed over, since they are not read: 1 linked folder (links are not followed), such as more"
+    ]
 
 
 @pytest.mark.parametrize(
