@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code of a run that was interrupted and can be resumed: 128 and the number of SIGINT, as shells have it."""
 
+_MAX_NAME_BYTES, _MAX_BYTES = 255, 4095
+"""File systems take no longer names, and Linux no longer paths."""
+
 
 class Parser(argparse.ArgumentParser):
     """Answers a wrong command line with one line instead of the whole usage, and does not break examples."""
@@ -83,14 +86,22 @@ def absolute_path(path: str) -> Path:
     """Return the absolute path, because Ray's workers run in other folders.
 
     Raises:
-        UserError: `path` begins with `~NAME`, and there is no user of that name; or it is not UTF-8.
+        UserError: If `path` begins with `~NAME` and there is no user of that name, if it is not UTF-8 or longer than
+            file systems allow, or if it is relative to a folder that is gone.
     """
     if not names.is_writable(path):
         raise UserError(f"{names.shown(path)}: its name is not UTF-8; rename it")
     try:
-        return Path(path).expanduser().absolute()
+        absolute = Path(path).expanduser().absolute()
     except RuntimeError:
         raise UserError(f"{path}: there is no user of that name") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: the folder from which this was started is gone; change to another") from None
+    if max(len(part.encode()) for part in absolute.parts) > _MAX_NAME_BYTES or len(str(absolute).encode()) > _MAX_BYTES:
+        raise UserError(
+            f"{names.shown(path)}: is too long; a name has at most {_MAX_NAME_BYTES} bytes, a path {_MAX_BYTES}"
+        )
+    return absolute
 
 
 def location(text: str) -> str:
@@ -178,14 +189,27 @@ def duration(seconds: float) -> str:
 
 
 def print_table(frame: pd.DataFrame, title: str, digits: int = 1) -> None:
-    """Print a table under its title, floats with so many digits after the point."""
-    from rich.table import Column, Table
+    """Print a table under its title, floats with so many digits after the point.
+
+    Cells break between words only. A table whose longest words need more than the terminal's width is wider than it.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
     from rich.text import Text
 
     from eus_ray.cli.terminal import open_console
 
-    columns = [Column(Text(str(column))) for column in frame.columns]  # texts: in a name, brackets are no markup
-    table = Table(*columns, title=title, title_justify="left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(Text(f"{value:.{digits}f}" if isinstance(value, float) else str(value)) for value in row))
-    open_console(soft_wrap=False).print(table)
+    rows = [
+        [f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row]
+        for row in frame.itertuples(index=False)
+    ]
+    table = Table(title=title, title_justify="left")
+    for cells in zip(map(str, frame.columns), *rows, strict=True):
+        longest = max(map(cell_len, " ".join(cells).split()), default=0)
+        table.add_column(Text(cells[0]), min_width=longest)  # texts: in a name, brackets are no markup
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = open_console(soft_wrap=False)
+    needed = console.measure(table, options=console.options.update(max_width=sys.maxsize)).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
