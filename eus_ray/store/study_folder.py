@@ -99,7 +99,9 @@ class Store:
 
     def check_unused(self) -> None:
         """Raise `UserError` if this is a file, or a folder with files in it."""
-        if self.fs.get_file_info(self.root).type == pafs.FileType.File:
+        with self._answering():
+            info = self.fs.get_file_info(self.root)
+        if info.type == pafs.FileType.File:
             raise UserError(f"{self.location}: is a file; choose another output folder")
         if self.names():
             raise UserError(f"{self.location}: has files already; choose another output folder, or empty this one")

@@ -40,6 +40,11 @@ def test_a_loop_of_links_is_one_line(tmp_path: Path) -> None:
         Store(tmp_path / "loop")
 
 
+def test_a_name_that_no_disk_takes_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x: cannot be read \(.*too long"):
+        Store(tmp_path / ("x" * 256)).check_unused()
+
+
 @pytest.mark.parametrize("location", ["path", "uri"])
 def test_a_file_reads_back(tmp_path: Path, location: str) -> None:
     store = Store(tmp_path / "s" if location == "path" else f"file://{tmp_path}/s")
