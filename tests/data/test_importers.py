@@ -307,6 +307,85 @@ def test_a_name_that_is_not_utf_8_is_one_line(pairs: Path, tmp_path: Path) -> No
         import_dataset("pairs", pairs, tmp_path / "set")
 
 
+def test_a_folder_that_is_not_utf_8_or_has_a_line_break_is_one_line(pairs: Path, tmp_path: Path) -> None:
+    save(pairs / "images/p\n1/a.png", picture(4))
+    (pairs / "images/p\udce9").mkdir()
+    (pairs / "images/a.png").rename(pairs / "images/p\udce9/a.png")
+    (pairs / "images/b.bmp").rename(pairs / "images/b .bmp")
+    assert lines_of("pairs", pairs, tmp_path / "set") == [
+        "images/b .bmp: its name ends with a blank; rename it",
+        "images/p\\n1/a.png: its folder's name has a line break; rename it",
+        "images/p\\udce9/a.png: its folder's name is not UTF-8; rename it",
+    ]
+
+
+def test_names_that_differ_in_invisible_characters_only(pairs: Path, tmp_path: Path) -> None:
+    man, woman = "\U0001f468", "\U0001f469"
+    for name in (f"{man}{woman}", f"{man}\u200d{woman}"):
+        save(pairs / f"images/{name}.png", picture(4))
+    (line,) = lines_of("pairs", pairs, tmp_path / "set")
+    assert line.startswith(f"images/{man}")
+    assert "the same name but for invisible characters, too; keep one, or rename one" in line
+    assert "\\u200d" in line
+
+
+@pytest.mark.parametrize("name", ["NA", "nan"])
+def test_a_name_that_a_table_reads_as_no_value_is_no_patient(pairs: Path, tmp_path: Path, name: str) -> None:
+    (pairs / "images/a.png").rename(pairs / f"images/{name}.png")
+    (pairs / "masks/a.png").rename(pairs / f"masks/{name}.png")
+    (line,) = lines_of("pairs", pairs, tmp_path / "set")
+    assert line.startswith(f"images/{name}.png: its name would be its patient's, and a table reads that as no value")
+    table(pairs / "patients.csv", [["image", "patient_id"], [name, "P1"], ["b", "P2"], ["c", "P2"]])
+    frame = read_manifest(import_dataset("pairs", pairs, tmp_path / "set").manifest).frame
+    assert sorted(frame["patient_id"]) == ["P1", "P2", "P2"]
+    assert sorted(frame["image_id"]) == sorted([name, "b", "c"])
+
+
+def test_a_case_of_nnunet_without_its_first_channel(nnunet: Path, tmp_path: Path) -> None:
+    save(nnunet / "imagesTr/case_7_0001.png", picture(7))
+    (line,) = lines_of("nnunet", nnunet, tmp_path / "set")
+    assert line.startswith("imagesTr/case_7_0001.png: has no case_7_0000.png, the first channel")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"lesion": 0}, "label lesion is 0, which is read as the background"),
+        ({"background": 0, "lesion": []}, "label lesion has no value"),
+        ({"background": 0, "lesion": [0, 1]}, "label lesion is 0, which"),
+        ({"Background": 1, "lesion": 2}, "the background is 1, and only 0 is read as such"),
+        ({"background": 0, "lesion": 1, "Ignore": 2}, "has an ignore label"),
+        ({"background": 0, "lesion": "1" * 5000}, "label lesion is '111"),
+    ],
+)
+def test_labels_that_nnunet_cannot_mean(nnunet: Path, tmp_path: Path, labels: dict[str, object], said: str) -> None:
+    about = json.loads((nnunet / "dataset.json").read_text())
+    (nnunet / "dataset.json").write_text(json.dumps({**about, "labels": labels}))
+    (line,) = lines_of("nnunet", nnunet, tmp_path / "set")
+    assert line.startswith("dataset.json: ")
+    assert said in line
+
+
+def test_json_that_is_no_text_or_too_deep(nnunet: Path, tmp_path: Path) -> None:
+    (nnunet / "dataset.json").write_bytes(b'{"name": "M\xfcller"}')
+    said = "dataset.json: is not text in UTF-8 or UTF-16; save it as UTF-8"
+    assert lines_of("nnunet", nnunet, tmp_path / "set") == [said]
+    (nnunet / "dataset.json").write_text("[" * 100_000)
+    assert lines_of("nnunet", nnunet, tmp_path / "set") == [
+        "dataset.json: is not JSON that can be read: its brackets are nested too deep"
+    ]
+
+
+def test_an_id_of_busbra_that_is_there_twice(busbra_source: Path, tmp_path: Path) -> None:
+    table(busbra_source / "5-fold-cv.csv", [["ID", "kFold"], ["bus_0001-l", "1"], ["bus_0001-l", "2"]])
+    with (busbra_source / "bus_data.csv").open("a", newline="") as file:
+        csv.writer(file).writerow(["bus_0012-s", "3", "", "", "", "", "", "", "", ""])
+    assert lines_of("busbra", busbra_source, tmp_path / "set") == [
+        "bus_data.csv: row 5: bus_0012-s is there already, in row 4; keep one row",
+        "5-fold-cv.csv: row 3: bus_0001-l is there already, in row 2; keep one row",
+    ]
+
+
 def test_labels_of_a_palette_file_are_its_indices(nnunet: Path, tmp_path: Path) -> None:
     for i in range(2):
         labels = Image.fromarray(lesion(5, 1), "P")
@@ -327,6 +406,16 @@ def test_labels_by_value_as_in_old_sets(nnunet: Path, tmp_path: Path) -> None:
     assert read_manifest(imported.manifest).frame["lesion_share"].tolist() == [400 / 2000] * 2
     assert "the labels mass, cyst became one lesion" in imported.notes
     assert not [note for note in imported.notes if "announces" in note]
+
+
+def test_each_passed_over_file_has_its_own_reason(busi: Path, tmp_path: Path) -> None:
+    (busi / "a.dcm").touch()
+    save(busi / "b.png", picture(0))
+    told = [note for note in import_dataset("busi", busi, tmp_path / "set").notes if note.startswith("passed over")]
+    assert told == [
+        "passed over, since the format does not name them: 1 .png, such as b.png",
+        "passed over, since they are not read: 1 .dcm, such as a.dcm",
+    ]
 
 
 def test_names_that_look_alike_are_told(pairs: Path, tmp_path: Path) -> None:
@@ -353,3 +442,35 @@ def test_published_folds_of_other_images_are_told(busbra_source: Path, tmp_path:
     imported = import_dataset("busbra", busbra_source, tmp_path / "set")
     assert read_manifest(imported.manifest).frame["source_kfold5"].fillna(-1).tolist() == [2, -1, -1]
     assert "2 images have no fold in 5-fold-cv.csv" in imported.notes
+    assert f"{busbra_source}/5-fold-cv.csv: 1 rows name no ID of bus_data.csv, such as x" in imported.notes
+
+
+def test_cases_of_busbra_in_several_spellings_are_one_patient_and_told(busbra_source: Path, tmp_path: Path) -> None:
+    rows = [["ID", "Case"], ["bus_0001-l", "1"], ["bus_0001-r", "P0001"], ["bus_0012-s", "2.0"]]
+    table(busbra_source / "bus_data.csv", rows)
+    imported = import_dataset("busbra", busbra_source, tmp_path / "set")
+    assert read_manifest(imported.manifest).frame["patient_id"].tolist() == ["P0001", "P0001", "P0002"]
+    told = [note for note in imported.notes if "one patient" in note]
+    assert told == [f"{busbra_source}/bus_data.csv: Case 1 and P0001 are taken as one patient, P0001"]
+
+
+def test_a_case_of_many_digits(busbra_source: Path, tmp_path: Path) -> None:
+    rows = [["ID", "Case"], ["bus_0001-l", "7" * 5000], ["bus_0001-r", "0"], ["bus_0012-s", "12345"]]
+    table(busbra_source / "bus_data.csv", rows)
+    frame = read_manifest(import_dataset("busbra", busbra_source, tmp_path / "set").manifest).frame
+    assert frame["patient_id"].tolist() == [f"P{'7' * 5000}", "P0000", "P12345"]
+
+
+def test_a_table_of_patients_that_busbra_does_not_need_is_told(busbra_source: Path, tmp_path: Path) -> None:
+    table(busbra_source / "patients.csv", [["image", "patient_id"], ["bus_0001-l", "9"]])
+    notes = import_dataset("busbra", busbra_source, tmp_path / "set").notes
+    assert [note for note in notes if note.startswith(f"{busbra_source}/patients.csv is not used")]
+
+
+def test_json_in_utf_16_and_labels_in_capitals(nnunet: Path, tmp_path: Path) -> None:
+    about = json.loads((nnunet / "dataset.json").read_text())
+    odd = {**about, "labels": {"Background": 0, "mass": [1, 2]}, "numTraining": 2.0}
+    (nnunet / "dataset.json").write_text(json.dumps(odd), encoding="utf-16")
+    imported = import_dataset("nnunet", nnunet, tmp_path / "set")
+    assert read_manifest(imported.manifest).frame["lesion_share"].tolist() == [400 / 2000] * 2
+    assert not [note for note in imported.notes if "announces" in note or "became" in note]

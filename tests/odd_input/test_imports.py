@@ -302,7 +302,7 @@ BUSBRA_ROWS = [
     Odd("BUS-BRA: a case that is missing", partial(busbra, Case=["1", "NA", "12"]), BUSBRA, 2,
         ("row 3: bus_0001-r has no Case",)),
     Odd("BUS-BRA: an image twice", partial(busbra, ID=["bus_0001-l", "bus_0001-l", "bus_0012-s"]), BUSBRA, 2,
-        ("row 3: bus_0001-l has no image",)),
+        ("row 3: bus_0001-l is there already, in row 2",)),
     Odd("BUS-BRA: an image in another case", partial(busbra, ID=["BUS_0001-L", "bus_0001-r", "bus_0012-s"]), BUSBRA, 2,
         ("row 2: BUS_0001-L has no image and no mask", "there is bus_0001-l")),
     Odd("BUS-BRA: an image without row", both(busbra, lambda here: save(here / "src/Images/bus_9-s.png", picture(9))),

@@ -72,6 +72,8 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
     from eus_ray.data.importers.cases import names_alike_in
     from eus_ray.data.importers.writing import pseudonymise, write_dataset
     from eus_ray.data.io.folders import look_into
+    from eus_ray.data.io.images import SUFFIXES
+    from eus_ray.data.names import counted_by_kind
 
     if format not in format_names():
         raise UserError(f"{format}: no such format{did_you_mean(format, format_names())}")
@@ -83,15 +85,17 @@ def import_dataset(format: str, source: Path, target: Path, pseudonyms: Pseudony
     cases, notes = _READERS[format](source)
     used = {path for case in cases for path in (case.image, *case.masks)}
     found = look_into(source, used)
-    passed_over = found.passed_over(
-        path for path in found.files if path not in used and path.suffix.lower() not in _TABLES
-    )
+    left = [path for path in found.files if path not in used and path.suffix.lower() not in _TABLES]
     if not cases:
+        passed_over = found.passed_over(left)
         raise UserError(f"{source}: holds no images{f', but {passed_over}' if passed_over else ''}")
     patients = {case.patient for case in cases}
     notes = [*notes, *names_alike_in(cases)]
-    if passed_over:
-        notes.append(f"passed over, since the format does not name them or they are not read: {passed_over}")
+    images = {path for path in left if path.suffix.lower() in SUFFIXES}
+    if told := counted_by_kind(path.relative_to(source).as_posix() for path in sorted(images)):
+        notes.append(f"passed over, since the format does not name them: {told}")
+    if others := found.passed_over(path for path in left if path not in images):
+        notes.append(f"passed over, since they are not read: {others}")
     if pseudonyms is not None:
         cases = [pseudonymise(case, pseudonyms) for case in cases]
         kept = sorted({name for case in cases for name in case.columns} - {"patient_id"})

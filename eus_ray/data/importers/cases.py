@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -63,8 +64,9 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
     files and other suffixes are passed over.
 
     Raises:
-        UserError: If there is no such folder, or with one line for each name that is not UTF-8, has a line break,
-            begins or ends with a blank, or is that of another but for its suffix or encoding.
+        UserError: If there is no such folder, or with one line for each file if its name or its folder's is not UTF-8
+            or has a line break, if the name begins or ends with a blank, or is that of another but for its suffix,
+            encoding or invisible characters.
     """
     if folder.is_file():
         raise UserError(f"{folder}: is a file; the format needs a folder of this name")
@@ -76,21 +78,31 @@ def find_images(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, P
     for path in look_into(folder).files:
         if not path.name.lower().endswith(tuple(suffixes)):
             continue
-        shown_path = shown(str(path))
-        if not is_writable(path.name):  # as from an archive in another encoding
-            lines.append(f"{shown_path}: its name is not UTF-8; rename it")
-        elif len(path.name.splitlines()) > 1:
-            lines.append(f"{shown_path}: its name has a line break; rename it")
-        elif path.name != path.name.strip():
-            lines.append(f"{path}: its name begins with a blank; rename it")
-        key = composed(path.relative_to(folder).with_suffix("").as_posix())
+        shown_path, relative = shown(str(path)), path.relative_to(folder)
+        key = composed(relative.with_suffix("").as_posix())
+        if not is_writable(str(relative)):  # as from an archive in another encoding
+            whose = "its folder's" if is_writable(path.name) else "its"
+            lines.append(f"{shown_path}: {whose} name is not UTF-8; rename it")
+        elif len(str(relative).splitlines()) > 1:
+            whose = "its" if len(path.name.splitlines()) > 1 else "its folder's"
+            lines.append(f"{shown_path}: {whose} name has a line break; rename it")
+        elif key != key.strip() or path.name != path.name.lstrip():
+            lines.append(f"{path}: its name {'ends' if key != key.rstrip() else 'begins'} with a blank; rename it")
         if key in found:
-            same = ", the same name in another encoding," if found[key].suffix == path.suffix else ""
-            lines.append(f"{shown_path}: there is {shown(found[key].name)}{same} too; keep one, or rename one")
+            lines.append(f"{shown_path}: there is {_too(found[key], path)}; keep one, or rename one")
         found[key] = path
     if lines:
         raise UserError(*lines)
     return found
+
+
+def _too(first: Path, second: Path) -> str:
+    """Say that there is a file of the same composed name, and what tells the two apart."""
+    if first.suffix != second.suffix:
+        return f"{shown(first.name)} too"
+    is_encoding = normalize("NFC", str(first)) == normalize("NFC", str(second))
+    differ = "in another encoding" if is_encoding else "but for invisible characters"
+    return f"{shown(first.name)}, the same name {differ}, too"
 
 
 def names_alike_in(cases: Sequence[Case]) -> list[str]:
@@ -110,10 +122,19 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
     Without that table the cases stay as they are, and a note says what that risks.
 
     Raises:
-        UserError: With one line for each defect of the table, and for each image that it does not name.
+        UserError: With one line for each defect of the table, and for each image that it does not name; without it,
+            for each image whose name a table cannot hold as a patient's.
     """
     path = source / "patients.csv"
     if not path.exists():
+        if unnamed := [shown(str(case.image)) for case in cases if case.patient in MISSING]:
+            raise UserError(
+                *(
+                    f"{image}: its name would be its patient's, and a table reads that as no value; write {path} "
+                    "(image, patient_id), or rename it"
+                    for image in unnamed
+                )
+            )
         hint = near_hint(path.name, [file.name for file in source.iterdir()])
         note = (
             "the source names no patients, so each image is a patient of its own; if images share a patient, "
