@@ -341,6 +341,14 @@ def test_a_name_that_a_table_reads_as_no_value_is_no_patient(pairs: Path, tmp_pa
     assert sorted(frame["image_id"]) == sorted([name, "b", "c"])
 
 
+def test_an_id_that_a_table_reads_as_no_value(nnunet: Path, tmp_path: Path) -> None:
+    for file in sorted(nnunet.glob("*Tr/case_1*")):
+        file.rename(file.with_name(file.name.replace("case_1", "NA")))
+    table(nnunet / "patients.csv", [["image", "patient_id"], ["case_0", "P1"], ["NA", "P2"]])
+    said = "a table reads its image_id as no value; give it another name"
+    assert lines_of("nnunet", nnunet, tmp_path / "set") == [f"imagesTr/NA_0000.png: {said}"]
+
+
 def test_a_case_of_nnunet_without_its_first_channel(nnunet: Path, tmp_path: Path) -> None:
     save(nnunet / "imagesTr/case_7_0001.png", picture(7))
     (line,) = lines_of("nnunet", nnunet, tmp_path / "set")

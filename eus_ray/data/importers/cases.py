@@ -163,6 +163,8 @@ def with_patients(source: Path, cases: list[Case]) -> tuple[list[Case], list[str
             lines.append(f"{path}: has no row for {shown(case.image.name)}{near_hint(case.name, rows)}")
         else:
             named.append(replace(case, columns={**row, **case.columns}))
+            if named[-1].columns.get("image_id", case.image) in MISSING:
+                lines.append(f"{shown(str(case.image))}: a table reads its image_id as no value; give it another name")
     if lines:
         raise UserError(*lines)
     return named, notes + ([f"{path}: {len(rows)} rows name no image, such as {min(rows)}"] if rows else [])
