@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 _NUM_OF_A_KIND = 3
 """So many lines of one kind are told one by one."""
-_PARTICULARS = re.compile(r"\S*[\d/\\'\".]\S+|\d")
-"""Words of a line that tell it from another of its kind: names of files, numbers, quoted values."""
+_PARTICULARS = re.compile(r"\S*[\d/\\'\"]\S+|\d")
+"""Words of a line that tell it from another of its kind: paths, numbers, quoted values; names of settings do not."""
 
 
 class UserError(Exception):

@@ -116,7 +116,7 @@ def _check(args: argparse.Namespace) -> None:
     manifest = read_manifest(args.manifest, args.duplicates)
     frame = manifest.frame
     empty = int((frame["lesion_share"] == 0).sum())
-    odd = f"no defect, {len(manifest.warnings)} warnings" if manifest.warnings else "nothing wrong"
+    odd = f"no defect, warnings: {len(manifest.warnings)}" if manifest.warnings else "nothing wrong"
     print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, {odd}")
     print(f"images without a lesion: {empty}; near-duplicates within a patient: {manifest.near_duplicates_within}")
     print_lines(manifest.warnings, "warning: ")

@@ -145,8 +145,11 @@ def shown(name: str) -> str:
     >>> shown("P00\u200b")
     'P00\\u200b'
     """
+    is_composed = unicodedata.normalize("NFC", name) == name  # else its marks are escaped, too
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        letter
+        if letter.isprintable() and (is_composed or not unicodedata.combining(letter))
+        else letter.encode("unicode_escape", "surrogatepass").decode()
         for letter in name.encode("utf-8", "backslashreplace").decode()
     )
 

@@ -57,6 +57,8 @@ class Predictor:
         image = np.asarray(image)
         if image.ndim != 2 or not image.size or image.dtype.kind not in "uif":
             raise UserError(f"the image has the shape {image.shape} and the type {image.dtype}; give numbers (H, W)")
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise UserError("the image has values that are not finite")
         data, (height, width) = self._trained.study.data, image.shape
         grid = resize_image(to_uint8(image, data.intensity), data.image_size, data.resize)[None]
         maps = [one[0] for one in self._ensemble.maps(grid)]

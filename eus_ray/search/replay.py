@@ -32,6 +32,10 @@ _COUNTS = ["tp", "fp", "fn", "tn"]
 _NAMES = ["model", "image_id", "patient_id", "split"]
 _NUMBERS = ["trial", "repeat", "fold", "epoch", *_COUNTS]
 _MAX_TRIALS_NAMED = 10
+_MAX_NUMBER = 2**53
+"""Of pixels, and of what numbers trials, folds and epochs."""
+_MAX_SCORES = 2**28
+"""Of a model: 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,11 @@ def _curves(model: str, all_trials: npt.NDArray[np.int64], rows: pd.DataFrame, m
     last = rows["epoch"] == rows.groupby(["trial", "fold"])["epoch"].transform("max")
     step = rows["epoch"].to_numpy() if nested else np.where(last, 0, -1)
     shape = (len(trials), int(fold.max()) + 1, epochs if nested else 1, len(patients))
+    if math.prod(shape) > _MAX_SCORES:
+        raise UserError(
+            f"{model}: {len(trials)} trials of {shape[1]} folds, {epochs} epochs and {len(patients)} patients are too "
+            "many to replay; number folds and epochs from 0"
+        )
     counted = step >= 0
     cell = np.ravel_multi_index(tuple(key[counted] for key in (trial, fold, step, patient)), shape)
     # a cell is a patient in one step of one fold of one trial
@@ -218,10 +227,14 @@ def _check_rows(rows: pd.DataFrame) -> None:
             is_wrong, fault = rows[column].isna() | (rows[column] == ""), "is empty"
         else:
             values = pd.to_numeric(rows[column], errors="coerce")
-            is_wrong, fault = ~((values >= 0) & (values % 1 == 0)), "is not a whole number from 0"
+            is_wrong, fault = (
+                ~((values >= 0) & (values % 1 == 0) & (values < _MAX_NUMBER)),
+                "is not a whole number from 0",
+            )
         wrong = rows.loc[is_wrong, column]
         if len(wrong):
-            value = "" if column in _NAMES else f"{wrong.iloc[0]!r} "
+            first = wrong.iloc[0]
+            value = "" if column in _NAMES else f"{first!r} " if isinstance(first, str) else f"{first} "
             more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
             lines.append(f"{column}, row {wrong.index[0] + 2}: {value}{fault}{more}")
     if unknown := sorted(set(rows["split"].astype(str)) - {"train", "validation", "test"}):

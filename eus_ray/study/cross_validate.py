@@ -157,6 +157,7 @@ class FixedTrials:
             run = context.cross_validation(spec.key).as_trial(spec.key.trial, spec.settings)
             trials.begin(spec.key, kind, run.study)
         self._waiting = iter(self.todo)
+        self._ended: set[TrialKey] = set()
 
     def next(self) -> TrialSpec | None:
         """Return the next of them."""
@@ -168,22 +169,31 @@ class FixedTrials:
         return False
 
     def on_process_end(self, key: TrialKey, error: str) -> None:
-        """Keep the error."""
+        """Keep the error; without one, a trial whose folds are all done has ended."""
         self._context.keep_process_error(key, error)
+        if key not in self._context.trials.errors and self._num_done(key) == self._context.dataset.study.folds.count:
+            self._end(key)
 
     def close(self) -> None:
-        """Say of each trial how it ended, by what lies in the study folder."""
-        store, trials = self._context.store, self._context.trials
-        for key in [spec.key for spec in self._specs]:
-            done = num_folds_done(store, key)
-            if key in trials.errors:  # also if all rows are there: the weights may have found no room
-                trials.update(key, folds_done=done, state=TrialState.FAILED, reason=trials.errors[key])
-            elif done == self._context.dataset.study.folds.count:
-                value = _mean_test_dsc(store, key)
-                trials.update(key, folds_done=done, state=TrialState.COMPLETE, reason="", value=value)
-            else:
-                trials.update(key, folds_done=done)
-            trials.end(key)
+        """Say of each trial that has not ended before how it ended, by what lies in the study folder."""
+        for spec in self._specs:
+            if spec.key not in self._ended:
+                self._end(spec.key)
+
+    def _num_done(self, key: TrialKey) -> int:
+        return num_folds_done(self._context.store, key)
+
+    def _end(self, key: TrialKey) -> None:
+        trials, done = self._context.trials, self._num_done(key)
+        if key in trials.errors:  # also if all rows are there: the weights may have found no room
+            trials.update(key, folds_done=done, state=TrialState.FAILED, reason=trials.errors[key])
+        elif done == self._context.dataset.study.folds.count:
+            value = _mean_test_dsc(self._context.store, key)
+            trials.update(key, folds_done=done, state=TrialState.COMPLETE, reason="", value=value)
+        else:
+            trials.update(key, folds_done=done)
+        trials.end(key)
+        self._ended.add(key)
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:

@@ -183,3 +183,7 @@ def test_each_difference_is_named_and_no_other(number: int, kinds: list[str]) ->
     listed = f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
     (line,) = alike("patient", [name, changed])
     assert f"differ in {listed} only" in line
+
+
+def test_names_in_two_encodings_are_told_apart_in_print() -> None:
+    assert (shown("M\u00fcller"), shown("Mu\u0308ller")) == ("Müller", "Mu\\u0308ller")

@@ -17,13 +17,14 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -59,7 +60,9 @@ _ORIENTATION = 0x0112
 _CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 """Of a PNG, those that its pixels need. Texts and colour profiles may be too long or wrong for a decoder."""
 _INTERLACED = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-"""First row and column, and steps, of the passes of a PNG."""
+"""The passes of an interlaced PNG, see `_passes`."""
+_NUM_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By a PNG's type of colour."""
 _GRAYS = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MASK)
 _SHAPE = re.compile(r'{"shape": \[(\d+(?:, \d+)*)\]')
 """In the description that tifffile writes."""
@@ -144,32 +147,52 @@ def _read_png(content: bytes) -> Stored:
     if kept[-1][4:8] != b"IEND":
         raise CutShortError("its end is missing")
     plain = b"".join(kept)
-    bits, is_gray = plain[24], plain[25] == 0
+    bits, kind = plain[24], plain[25]
     with PngImageFile(io.BytesIO(plain)) as image:
         stored = _of_pillow(image, bits)
-    if bits == 16 and not is_gray:
-        deep = _deep_colour(plain, stored.values.shape[0], stored.values.shape[1])
+    shape = (stored.values.shape[0], stored.values.shape[1])
+    rows = _png_rows(plain, shape, bits * _NUM_CHANNELS[kind])
+    if bits == 16 and kind != 0:
+        deep = _deep_colour(plain, rows, shape)
         alpha = deep[..., -1] if deep.shape[2] in (2, 4) else None
         stored = replace(stored, values=deep[..., :3] if deep.shape[2] > 2 else deep[..., 0], alpha=alpha)
     return stored
 
 
-def _deep_colour(plain: bytes, height: int, width: int) -> Values:
+def _png_rows(plain: bytes, shape: tuple[int, int], bits: int) -> list[bytes]:
+    """Return the rows of each pass of a PNG with so many bits a pixel, still filtered.
+
+    Raises:
+        CutShortError: If rows are missing: Pillow fills them with 0.
+    """
+    sizes = []
+    for y, x, dy, dx in _passes(plain):
+        height, width = len(range(y, shape[0], dy)), len(range(x, shape[1], dx))
+        sizes.append(height * (1 + -(-width * bits // 8)) * bool(width))
+    packed = b"".join(chunk[8:-4] for name, chunk in _png_chunks(plain) if name == b"IDAT")
+    rows = io.BytesIO(zlib.decompressobj().decompress(packed, sum(sizes)))
+    passes = [rows.read(size) for size in sizes]
+    if list(map(len, passes)) != sizes:
+        raise CutShortError("rows are missing")
+    return passes
+
+
+def _passes(plain: bytes) -> tuple[tuple[int, int, int, int], ...]:
+    """Return first row and column, and steps, of the passes of a PNG."""
+    return _INTERLACED if plain[28] else ((0, 0, 1, 1),)
+
+
+def _deep_colour(plain: bytes, passes: Sequence[bytes], shape: tuple[int, int]) -> Values:
     """Decode a PNG with colour of 16 bits.
 
     Each pass of the pixels is decoded as a picture of its own: libpng prints a line about any other kind of file.
     """
-    kind, is_interlaced = plain[25], plain[28]
-    channels = {2: 3, 4: 2, 6: 4}[kind]
-    deep = np.empty((height, width, channels), np.uint16)
-    parts = [deep[y::dy, x::dx] for y, x, dy, dx in (_INTERLACED if is_interlaced else ((0, 0, 1, 1),))]
-    sizes = [len(part) * (1 + part.shape[1] * 2 * channels) * bool(part.size) for part in parts]
-    packed = b"".join(chunk[8:-4] for name, chunk in _png_chunks(plain) if name == b"IDAT")
-    rows = io.BytesIO(zlib.decompressobj().decompress(packed, sum(sizes)))
-    for part, size in zip(parts, sizes, strict=True):
-        if size:
-            header = struct.pack(">IIBBBBB", part.shape[1], len(part), 16, kind, 0, 0, 0)
-            chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.read(size), 0)), (b"IEND", b""))
+    deep = np.empty((*shape, _NUM_CHANNELS[plain[25]]), np.uint16)
+    for (y, x, dy, dx), rows in zip(_passes(plain), passes, strict=True):
+        if rows:
+            part = deep[y::dy, x::dx]
+            header = struct.pack(">IIBBBBB", part.shape[1], len(part), 16, plain[25], 0, 0, 0)
+            chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b""))
             part[:] = imagecodecs.png_decode(plain[:8] + b"".join(_chunk(*one) for one in chunks))
     return deep
 
@@ -223,7 +246,7 @@ def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more:
         bits,
         palette,
         alpha,
-        has_transparency=_varies(alpha) or "transparency" in image.info,
+        has_transparency=_varies(alpha) or _has_clear_colours(image),
         orientation=_orientation_of(image),
         is_lossy=is_lossy,
         has_more=has_more,
@@ -231,10 +254,18 @@ def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more:
 
 
 def _orientation_of(image: ImageFile) -> int:
+    exif = Image.Exif()
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(_ORIENTATION, 1))
     except Exception:  # of any kind: EXIF is damaged, which the pixels do not need
         return 1
+
+
+def _has_clear_colours(image: ImageFile) -> bool:
+    """Return whether some colours are transparent: a palette has a value for each."""
+    clear = image.info.get("transparency")
+    return set(clear) != {255} if isinstance(clear, bytes) else clear is not None
 
 
 def _varies(alpha: Values | None) -> bool:
@@ -275,11 +306,7 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
     if len({page.offset for page in (first, *others)}) <= len(others):
         raise CutShortError("its pages follow each other in a circle")
     num_pictures = 1 + sum(not page.is_reduced and not page.is_mask for page in others)
-    if file.is_imagej and file.imagej_metadata:
-        num_pictures = max(num_pictures, int(file.imagej_metadata.get("images", 1)))
-    if shape := _SHAPE.match(first.description):  # one page stands for an array of many
-        num_pictures = max(num_pictures, math.prod(map(int, shape[1].split(","))) // max(first.size, 1))
-    num_pictures = max(num_pictures, first.imagedepth)
+    num_pictures = max(num_pictures, first.imagedepth, _num_described(file, first, content))
     if num_pictures > 1:
         raise RefusedError(f"holds {num_pictures} pages; save each picture as a file of its own")
     if first.compression not in _CODECS:
@@ -309,11 +336,25 @@ def _of_tiff(file: TiffFile, content: bytes) -> Stored:
         palette,
         alpha,
         has_transparency=_varies(alpha),
-        orientation=int(first.tags.valueof(_ORIENTATION, 1)),
+        orientation=orientation if isinstance(orientation := first.tags.valueof(_ORIENTATION, 1), int) else 1,
         is_white_zero=first.photometric == PHOTOMETRIC.MINISWHITE,
         is_lossy=first.compression in _JPEGS,
         has_more=bool(others),
     )
+
+
+def _num_described(file: TiffFile, page: TiffPage, content: bytes) -> int:
+    """Return how many pictures the description of a page tells of, if the file can hold them.
+
+    ImageJ and tifffile write stacks under a single page, one picture after the other.
+    """
+    number = 1
+    if file.is_imagej and file.imagej_metadata:
+        number = int(file.imagej_metadata.get("images", 1))
+    if shape := _SHAPE.match(page.description):
+        number = max(number, math.prod(map(int, shape[1].split(","))) // max(page.size, 1))
+    is_there = bool(page.dataoffsets) and page.dataoffsets[0] + number * page.nbytes <= len(content)
+    return number if is_there or page.compression != COMPRESSION.NONE else 1
 
 
 def _check_segments(page: TiffPage, content: bytes) -> None:

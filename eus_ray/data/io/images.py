@@ -257,14 +257,13 @@ def _picture(stored: Stored) -> Picture:
     values = np.ascontiguousarray(turn(stored.values))
     if values.dtype == np.bool_:
         values = values.astype(np.uint8)
-    colour = values if values.ndim == 3 else None
+    full = values * np.uint8(255 // (2**stored.bits - 1)) if stored.bits < 8 and stored.palette is None else values
+    colour = full if values.ndim == 3 else None
     if stored.palette is not None:
         if values.max() >= len(stored.palette):
             raise ValueError(f"is damaged: it has index {values.max()}, and its palette {len(stored.palette)} colours")
         colour = stored.palette[values]
-    gray = values if colour is None else _gray_of_colour(colour)
-    if colour is None and stored.bits < 8:
-        gray = values * np.uint8(255 // (2**stored.bits - 1))
+    gray = full if colour is None else _gray_of_colour(colour)
     return Picture(
         gray=gray,
         stored=gray if values.ndim == 3 else values,

@@ -38,9 +38,18 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER_WITH_COMMAS = re.compile(r"[+-]?\d+([.,' ]\d+)*,\d+([.,]\d+)*")
 _NUMBER_WITH_BLANKS = re.compile(r"[+-]?\d{1,3}([\s'’]\d{3})+([.,]\d+)?")
+_ODD_NUMBERS = {
+    _NUMBER_WITH_COMMAS: "commas",
+    _NUMBER_WITH_BLANKS: "blanks",
+    re.compile(rf"[−–]({_NUMBER.pattern})|({_NUMBER.pattern})\s*%"): "a minus that is no hyphen, or with %",
+}
+"""Cells that are text only for what they have besides a number."""
+_SPREADSHEET_ERROR = re.compile(r"#(REF|VALUE|NAME|DIV/0|NUM|NULL)[!?]")
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')
+"""Excel keeps the zeros of 007 so."""
 _ROW_NUMBERS = re.compile(r"(__index_level_\d+__|Unnamed: \d+|)")
-_EXACT_WHOLES = 2**53
-"""From here on a float does not tell a whole number from the next."""
+_EXACT_WHOLES = {"double": 2**53, "float": 2**24, "halffloat": 2**11}
+"""From here on a float of Parquet does not tell a whole number from the next."""
 
 
 @dataclass
@@ -174,7 +183,12 @@ def _odd_numbers(table: Table) -> list[str]:
     """Return warnings of columns that are text only for the commas or blanks in their numbers."""
     lines = []
     for place, name in enumerate(table.columns):
-        for pattern, what in ((_NUMBER_WITH_COMMAS, "commas"), (_NUMBER_WITH_BLANKS, "blanks")):
+        errors = [row[place] for row in table.rows if _SPREADSHEET_ERROR.fullmatch(row[place])]
+        if errors:
+            lines.append(
+                f"column {shown(name)} holds errors of a spreadsheet, such as {errors[0]}; mend their formulas"
+            )
+        for pattern, what in _ODD_NUMBERS.items():
             odd = [row[place] for row in table.rows if not row[place].isalnum() and pattern.fullmatch(row[place])]
             if odd and all(
                 cell in MISSING or _NUMBER.fullmatch(cell) or pattern.fullmatch(cell)
@@ -196,6 +210,7 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
     separator = None
     if line := _SEP_LINE.match(text):  # for Excel, which does not show it
         separator, text = line[1], text[line.end() :]
+    text = _TEXT_FORMULA.sub(r"\1", text) if '="' in text else text
     if not text.strip():
         raise UserError(f"{path}: is empty; its first row must name the columns")
     separator = separator or _separator(text)
@@ -205,7 +220,7 @@ def _from_csv(content: bytes, path: Path | str) -> Table:
             (number, cells) for number, record in enumerate(records, start=1) if any(cells := [*map(str.strip, record)])
         ]
     except csv.Error as error:
-        raise UserError(f"{path}: is not a CSV table ({shown(str(error))})") from None
+        raise UserError(f"{path}: is not a CSV table: line {records.line_num}: {shown(str(error))}") from None
     if not filled:
         raise UserError(f"{path}: is empty; its first row must name the columns")
     (_, header), *body = filled
@@ -284,10 +299,18 @@ def _read_decimal_commas(table: Table) -> None:
 def _from_parquet(content: bytes, path: Path | str) -> Table:
     try:
         stored = pq.read_table(io.BytesIO(content))
-        columns = [[_text(value) for value in column.to_pylist()] for column in stored.columns]
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = shown(str(error).splitlines()[0])
         raise UserError(f"{path}: is a damaged Parquet file ({reason})") from None
+    columns: list[list[str]] = []
+    for one, column in zip(stored.schema, stored.columns, strict=True):
+        try:
+            columns.append([_text(value, _EXACT_WHOLES.get(str(one.type), 0)) for value in column.to_pylist()])
+        except (pa.ArrowException, ValueError, OverflowError) as error:  # such as a date of the year 3,000,000
+            reason = shown(str(error).splitlines()[0])
+            raise UserError(
+                f"{path}: column {shown(one.name)} holds {one.type} that cannot be read ({reason})"
+            ) from None
     defects = [
         f"column {shown(one.name)} holds {one.type}; there can be numbers and text only"
         for one in stored.schema
@@ -297,13 +320,15 @@ def _from_parquet(content: bytes, path: Path | str) -> Table:
     return Table(list(stored.column_names), rows, list(range(2, len(rows) + 2)), defects)
 
 
-def _text(value: object) -> str:
+def _text(value: object, exact: int) -> str:
+    """Return a cell as text; floats from `exact` on in the form of rounded numbers, which is told of names."""
     if isinstance(value, str):
         return value.strip()
     if value is None or value != value:  # NaN
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_WHOLES:
-        return str(int(value))  # whole numbers beside empty cells are often stored so: patient 7.0 is 7
+    if isinstance(value, float) and value.is_integer():
+        # whole numbers beside empty cells are often stored so: patient 7.0 is 7
+        return str(int(value)) if abs(value) < exact else str(value) if "e" in str(value) else f"{value:.16e}"
     if isinstance(value, datetime) and value.time() == time.min:
         return str(value.date())  # a day, as a spreadsheet shows it
     return str(value)

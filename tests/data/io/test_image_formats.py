@@ -6,6 +6,7 @@ PNG of odd depths is packed here by hand; the rest is written by tifffile, Pillo
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import cv2
@@ -330,3 +331,28 @@ def test_jpeg_is_what_another_decoder_makes_of_it(seed: int, height: int, width:
         assert np.abs(picture.content.astype(int) - (other[..., ::-1] if other.ndim == 3 else other)).max() <= 3
         with pytest.raises(ValueError, match="is a JPEG, which blurs"):
             picture.labels()
+
+
+def test_a_png_with_too_few_rows_is_refused() -> None:
+    pixels = values(1, (20, 30), np.uint8)
+    whole = pillow(Image.fromarray(pixels))
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels[:11])
+    with pytest.raises(ValueError, match=r"cut short \(rows are missing\)"):
+        decode(whole[:33] + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND"))
+
+
+def test_a_palette_without_clear_colours_is_not_transparent() -> None:
+    image = Image.fromarray(values(1, (9, 9), np.uint8) % 2, "P")
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    buffers = [io.BytesIO(), io.BytesIO()]
+    for buffer, clear in zip(buffers, (b"\xff\xff", b"\xff\x00"), strict=True):
+        image.save(buffer, "PNG", transparency=clear)
+    assert [decode(buffer.getvalue()).remarks for buffer in buffers] == [(), (Remark.TRANSPARENT,)]
+
+
+def test_a_description_that_an_editor_left_does_not_make_a_stack() -> None:
+    pixels = values(1, (40, 48), np.uint8)
+    for description in ('{"shape": [80, 96]}', "ImageJ=1.53\nimages=5\nslices=5\n"):
+        assert (decode(tiff(pixels, description=description, metadata=None)).gray == pixels).all()
+    with pytest.raises(ValueError, match="holds 5 pages"):
+        decode(tiff(np.stack([pixels] * 5), imagej=True))

@@ -178,8 +178,8 @@ def test_columns_that_are_no_cells(kind: pa.DataType, name: str) -> None:
             "t.csv: is neither Parquet nor text in UTF-8 or UTF-16; save it as CSV UTF-8",
         ),
         (b"PK\x03\x04\xff", "t.csv: is neither Parquet nor text in UTF-8 or UTF-16; save it as CSV UTF-8"),
-        (b'a,b\n1,"2\n3,4\n', "t.csv: is not a CSV table (unexpected end of data)"),
-        (b'a\tb\n1\t"2"3\n', "t.csv: is not a CSV table ('\\t' expected after '\"')"),
+        (b'a,b\n1,"2\n3,4\n', "t.csv: is not a CSV table: line 3: unexpected end of data"),
+        (b'a\tb\n1\t"2"3\n', "t.csv: is not a CSV table: line 2: '\\t' expected after '\"'"),
     ],
 )
 def test_what_is_no_table_is_refused_in_a_line(content: bytes, line: str) -> None:
@@ -292,3 +292,27 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             read_table(path)
         assert caught.value.lines == (line,)
+
+
+def test_floats_of_parquet_that_do_not_tell_whole_numbers_apart_look_rounded() -> None:
+    ids = pd.Series([2.0**24, 2.0**24 + 2], dtype="float32")
+    (first,), (second,) = parse_table(parquet(pd.DataFrame({"patient_id": ids})), "t.parquet").rows
+    assert (first, second) == ("1.6777216000000000e+07", "1.6777218000000000e+07")
+
+
+@pytest.mark.parametrize(
+    ("cells", "line"),
+    [
+        (["−1", "2"], "a minus that is no hyphen, or with %, such as −1"),
+        (["5 %", "7%"], "a minus that is no hyphen, or with %, such as 5 %"),
+        (["1", "#REF!"], "errors of a spreadsheet, such as #REF!"),
+    ],
+)
+def test_cells_that_are_nearly_numbers_are_told(cells: list[str], line: str) -> None:
+    (warning,) = parse_table("\n".join(["n", *cells]).encode(), "t.csv").warnings
+    assert line in warning
+    assert parse_table(b"n\n-1.5\n2e3\n", "t.csv").warnings == []
+
+
+def test_the_texts_that_a_spreadsheet_writes_as_formulas_keep_their_zeros() -> None:
+    assert parse_table(b'patient_id,age\n="007",5\n="7",6\n', "t.csv").column("patient_id") == ["007", "7"]
