@@ -190,6 +190,7 @@ def main(folder: str) -> npt.NDArray[np.bool_]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_users_script_passes_mypy_strict(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(USERS_SCRIPT)

@@ -113,6 +113,7 @@ def _images(there: str) -> list[pd.DataFrame]:
 
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_search_on_an_object_store(bucket: str, phantom: Path, tmp_path: Path) -> None:
     space = tmp_path / "space.toml"
     space.write_text('[search."optim.lr"]\nkind = "log_float"\nlow = 1e-4\nhigh = 1e-2\n')
@@ -129,6 +130,7 @@ def test_a_search_on_an_object_store(bucket: str, phantom: Path, tmp_path: Path)
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_on_an_object_store_goes_on(bucket: str, phantom: Path) -> None:
     there = bucket.format("killed")
     changed = ("folds.count=2", "train.epochs=12", "run.workers=1")

@@ -67,7 +67,7 @@ def test_float_noise_does_not_break_ties() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=20), st.sampled_from([1, 10]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_test_is_scipys(differences: list[float], decimals: int) -> None:
     rounded = np.round(differences, decimals)
     if not rounded.any():

@@ -40,6 +40,7 @@ def study_file(manifest: Path, folder: Path, *overrides: str, models: tuple[str,
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.long
 def test_two_architectures_are_searched_side_by_side(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

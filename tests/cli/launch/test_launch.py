@@ -300,6 +300,7 @@ def running_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_job_on_a_running_cluster_ends_with_the_same_tables(
     running_cluster: tuple[str, dict[str, str]], phantom: Path, tmp_path: Path
 ) -> None:

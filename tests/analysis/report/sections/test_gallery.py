@@ -220,6 +220,7 @@ def test_pictures_shrink_then_maps_go_then_images(make_study: MakeStudy, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_330_images_of_three_models_fit_in_15_megabytes(tmp_path: Path) -> None:
     """Speckle on 256 x 256 pixels, which compresses badly, figures and all."""
     side, models = 256, ("unet", "attention_unet", "daf_net")
