@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison.subgroup_columns import MAX_LEVELS, is_category, known_values, level_order, level_text
+from eus_ray.analysis.comparison.subgroup_columns import (
+    MAX_LEVELS,
+    MOST_PRINTED,
+    is_category,
+    known_values,
+    level_order,
+    level_text,
+    overflow_scale,
+)
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
@@ -48,10 +56,12 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
 def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] | None:
     values = known_values(images[column])
     if not is_category(values, images["patient_id"]):
-        each = values.astype(float).groupby(images["patient_id"]).mean()
+        scale = overflow_scale(values.to_numpy(np.float64, na_value=np.nan))
+        each = (values.astype(float) / scale).groupby(images["patient_id"]).mean()
         known = each.dropna()
-        digits = ".1f" if len(known) and known.max() - known.min() >= 1 else ".4g"
-        text = f"{known.mean():{digits}} ({known.min():.4g}{DASH}{known.max():.4g})" if len(known) else DASH
+        mean, low, high = (float(number) * scale for number in (known.mean(), known.min(), known.max()))
+        digits = ".1f" if known.max() - known.min() >= 1 / scale and abs(mean) < MOST_PRINTED else ".4g"
+        text = f"{mean:{digits}} ({low:.4g}{DASH}{high:.4g})" if len(known) else DASH
         name, unit = f"{column_label(column)}, mean (range)", "patients"
     else:
         by_patient = values.groupby(images["patient_id"])

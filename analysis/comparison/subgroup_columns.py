@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.labels import UNITS
 
 MAX_LEVELS = 12
 """A table cannot show more."""
+MOST_PRINTED = 1e15
+"""Larger numbers are printed with an exponent: a float does not know all of their digits."""
 
 _SEXES = {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1}
 _MAX_CODES = 6
@@ -56,3 +60,11 @@ def level_order(level: object) -> tuple[object, ...]:
     text = level_text(level)
     parts = re.split(r"(\d+)", text.lower())
     return (_SEXES.get(text.lower(), 2), [(int(part), "") if part.isdecimal() else (0, part) for part in parts])
+
+
+def overflow_scale(values: npt.NDArray[np.float64]) -> float:
+    """Return what to divide values by so that their sums and differences stay finite: 1 unless some are near 1e308.
+
+    It is a power of two, so that dividing by it and multiplying again changes no bit of them.
+    """
+    return 2.0**64 if np.abs(values[np.isfinite(values)]).max(initial=0) > 1e280 else 1.0

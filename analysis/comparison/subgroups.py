@@ -10,7 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.comparison.score_matrix import Aligned, Floats
-from eus_ray.analysis.comparison.subgroup_columns import MAX_LEVELS, is_category, known_values, level_order, level_text
+from eus_ray.analysis.comparison.subgroup_columns import (
+    MAX_LEVELS,
+    MOST_PRINTED,
+    is_category,
+    known_values,
+    level_order,
+    level_text,
+    overflow_scale,
+)
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.measures.image_metrics import COUNTS
@@ -91,11 +99,14 @@ def thirds(column: str, label: str, values: Floats) -> Division:
     known = np.isfinite(values)
     if not known.any():
         return Division(column, label, (), np.full(len(values), -1), False)
-    low, high = np.quantile(values[known], [1 / 3, 2 / 3])
+    scale = overflow_scale(values)
+    cuts = np.quantile(values[known] / scale, [1 / 3, 2 / 3])
+    is_wide = cuts[1] - cuts[0] >= 1 / scale
+    low, high = cuts * scale
     place = np.where(known, (values > low).astype(np.int64) + (values > high), -1)
     digits = next((each for each in range(3, 17) if f"{low:.{each}g}" != f"{high:.{each}g}"), 17)
     first, second = (
-        f"{cut:.0f}" if abs(cut) >= 1000 and high - low >= 1 else f"{cut:.{digits}g}" for cut in (low, high)
+        f"{cut:.0f}" if 1000 <= abs(cut) < MOST_PRINTED and is_wide else f"{cut:.{digits}g}" for cut in (low, high)
     )
     names = (f"up to {first}", f"{first} to {second}", f"above {second}")
     used, level = np.unique(place[known], return_inverse=True)

@@ -77,6 +77,14 @@ def test_table1_counts_patients_not_images_and_says_what_is_missing() -> None:
     assert table.loc["Seen (False, True)"].tolist() == ["1/3", "patients", 0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_table1_of_the_largest_numbers() -> None:
+    frame = pd.DataFrame(
+        {"image_id": list("abcd"), "patient_id": list("ppqr"), "age": [1.6e308, 1.6e308, -1.6e308, 8e307]}
+    )
+    assert values(table1(frame))["Age, years, mean (range)"] == "2.667e+307 (-1.6e+308\N{EN DASH}1.6e+308)"
+
+
 def test_table1_of_identifiers_many_categories_and_nothing() -> None:
     frame = pd.DataFrame({"image_id": [f"i{n}" for n in range(20)], "patient_id": [f"p{n}" for n in range(20)]})
     frame = frame.assign(file=[f"x{n}.png" for n in range(20)], histology=[f"h{n % 13}" for n in range(20)], empty=None)

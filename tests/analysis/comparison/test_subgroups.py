@@ -107,6 +107,7 @@ def test_many_columns_are_limited_and_named() -> None:
     assert left_out == tuple(f"C{k}" for k in range(10, 20))
 
 
+@pytest.mark.filterwarnings("error")
 def test_thirds_by_hand() -> None:
     found = thirds("size_mm", "Size", np.array([1.0, 2, 3, 4, 5, 6, math.nan, math.inf]))
     # the 1/3 and 2/3 quantiles of 1..6 are 2 2/3 and 4 1/3
@@ -117,6 +118,10 @@ def test_thirds_by_hand() -> None:
     assert ties.level.tolist() == [0, 0, 0, 0, 1]
     assert thirds("size_mm", "Size", np.ones(5)).levels == ("up to 1",)
     assert thirds("size_mm", "Size", np.full(3, math.nan)).levels == ()
+    large = thirds("size_mm", "Size", np.array([-1.5e308, -1.5e308, 0, 1.5e308, 1.5e308, 1.5e308]))
+    # the quantiles lie at places 5/3 and 10/3: a third of the way from -1.5e308 to 0, and 1.5e308
+    assert large.levels == ("up to -5e+307", "-5e+307 to 1.5e+308")
+    assert large.level.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_without_a_size_the_lesions_area_divides_and_empty_truths_are_apart() -> None:
