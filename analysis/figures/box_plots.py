@@ -82,7 +82,12 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
         # one more line: vertical names end lower than the layout computes
         figure.supxlabel(f"{chr(10) * is_vertical}{division.label} (patients)", fontsize=8)
         handles = [
-            Patch(facecolor="white", edgecolor=style.model_colour(k), label=model_label(model), hatch=_hatch(k))
+            Patch(
+                facecolor="white",
+                edgecolor=style.model_colour(k),
+                label=style.fitted(model_label(model)),
+                hatch=_hatch(k),
+            )
             for k, model in enumerate(aligned.models)
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6))

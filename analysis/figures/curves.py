@@ -43,7 +43,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
         by_place = panels.reshape(blocks, len(splits), columns).swapaxes(1, 2).reshape(-1, len(splits))
         for mine, model in zip(by_place, models, strict=False):
             _model_curves(mine, epochs[epochs["model"] == model], splits)
-            mine[0].set_title(model_label(model))
+            mine[0].set_title(style.fitted(model_label(model)))
         for axes in by_place[len(models) :].flat:
             axes.set_visible(False)
         for axes, split in zip(panels[:, 0], splits * blocks, strict=True):
@@ -106,7 +106,7 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
         for place, model in enumerate(models):
             values = images.loc[images["model"] == model, "dsc"].dropna().to_numpy(np.float64)
             _strip_and_box(axes, place, values)
-        axes.set_xticks(range(len(models)), [model_label(model) for model in models])
+        axes.set_xticks(range(len(models)), [style.fitted(model_label(model)) for model in models])
         axes.set(xlim=(-0.6, len(models) - 0.4), ylim=(-0.02, 1.02), ylabel="DSC of each image")
         axes.grid(False, axis="x")
         axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)

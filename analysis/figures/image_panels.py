@@ -95,7 +95,7 @@ def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure
         ]
         for place, model in enumerate(models):
             outlines, score = example.found.get(model, ((), None))
-            title = f"{model_label(model)} {DASH if score is None else f'{score:.2f}'}"
+            title = f"{style.fitted(model_label(model))} {DASH if score is None else f'{score:.2f}'}"
             found = () if score is None else (prediction(outlines, place),)
             panels.append(Panel(title, example.image, (truth_beneath(example.truth), *found)))
         rows.append(Row(example.rank, tuple(panels)))
@@ -131,7 +131,7 @@ def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 
             for axes in line[len(row.panels) :]:
                 axes.set_visible(False)
         figure.legend(
-            handles=[Line2D([], [], color=colour, label=label) for label, colour in legend.items()],
+            handles=[Line2D([], [], color=colour, label=style.fitted(label)) for label, colour in legend.items()],
             loc="outside lower center",
             ncols=len(legend),
             labelcolor="white",

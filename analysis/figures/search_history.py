@@ -80,7 +80,7 @@ def _history(axes: Axes, search: Search, colour: str) -> None:
     estimate = headline(search)
     foot, top = _limits(search, [estimate["low"], estimate["high"]] if estimate else [])
     axes.set(
-        title=model_label(search.model),
+        title=style.fitted(model_label(search.model)),
         ylabel=METRIC_LABELS[search.metric],
         ylim=(foot, top),
         xlim=(trials["trial"].min() - 0.7, trials["trial"].max() + 0.7),
@@ -123,7 +123,7 @@ def importance_bars(searches: Sequence[Search], colours: Mapping[str, str]) -> F
             axes.set(
                 ylim=(len(mine) - longest - 0.6, len(mine) - 0.4),
                 xlim=(0, None),
-                title=model_label(search.model),
+                title=style.fitted(model_label(search.model)),
                 xlabel="Importance, %",
             )
             axes.grid(False, axis="y")

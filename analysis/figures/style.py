@@ -58,6 +58,7 @@ _STYLE: dict[str, Any] = {
     "path.simplify": True,
 }
 _PNG_DPI = 200
+_MAX_NAME_LENGTH = 30
 _families: ContextVar[tuple[str, ...]] = ContextVar("families", default=(fonts.FAMILY,))
 
 
@@ -105,6 +106,15 @@ def names(name: str) -> tuple[str, str]:
 def shortened(text: str, max_length: int) -> str:
     """Shorten a text to `max_length` characters; an ellipsis replaces the rest."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+def fitted(name: str) -> str:
+    """Replace the middle of a long name by an ellipsis: the whole would leave a figure no room.
+
+    >>> fitted("U-Net"), fitted("nnunet_of_all_centres_without_augmentation_seed_1")
+    ('U-Net', 'nnunet_of_all_centr…ion_seed_1')
+    """
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 11]}…{name[-10:]}"
 
 
 def model_colour(place: int) -> str:

@@ -75,7 +75,7 @@ def _rows(results: Results, chosen: Mapping[str, pd.DataFrame]) -> list[image_pa
             )
             for row in mine.to_dict("records")
         ]
-        rows.append(image_panels.Row(model_label(model), tuple(panels)))
+        rows.append(image_panels.Row(style.fitted(model_label(model)), tuple(panels)))
     return rows
 
 

@@ -89,7 +89,7 @@ def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[ima
                 if score is not None:
                     drawn.append(image_panels.prediction(results.outlines[model, score["kind"], image_id], place))
                 panels.append(image_panels.Panel(f"{caption}: {_finding(score)}", pixels[image_id], tuple(drawn)))
-            label = f"{model_label(model)}\n{style.shortened(strip.video, 20)}"
+            label = f"{style.fitted(model_label(model))}\n{style.shortened(strip.video, 20)}"
             rows.append(image_panels.Row(label, tuple(panels)))
     return rows
 

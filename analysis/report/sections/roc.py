@@ -10,7 +10,7 @@ import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.roc_tables import areas, curves
-from eus_ray.analysis.figures import roc_curves
+from eus_ray.analysis.figures import roc_curves, style
 from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
 from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
 from eus_ray.analysis.report.page import picture, render
@@ -73,7 +73,7 @@ def _legend(models: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
     legend = {}
     for model in models:
         image, fold = (_mean(table, model, "", pixels) for pixels in ("image", "fold"))
-        legend[model] = f"{model_label(model)}: AUC {_printed(image)} (image), {_printed(fold)} (fold)"
+        legend[model] = f"{style.fitted(model_label(model))}: AUC {_printed(image)} (image), {_printed(fold)} (fold)"
     return legend
 
 

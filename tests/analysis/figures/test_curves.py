@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -215,3 +218,17 @@ def test_a_dollar_sign_in_a_name_is_one() -> None:
         axes.set_title("$x_$0")
         axes.legend()
     assert all(style.files("money", figure).values())
+
+
+def test_long_names_of_models_leave_room_and_keep_both_ends() -> None:
+    models = ("m" * 290 + " of fold 1", "m" * 290 + " of fold 2")
+    boxes = figures.dsc_by_model(scores().replace({"unet": models[0], "daf_net": models[1]}))
+    labels = [text.get_text() for text in boxes.axes[0].get_xticklabels()]
+    assert labels == ["m" * 19 + "… of fold 1", "m" * 19 + "… of fold 2"]
+    found = dict(zip(models, example().found.values(), strict=True))
+    strip = image_panels.examples_strip([dataclasses.replace(example(), found=found)], models)
+    assert [text.get_text() for text in strip.legends[0].get_texts()] == ["Truth", *labels]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as one that axes collapsed
+        for figure in (boxes, strip, figures.learning_curves(epochs(models))):
+            style.files("long", figure)
