@@ -162,7 +162,8 @@ def _too_long(sources: Sources, target: Store) -> list[str]:
     if not target.is_local:
         return []
     root = Path(target.root)
-    disk = next(folder for folder in (root, *root.parents) if folder.exists())
+    folders = (root, *root.parents)
+    disk = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110  # too long a path is none
     most_of_name, most_of_path = os.pathconf(disk, "PC_NAME_MAX"), os.pathconf(disk, "PC_PATH_MAX") - 1
     longest = [(str(picture.path), f"probabilities/{picture.stem}.png") for picture in sources.pictures]
     longest += [(f"video {sequence.name}", f"strips/{sequence.name}.svg") for sequence in sources.sequences]

@@ -61,7 +61,7 @@ CV = f"cv {OUT} --models unet --set data.manifest=~/m.csv --set folds.count=2 --
 
 
 def shown(name: str) -> str:
-    return name.replace("\u200b", "\\u200b")
+    return name.replace("\u200b", "\\u200b").replace("e\u0301", "e\\u0301")
 
 
 def two(kind: Kind, rest: Sequence[object], place: int = 0) -> list[object]:

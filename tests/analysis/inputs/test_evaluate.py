@@ -265,7 +265,7 @@ def test_one_name_twice_and_a_name_that_is_not_utf_8(refused: Callable[..., list
     masks: Masks = {"M\u00fc.png": LEFT, "Mu\u0308.png": LEFT, "\udce9.png": LEFT, "a.png": LEFT}
     lines = refused(masks, {"M\u00fc.png": LEFT, "a.png": LEFT})
     assert lines == [
-        "tool/M\u00fc.png: Mu\u0308.png has the same name; keep one, or rename one",
+        "tool/M\u00fc.png: Mu\\u0308.png has the same name; keep one, or rename one",
         "tool/\\udce9.png: its name is not UTF-8; rename it",
     ]
 
