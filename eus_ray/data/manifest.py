@@ -9,12 +9,14 @@ counts them: the header is row 1.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -155,11 +157,12 @@ def _locate_all(
 ) -> list[Path | None]:
     """Return each row's file, None if there is none that may be read."""
     located: list[Path | None] = []
+    names_in = cache(_names_in)
     for number, written in zip(table.numbers, cells.get(kind, [""] * len(table.rows)), strict=True):
         located.append(None)
         if written not in MISSING:
             try:
-                located[-1] = _resolve(folder, written)
+                located[-1] = _resolve(folder, written, names_in)
             except ValueError as error:
                 defects.add(number, f"{kind} {written} {error}")
     resolved = [path and path.resolve() for path in located]
@@ -171,8 +174,8 @@ def _locate_all(
     return located
 
 
-def _resolve(folder: Path, written: str) -> Path:
-    """Return the file that a table names, below `folder` (resolved).
+def _resolve(folder: Path, written: str, names_in: Callable[[Path], Mapping[str, list[str]]]) -> Path:
+    """Return the file that a table names, below `folder` (resolved); `names_in` is `_names_in`, with a memory.
 
     The folder itself may be a link. Raises ValueError, worded to follow the name, for an absolute path, `..` or a link
     that leads out of the folder, and if there is no such file.
@@ -183,7 +186,7 @@ def _resolve(folder: Path, written: str) -> Path:
     if ".." in re.split(r"[\\/]", written):
         raise ValueError("leaves the manifest's folder with '..'; put the manifest above its images")
     try:
-        path = path if (folder / path).exists() else _as_on_disk(folder, path)
+        path = path if (folder / path).exists() else _as_on_disk(folder, path, names_in)
         found = (folder / path).resolve()
         inside, is_file = found.is_relative_to(folder), found.is_file()
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a loop of links
@@ -192,21 +195,30 @@ def _resolve(folder: Path, written: str) -> Path:
         raise ValueError("is a link that leaves the manifest's folder; copy the file into it")
     if not is_file:
         hint = "; write / between folders" if "\\" in written else ""
-        beside = [file.name for file in found.parent.iterdir()] if found.parent.is_dir() else []
-        hint = hint or near_hint(path.name, beside)
+        hint = hint or near_hint(path.name, itertools.chain.from_iterable(names_in(found.parent).values()))
         raise ValueError(f"is not a file{hint}" if found.exists() else f"is not there{hint}")
     return folder / path
 
 
-def _as_on_disk(folder: Path, path: PurePosixPath) -> PurePosixPath:
+def _as_on_disk(
+    folder: Path, path: PurePosixPath, names_in: Callable[[Path], Mapping[str, list[str]]]
+) -> PurePosixPath:
     """Return a path in the encoding that its names have on the disk; `path` itself if there is none."""
     place = folder
     for part in path.parts:
-        same = [file for file in place.iterdir() if composed(file.name) == composed(part)] if place.is_dir() else []
+        same = names_in(place).get(composed(part), [])
         if len(same) != 1:
             return path
-        place = same[0]
+        place /= same[0]
     return PurePosixPath(place.relative_to(folder).as_posix())
+
+
+def _names_in(folder: Path) -> dict[str, list[str]]:
+    """Return the names in a folder by their composed form; none if it is no folder."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        names[composed(path.name)].append(path.name)
+    return names
 
 
 def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import PurePath
 
 from eus_ray import errors
@@ -37,6 +38,7 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", _without_invisible(text))
 
 
+@lru_cache(maxsize=2**16)  # a message about a missing name asks for those of all that are there
 def alike_key(name: str) -> str:
     r"""Return what is left of a name without the differences that a reader does not see or mean.
 

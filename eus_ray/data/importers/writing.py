@@ -77,7 +77,7 @@ def _copy(case: Case, folder: Path) -> tuple[list[str], list[tuple[Path, Remark]
         (height, width), (mask_height, mask_width) = image.gray.shape, picture.gray.shape
         if (height, width) != (mask_height, mask_width):
             problems.append(f"{path}: is {mask_height} × {mask_width} pixels, {case.image.name} {height} × {width}")
-    content = case.image.read_bytes()
+    anew = None
     if case.pseudonym:
         if image.content.dtype not in (np.uint8, np.uint16):
             problems.append(
@@ -85,12 +85,12 @@ def _copy(case: Case, folder: Path) -> tuple[list[str], list[tuple[Path, Remark]
                 "or 16 bits"
             )
         else:
-            content = encode_png(image.content[..., ::-1] if image.content.ndim == 3 else image.content)
+            anew = encode_png(image.content[..., ::-1] if image.content.ndim == 3 else image.content)
     if not problems:
         image_file, mask_file = (folder / name for name in case.files)
         for file in (image_file, mask_file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        image_file.write_bytes(content)
+        image_file.write_bytes(case.image.read_bytes() if anew is None else anew)
         mask_file.write_bytes(encode_png(np.any([mask != 0 for mask in masks], axis=0) * np.uint8(255)))
     files = zip((case.image, *case.masks), pictures, strict=True)
     return problems, [(path, remark) for path, picture in files for remark in picture.remarks]
