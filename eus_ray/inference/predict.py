@@ -149,9 +149,9 @@ def _checked(
         lines += error.lines
     try:
         target.check_unused()
+        lines += _too_long(sources, target) if sources is not None else []
     except UserError as error:
         lines += error.lines
-    lines += _too_long(sources, target) if sources is not None else []
     if trained is None or sources is None or lines:
         raise UserError(*lines)
     return trained, sources, target
