@@ -257,19 +257,35 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """The evaluation."""
+    """How probabilities become masks, and the pixels on which metrics are taken."""
 
     grid: Literal["resized", "original"] = "resized"
-    """The pixels on which metrics are computed: the training grid (the paper), or each image's own."""
+    """The training grid (the paper), or each image's own pixels."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """A pixel is predicted if its probability is at least this."""
+    keep: Literal["all", "largest"] = "all"
+    """Which connected pieces of a predicted mask stay; pixels that touch at a corner belong together."""
+    fill_holes: bool = False
+    """Whether background that a predicted mask encloses becomes part of it."""
 
 
 class AnalysisSettings(Settings):
-    """The smallest differences between models that matter; smaller ones count as none."""
+    """How a report averages, compares and calls what was measured."""
 
-    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
-    """For ratios such as DSC."""
-    distance_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
-    """For distances, in their unit: mm if the spacing is known, else px."""
+    average: Literal["patients", "images"] = "patients"
+    """The mean over folds of the mean over a fold's patients of the patient's mean; or over a fold's images (the
+    paper)."""
+    margin: Positive = 0.02
+    """The smallest difference between models that matters, of ratios such as DSC."""
+    distance_margin: Positive = 2.0
+    """The same of distances, in their unit: mm if the spacing is known, else px."""
+    tolerance: NonNegative = 2.0
+    """Two contours agree within this distance (NSD), in the unit of distances."""
+    clinical: Literal["auto"] | tuple[str, ...] = "auto"
+    """Columns of the manifest that are tested. `auto`: those with 2 to 10 levels that are a patient's own, no ids and
+    no numbers of folds."""
+    target: Annotated[str, Field(min_length=1, max_length=60)] = "lesion"
+    """What the masks show, in the report's words: one noun in the singular."""
 
 
 class LogSettings(Settings):
