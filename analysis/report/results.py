@@ -24,6 +24,8 @@ from eus_ray.analysis.measures.image_metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
 from eus_ray.analysis.statistics import bootstrap
+from eus_ray.config import AnalysisSettings
+from eus_ray.config_file import build_study
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
@@ -127,6 +129,21 @@ class Results:
     def settings(self) -> dict[str, Any]:
         """Return the study's settings; empty for a table of scores."""
         return tomllib.loads(self.settings_text)
+
+    @cached_property
+    def analysis(self) -> AnalysisSettings:
+        """Return the study's settings of the analysis; the defaults for a table of scores, or an older study.
+
+        Raises:
+            UserError: If one of them is none that it may be.
+        """
+        tree = {"analysis": self.settings.get("analysis", {})}
+        return build_study(tree, layout.STUDY).analysis
+
+    @property
+    def target(self) -> str:
+        """Return what the masks show, as one noun."""
+        return self.analysis.target
 
     @property
     def synthetic(self) -> bool:
