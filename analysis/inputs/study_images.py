@@ -30,7 +30,7 @@ IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
 NOT_CLINICAL = frozenset(
     {*IDENTITY, *METRICS, "diagonal", "image", "mask", "height", "width", "lesion_share"}
     | {"spacing_row", "spacing_col", "spacing_mm", "spacing_row_mm", "spacing_col_mm"}
-    | {VIDEO, FRAME, TIME}
+    | {VIDEO, FRAME, TIME, "unit", "grid"}
 )
 """Columns of a manifest, or of a score table, that do not describe the patient."""
 

@@ -153,8 +153,32 @@ class Results:
     @cached_property
     def unit(self) -> str:
         """Return the unit of distances: px, mm, or both; empty if it is not known."""
-        units = {"mm" if case.in_mm else "px" for case in self.cases.values()}
+        units = {"mm" if case.in_mm else "px" for case in self.cases.values()} or set(self.images.get("unit", ()))
         return " and ".join(sorted(units, reverse=True))
+
+    @cached_property
+    def unit_long(self) -> str:
+        """Return the unit with the grid of its pixels, such as `px of the 128 × 128 grid`; empty if it is not known."""
+        if self.settings.get("evaluate", {}).get("grid") == "original":
+            return self.unit.replace("px", "px of the original pictures")
+        grids = {f"{case.height} × {case.width}" for case in self.cases.values()}
+        grids = grids or {str(grid).replace(" x ", " × ") for grid in self.images.get("grid", ())}
+        if not grids:
+            return self.unit
+        return self.unit.replace(
+            "px", f"px of the {grids.pop()} grid" if len(grids) == 1 else "px of each mask's own grid"
+        )
+
+    @cached_property
+    def average_words(self) -> str:
+        """Return what a model's number is the mean of, such as `mean over patients`.
+
+        A patient of a table may be no more than an image's name; the words are of images then.
+        """
+        by_image = self.analysis.average == "images" or self.patients["patient_id"].equals(self.patients["image_id"])
+        what = "images" if by_image else "patients"
+        has_folds = self.headline["fold"].nunique() > 1
+        return f"mean over folds of the mean over their {what}" if has_folds else f"mean over {what}"
 
     def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield image_id and pixels `(H, W)` of images, in the order of the cases.

@@ -15,6 +15,7 @@ RESERVED = frozenset(
     {"model", "kind", "tp", "fp", "fn", "tn", "dsc", "iou", "sen", "sp", "pc", "acc", "auc"}
     | {"hd", "hd95", "hd95_pooled", "avd", "mad", "assd", "avd_truth_to_pred", "avd_pred_to_truth"}
     | {"missed", "false_alarm", "components", "spacing_row", "spacing_col", "lesion_share", "diagonal"}
+    | {"unit", "grid"}
 )
 """Columns of the tables of results, to which clinical columns are added."""
 

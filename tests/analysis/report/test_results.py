@@ -1,0 +1,78 @@
+"""Words of the results that every section uses: what is averaged, and in which unit distances are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from eus_ray.analysis.inputs.cases import Case
+from eus_ray.analysis.report.results import Results
+
+
+def _table(patients: list[str], folds: list[int], **columns: list[str]) -> Results:
+    images = pd.DataFrame(
+        {"model": "a", "kind": "fixed", "fold": folds, "image_id": list("vwxyz")[: len(folds)], "patient_id": patients}
+        | {"hd": 1.0}
+        | columns
+    )
+    return Results(source="table", images=images, patients=images)
+
+
+def _case(height: int, width: int, in_mm: bool = False) -> Case:
+    return Case(b"", height, width, (1.0, 1.0), in_mm)
+
+
+def _study(cases: list[Case], grid: str) -> Results:
+    named = {str(place): case for place, case in enumerate(cases)}
+    return replace(_table([], []), cases=named, settings_text=f'[evaluate]\ngrid = "{grid}"\n')
+
+
+@pytest.mark.parametrize(
+    ("folds", "settings", "words"),
+    [
+        ([0, 1, 1], "", "mean over folds of the mean over their patients"),
+        ([0, 1, 1], '[analysis]\naverage = "images"', "mean over folds of the mean over their images"),
+        ([0, 0, 0], "", "mean over patients"),
+        ([0, 0, 0], '[analysis]\naverage = "images"', "mean over images"),
+    ],
+)
+def test_the_average_is_named_by_folds_and_setting(folds, settings, words) -> None:
+    assert replace(_table(["p", "q", "q"], folds), settings_text=settings).average_words == words
+
+
+def test_images_that_stand_for_patients_are_called_images() -> None:
+    assert _table(["v", "w", "x"], [0, 0, 0]).average_words == "mean over images"
+    assert _table(["p", "q", "r"], [0, 0, 0]).average_words == "mean over patients"
+
+
+@pytest.mark.parametrize(
+    ("cases", "grid", "unit", "unit_long"),
+    [
+        ([_case(128, 128)], "resized", "px", "px of the 128 × 128 grid"),
+        ([_case(48, 64), _case(100, 90)], "original", "px", "px of the original pictures"),
+        ([_case(48, 64)], "original", "px", "px of the original pictures"),
+        ([_case(128, 128, in_mm=True)], "resized", "mm", "mm"),
+        ([_case(64, 64), _case(64, 64, in_mm=True)], "resized", "px and mm", "px of the 64 × 64 grid and mm"),
+        ([], "resized", "", ""),
+    ],
+)
+def test_the_unit_of_a_study_names_the_grid_of_its_pixels(cases, grid, unit, unit_long) -> None:
+    results = _study(cases, grid)
+    assert (results.unit, results.unit_long) == (unit, unit_long)
+
+
+@pytest.mark.parametrize(
+    ("columns", "unit", "unit_long"),
+    [
+        ({"unit": ["px", "px"], "grid": ["48 x 64", "48 x 64"]}, "px", "px of the 48 × 64 grid"),
+        ({"unit": ["px", "px"], "grid": ["48 x 64", "50 x 50"]}, "px", "px of each mask's own grid"),
+        ({"unit": ["px", "px"]}, "px", "px"),
+        ({"unit": ["mm", "mm"], "grid": ["48 x 64", "50 x 50"]}, "mm", "mm"),
+        ({}, "", ""),
+    ],
+)
+def test_the_unit_of_a_table_is_what_the_table_says(columns, unit, unit_long) -> None:
+    results = _table(["p", "q"], [0, 0], **columns)
+    assert (results.unit, results.unit_long) == (unit, unit_long)
