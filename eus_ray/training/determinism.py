@@ -14,8 +14,12 @@ from eus_ray.config import Study, to_dotted
 
 
 def settings_text(study: Study) -> str:
-    """Return everything in a study that changes a fold's numbers, apart from its data, as JSON without paths."""
-    settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train", "evaluate"))
+    """Return everything in a study that changes a fold's training, apart from its data, as JSON without paths.
+
+    How masks are made of probabilities is not among it: each epoch's network is the same.
+    """
+    settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train"))
+    settings["evaluate.grid"] = study.evaluate.grid  # seeds derive from this text: it must stay
     del settings["data.manifest"], settings["data.duplicates"]
     settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
     return json.dumps(settings, sort_keys=True)

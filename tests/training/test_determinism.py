@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from eus_ray.training.determinism import derive_seed, settings_digest
+import json
+
+from eus_ray.training.determinism import derive_seed, settings_digest, settings_text
 from tests.training.test_fold import study
 
 
@@ -15,6 +17,13 @@ def test_seeds_depend_on_every_part_and_settings_on_every_field() -> None:
     assert settings_digest(study(arch="attention_unet")) != base
     for unrelated in ("run.workers=3", "run.order=by_fold", "data.manifest=elsewhere.csv", "data.duplicates=warn"):
         assert settings_digest(study(unrelated)) == base
+
+
+def test_how_masks_are_made_changes_no_training() -> None:
+    base = settings_text(study())
+    for unrelated in ("evaluate.threshold=0.3", "evaluate.keep=largest", "evaluate.fill_holes=true"):
+        assert settings_text(study(unrelated)) == base
+    assert [name for name in json.loads(base) if name.startswith("evaluate")] == ["evaluate.grid"]
 
 
 def test_the_seeds_do_not_depend_on_where_a_file_of_weights_lies() -> None:
