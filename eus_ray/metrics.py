@@ -1,6 +1,12 @@
-"""Metrics from pixel counts, and means over patients; NumPy only. docs/metrics.md has the formulas."""
+"""Metrics from pixel counts, means over patients, and the baseline's mask; NumPy only.
+
+docs/metrics.md has the formulas.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -105,3 +111,98 @@ def criterion(scores: npt.NDArray[np.float64]) -> float:
     0.5
     """
     return float(np.nanmean(scores, axis=1).mean()) if len(scores) else float("nan")
+
+
+# ---- one mask for all images --------------------------------------------------------------------
+
+_NUM_CUTS = 20
+"""The mean of masks is cut at the multiples of a twentieth between 0 and 1."""
+_ROUNDING = 1e-9
+"""A mean is a sum of fractions: 3/20 may come out some units in the last place below .15."""
+
+
+class FixedMask(NamedTuple):
+    """The one mask that fits the truths of some patients best: a prediction that looks at no image."""
+
+    mean: npt.NDArray[np.float64]
+    """`(H, W)`: the share of the patients' lesions that cover a pixel; patients weigh the same."""
+    threshold: float
+    score: float
+    """The mean over these patients of the patient's mean DSC."""
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """Return the mask `(H, W)`: the pixels whose mean is the threshold at least."""
+        return self.mean >= self.threshold - _ROUNDING
+
+
+def patient_weights(patients: npt.ArrayLike, chosen: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float64]:
+    """Return the images' weights in a mean over patients of the patient's mean.
+
+    Args:
+        patients: The patient of each image `(N,)`.
+        chosen: Which images take part; by default all.
+
+    Returns:
+        `(N,)`, 1 in sum; 0 for images that take no part.
+    """
+    _, index = np.unique(np.asarray(patients), return_inverse=True)
+    parts = np.ones(len(index)) if chosen is None else chosen.astype(np.float64)
+    number = np.bincount(index, weights=parts)
+    return parts / np.maximum(number, 1)[index] / max(np.count_nonzero(number), 1)
+
+
+def fixed_masks(masks: Sequence[npt.NDArray[np.bool_]], weights: npt.NDArray[np.float64]) -> list[FixedMask]:
+    """Return the one mask that fits best, for each of several sets of images.
+
+    Their weighted mean is cut at .05, .10 … .95; the cut with the best weighted mean DSC wins, the first on ties.
+
+    Args:
+        masks: The truths `(H, W)` of N images, one at least; each is asked for twice, so that they need not be in
+            memory together.
+        weights: `(K, N)`: the images' weights in each set (`patient_weights`).
+    """
+    shape = masks[0].shape
+    means = np.zeros((len(weights), shape[0] * shape[1]))
+    for place, mask in enumerate(masks):
+        pixels = np.flatnonzero(mask)
+        for mean, weight in zip(means, weights[:, place], strict=True):
+            if weight:
+                mean[pixels] += weight
+    # A pixel of level c is in the masks of the first c cuts.
+    levels = np.minimum(means * _NUM_CUTS + _NUM_CUTS * _ROUNDING, _NUM_CUTS - 1).astype(np.uint8)
+    sizes = np.stack([_at_least(level) for level in levels])
+    totals = np.zeros((len(weights), _NUM_CUTS - 1))
+    for place, mask in enumerate(masks):
+        pixels = np.flatnonzero(mask)
+        for total, level, size, weight in zip(totals, levels, sizes, weights[:, place], strict=True):
+            if weight:
+                both = size + len(pixels)
+                total += weight * np.where(both == 0, 1.0, 2 * _at_least(level[pixels]) / np.maximum(both, 1))
+    best = np.round(totals, 12).argmax(axis=1)  # so that sums which differ by their rounding alone tie
+    return [
+        FixedMask(mean.reshape(shape), float(cut + 1) / _NUM_CUTS, float(total[cut]))
+        for mean, total, cut in zip(means, totals, best, strict=True)
+    ]
+
+
+def fixed_mask_score(masks: Sequence[npt.NDArray[np.bool_]], patients: npt.ArrayLike) -> float:
+    """Return the DSC that one fixed mask reaches on the truths that it is made of.
+
+    Args:
+        masks: `(N, H, W)`, one at least.
+        patients: The patient of each, `(N,)`.
+
+    Returns:
+        The mean over patients of the patient's mean.
+
+    >>> fixed_mask_score(np.eye(2, dtype=bool)[[0, 0], None], [1, 2])
+    1.0
+    """
+    (best,) = fixed_masks(masks, patient_weights(patients)[None])
+    return best.score
+
+
+def _at_least(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the pixels of level 1 and more, 2 and more, … 19."""
+    return np.bincount(levels.ravel(), minlength=_NUM_CUTS)[:0:-1].cumsum()[::-1]
