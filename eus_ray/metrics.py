@@ -16,6 +16,9 @@ THRESHOLD = 32768
 
 COUNT_METRICS = ("dsc", "iou", "sen", "sp", "pc", "acc")
 
+Masks = Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_]
+"""Masks `(H, W)` of one shape: an array `(N, H, W)`, or a sequence that need not hold them all in memory."""
+
 
 def quantise(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
     """Return probabilities in [0, 1] as they are stored: rint(p * 65535) in float64, half to even."""
@@ -152,7 +155,7 @@ def patient_weights(patients: npt.ArrayLike, chosen: npt.NDArray[np.bool_] | Non
     return parts / np.maximum(number, 1)[index] / max(np.count_nonzero(number), 1)
 
 
-def fixed_masks(masks: Sequence[npt.NDArray[np.bool_]], weights: npt.NDArray[np.float64]) -> list[FixedMask]:
+def fixed_masks(masks: Masks, weights: npt.NDArray[np.float64]) -> list[FixedMask]:
     """Return the one mask that fits best, for each of several sets of images.
 
     Their weighted mean is cut at .05, .10 … .95; the cut with the best weighted mean DSC wins, the first on ties.
@@ -186,7 +189,7 @@ def fixed_masks(masks: Sequence[npt.NDArray[np.bool_]], weights: npt.NDArray[np.
     ]
 
 
-def fixed_mask_score(masks: Sequence[npt.NDArray[np.bool_]], patients: npt.ArrayLike) -> float:
+def fixed_mask_score(masks: Masks, patients: npt.ArrayLike) -> float:
     """Return the DSC that one fixed mask reaches on the truths that it is made of.
 
     Args:
