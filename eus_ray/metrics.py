@@ -1,4 +1,4 @@
-"""Metrics from pixel counts, means over patients, and the baseline's mask; NumPy only.
+"""Masks from probabilities, metrics from pixel counts, means over patients, and the baseline's mask.
 
 docs/metrics.md has the formulas.
 """
@@ -6,13 +6,13 @@ docs/metrics.md has the formulas.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 THRESHOLD = 32768
-"""A stored probability, rint(p * 65535), at or above this is lesion."""
+"""One half as a stored probability, rint(p * 65535)."""
 
 COUNT_METRICS = ("dsc", "iou", "sen", "sp", "pc", "acc")
 
@@ -23,6 +23,58 @@ Masks = Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_]
 def quantise(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
     """Return probabilities in [0, 1] as they are stored: rint(p * 65535) in float64, half to even."""
     return np.rint(probability.astype(np.float64) * 65535.0).astype(np.uint16)
+
+
+def predicted_mask(
+    levels: npt.NDArray[np.uint16],
+    threshold: float = 0.5,
+    keep: Literal["all", "largest"] = "all",
+    fill_holes: bool = False,
+) -> npt.NDArray[np.bool_]:
+    """Make a mask of stored probabilities: cut, choose the piece, fill its holes.
+
+    Args:
+        levels: A map `(H, W)` as `quantise` has it.
+        threshold: Between 0 and 1. It is rounded as probabilities are, so each p >= threshold is in; 0 never is.
+        keep: `largest` keeps the largest piece alone, see `largest_piece`.
+        fill_holes: Whether background that the mask encloses, with no way to the border through edge-neighbours,
+            becomes part of it.
+
+    Returns:
+        `(H, W)`; empty if no probability is high enough.
+
+    >>> predicted_mask(np.array([[19660, 19661, 0, 65535]], np.uint16), threshold=0.3, keep="largest").tolist()
+    [[True, True, False, False]]
+    """
+    mask: npt.NDArray[np.bool_] = levels >= max(1, round(threshold * 65535))
+    if keep == "largest":
+        mask = largest_piece(mask)
+    return _filled(mask) if fill_holes else mask
+
+
+def largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the largest connected piece of a mask `(H, W)`.
+
+    Pixels that touch at a corner belong together. Of equally large pieces it is the one that a reader of the rows meets
+    first. An empty mask stays empty.
+    """
+    from scipy import ndimage
+
+    pieces, number = ndimage.label(mask, np.ones((3, 3)))  # numbered from 1 in the order of their first pixels
+    if number < 2:
+        return mask
+    largest: npt.NDArray[np.bool_] = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    return largest
+
+
+def _filled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return a mask with its holes filled."""
+    from scipy import ndimage
+
+    # a frame around the image joins all background that reaches the border; binary_fill_holes is far slower
+    pieces, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    filled: npt.NDArray[np.bool_] = pieces[1:-1, 1:-1] != pieces[0, 0]
+    return filled
 
 
 def counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -74,6 +126,24 @@ def from_counts(name: str, tp_fp_fn_tn: npt.ArrayLike, policy: str = "defined") 
     undefined = np.nan if policy == "strict" else agree.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below == 0, undefined, above / below)
+
+
+def agreement(masks: npt.NDArray[np.bool_]) -> float:
+    """Return how far the members of an ensemble agree on an image: the mean DSC over all pairs of their masks.
+
+    Args:
+        masks: One mask a member, `(M, H, W)`.
+
+    Returns:
+        From 0 to 1; two empty masks agree fully. NaN for one member, who has nobody to agree with.
+
+    >>> agreement(np.array([[[True, False]], [[True, True]], [[False, False]]]))  # pairs 2/3, 0, 0
+    0.2222222222222222
+    """
+    if len(masks) < 2:
+        return float("nan")
+    one, other = np.triu_indices(len(masks), k=1)
+    return float(from_counts("dsc", counts(masks[one], masks[other])).mean())
 
 
 def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -152,7 +222,7 @@ def patient_weights(patients: npt.ArrayLike, chosen: npt.NDArray[np.bool_] | Non
     _, index = np.unique(np.asarray(patients), return_inverse=True)
     parts = np.ones(len(index)) if chosen is None else chosen.astype(np.float64)
     number = np.bincount(index, weights=parts)
-    return parts / np.maximum(number, 1)[index] / max(np.count_nonzero(number), 1)
+    return parts / np.maximum(number, 1)[index] / np.maximum(np.count_nonzero(number), 1)
 
 
 def fixed_masks(masks: Masks, weights: npt.NDArray[np.float64]) -> list[FixedMask]:

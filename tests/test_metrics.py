@@ -1,8 +1,11 @@
-"""Metrics that come from counts, against numbers worked by hand."""
+"""Masks from probabilities, and metrics from counts, against numbers worked by hand and slow references."""
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +15,15 @@ from hypothesis.extra import numpy as hnp
 
 from eus_ray.metrics import (
     COUNT_METRICS,
+    agreement,
     counts,
     fixed_mask_score,
     fixed_masks,
     from_counts,
+    largest_piece,
     patient_means,
     patient_weights,
+    predicted_mask,
     quantise,
 )
 
@@ -145,3 +151,123 @@ def test_each_set_of_images_has_its_own_fixed_mask() -> None:
     for one, weight in zip(found, weights, strict=True):
         (alone,) = fixed_masks(masks[weight > 0], weight[None, weight > 0])
         assert (alone.threshold, alone.score) == (one.threshold, one.score)
+
+
+# ---- masks from probabilities -----------------------------------------------------------------------
+
+LEVELS = hnp.arrays(
+    np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.sampled_from([0, 20000, 65535])
+)
+EDGES = ((-1, 0), (0, -1), (0, 1), (1, 0))
+CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def pieces(mask: np.ndarray, steps: tuple[tuple[int, int], ...]) -> list[set[tuple[int, int]]]:
+    """The connected pieces, by a flood from each pixel in the order of the rows."""
+    left, found = {tuple(map(int, place)) for place in np.argwhere(mask)}, []
+    for start in sorted(left):
+        piece, queue = set(), deque([start])
+        while queue:
+            row, column = queue.popleft()
+            if (row, column) in left:
+                left.remove((row, column))
+                piece.add((row, column))
+                queue.extend((row + down, column + right) for down, right in steps)
+        if piece:
+            found.append(piece)
+    return found
+
+
+def drawn(shape: tuple[int, ...], pixels: set[tuple[int, int]]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    for pixel in pixels:
+        mask[pixel] = True
+    return mask
+
+
+def test_by_default_a_mask_is_where_the_level_is_32768_or_more() -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(predicted_mask(levels), levels >= 32768)
+
+
+@given(st.floats(1e-5, 1, exclude_max=True), st.floats(0, 1))
+def test_a_probability_is_in_if_it_reaches_the_threshold_to_within_rounding(threshold: float, p: float) -> None:
+    is_in = bool(predicted_mask(quantise(np.array([[p]])), threshold)[0, 0])
+    assert is_in or p < threshold
+    assert not is_in or p > threshold - 1 / 65535
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.3, 0.35, 0.5, 0.7, 0.95])
+def test_a_probability_equal_to_the_threshold_is_in(threshold: float) -> None:
+    assert predicted_mask(quantise(np.full((1, 1), threshold, np.float32)), threshold).all()
+    level = quantise(np.full((1, 1), threshold))
+    assert predicted_mask(level, threshold).all()
+    assert not predicted_mask(level - 1, threshold).any()
+
+
+def test_what_is_stored_as_no_probability_is_in_no_mask() -> None:
+    assert predicted_mask(np.array([[0, 1]], np.uint16), threshold=1e-9).tolist() == [[False, True]]
+
+
+def test_the_largest_piece_and_then_its_holes() -> None:
+    """A ring of 8 pixels around a hole, a smaller ring of corners around another, and a bay that the border opens."""
+    levels = 65535 * mask("###.#. #.##.# ###.#. ...... ##.... .#....").astype(np.uint16)
+    assert predicted_mask(levels, keep="largest").sum() == 12, "corners join the rings"
+    levels[:, 3] = 0
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"keep": "largest"}, "###... #.#... ###... ...... ...... ......"),
+        ({"keep": "largest", "fill_holes": True}, "###... ###... ###... ...... ...... ......"),
+        ({"fill_holes": True}, "###.#. ###..# ###.#. ...... ##.... .#...."),
+    )
+    for how, expected in cases:
+        np.testing.assert_array_equal(predicted_mask(levels, **how), mask(expected))
+
+
+@pytest.mark.parametrize(
+    ("given_mask", "kept"),
+    [
+        ("#..#. .#..# .....", "#.... .#... ....."),  # corners join; of two with two pixels, the first
+        (".#..# #...# .....", ".#... #.... ....."),  # the first pixel in the order of the rows, not of the columns
+        ("...# .##. ....", "...# .##. ...."),
+        (".... ....", ".... ...."),
+        ("#.#. ..#.", "..#. ..#."),
+    ],
+)
+def test_the_largest_piece_by_hand(given_mask: str, kept: str) -> None:
+    np.testing.assert_array_equal(largest_piece(mask(given_mask)), mask(kept))
+
+
+@given(LEVELS, st.sampled_from([0.2, 0.5]), st.sampled_from(["all", "largest"]), st.booleans())
+def test_masks_are_those_of_a_slow_reference(levels: np.ndarray, threshold: float, keep: str, fill: bool) -> None:
+    expected = levels / 65535 >= threshold
+    if keep == "largest" and expected.any():
+        expected = drawn(levels.shape, max(pieces(expected, EDGES + CORNERS), key=len))
+    if fill:
+        rows, columns = levels.shape
+        for hole in pieces(~expected, EDGES):
+            if all(0 < row < rows - 1 and 0 < column < columns - 1 for row, column in hole):
+                expected = expected | drawn(levels.shape, hole)
+    np.testing.assert_array_equal(predicted_mask(levels, threshold, keep, fill), expected)
+
+
+# ---- agreement of an ensemble -----------------------------------------------------------------------
+
+
+def test_agreement_by_hand() -> None:
+    """Pairs: 2 of 2 + 4 pixels in common (2/3), both empty (1), and an empty one with another (0)."""
+    members = np.stack([mask("##.. ...."), mask("##.. ##.."), mask(".... ....")])
+    assert agreement(members) == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert agreement(members[[2, 2, 2]]) == 1
+    assert agreement(members[[0, 0]]) == 1
+    assert np.isnan(agreement(members[:1]))
+
+
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)))
+def test_agreement_is_the_mean_over_all_pairs(masks: np.ndarray) -> None:
+    pairs = [
+        1.0 if not (a.any() or b.any()) else 2 * (a & b).sum() / (a.sum() + b.sum())
+        for a, b in itertools.combinations(masks, 2)
+    ]
+    expected = np.mean(pairs) if pairs else np.nan
+    assert agreement(masks) == pytest.approx(expected, nan_ok=True)
+    assert agreement(masks[::-1]) == pytest.approx(expected, nan_ok=True)
