@@ -6,7 +6,9 @@ checkpoint and its own rows in the study folder, so a run goes on with any numbe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import ray.train.torch
@@ -17,11 +19,13 @@ from eus_ray.config import Order
 from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.fold_runner import FoldOnDisk
 from eus_ray.distributed.shared_arrays import open_arrays
+from eus_ray.store import Hardware
 from eus_ray.store.event_log import FoldReport
 from eus_ray.store.lock import is_held_by, is_stop_wanted
 from eus_ray.training.ddp import Team
-from eus_ray.training.determinism import prepare_process
+from eus_ray.training.determinism import device_name, prepare_process
 from eus_ray.training.fold import FoldData
+from eus_ray.training.optim import precision_for
 
 
 def steps(
@@ -47,12 +51,18 @@ def steps(
         torch.cuda.set_device(device)
     prepare_process(run.study, device)
     images, masks = open_arrays(run.arrays)
+    hardware = Hardware(
+        device_name(device),
+        float(gpus * team_size),
+        run.study.run.threads_per_fold,
+        str(precision_for(run.study.train.precision, device)).removeprefix("torch."),
+    )
     team, place, places = _team(rank, world_size, team_size)
     mine = [fold for fold in range(run.num_folds) if fold % places == place]
     turns = range(-(-run.num_folds // places))
     for numbers in [mine] if run.order is Order.ABREAST else [mine[turn : turn + 1] for turn in turns]:
         data = [run.data(number, images, masks) for number in numbers]
-        if not (yield from _advance(run, data, device, team)):
+        if not (yield from _advance(run, data, device, hardware, team)):
             return
 
 
@@ -69,7 +79,7 @@ def _team(rank: int, world_size: int, team_size: int) -> tuple[Team | None, int,
 
 
 def _advance(
-    run: CrossValidation, data: list[FoldData], device: torch.device, team: Team | None = None
+    run: CrossValidation, data: list[FoldData], device: torch.device, hardware: Hardware, team: Team | None = None
 ) -> Generator[list[FoldReport], None, bool]:
     """Train some folds abreast to their end; False if all workers are to leave before it."""
     folds = [FoldOnDisk(run, each, device, team) for each in data]
@@ -77,7 +87,8 @@ def _advance(
     begin = _least(min((fold.epoch for fold in folds), default=epochs))
     for epoch in range(min(begin, epochs - 1), epochs):
         reports = [fold.advance(epoch) for fold in folds]
-        yield [report for fold, report in zip(folds, reports, strict=True) if fold.leads]
+        leads = [fold.leads for fold in folds]
+        yield [replace(report, hardware=hardware) for report in itertools.compress(reports, leads)]
         failed = any(report.error for report in reports)
         if _least(-int(failed or is_stop_wanted(run.store, run.token))) < 0:
             for fold, report in zip(folds, reports, strict=True):

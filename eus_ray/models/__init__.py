@@ -18,6 +18,7 @@ __all__ = [
     "as_input",
     "build_model",
     "check_model",
+    "count_parameters",
     "forward",
     "network_class",
     "probability",
@@ -65,3 +66,10 @@ def check_model(settings: ModelSettings) -> int:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers
         state = network.from_settings(without_pretraining(settings)).state_dict()
     return sum(tensor.nbytes for tensor in state.values())
+
+
+def count_parameters(settings: ModelSettings) -> int:
+    """Return the number of trainable weights of the network that the settings describe; build none of them."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers
+        network = network_class(settings.arch).from_settings(without_pretraining(settings))
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)

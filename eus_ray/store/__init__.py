@@ -37,6 +37,7 @@ from eus_ray.store.layout import (
 from eus_ray.store.location import without_credentials
 from eus_ray.store.study_folder import DamagedFileError, Store
 from eus_ray.store.trials import (
+    Hardware,
     TrialKind,
     TrialRecord,
     TrialState,
@@ -64,6 +65,7 @@ __all__ = [
     "TRIALS",
     "TRIALS_FILE",
     "DamagedFileError",
+    "Hardware",
     "PartKey",
     "Store",
     "TrialKey",

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from eus_ray.store.layout import TrialKey, events_name, log_name
 from eus_ray.store.study_folder import Store
+from eus_ray.store.trials import Hardware
 
-_NOT_LOGGED = ("patient_scores", "note")
-"""A log tells nothing of single patients; notes have lines of their own."""
+_NOT_LOGGED = ("patient_scores", "note", "hardware")
+"""A log tells nothing of single patients; notes have lines of their own; `trials.parquet` has the hardware."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class FoldReport:
     """Why the fold cannot go on; empty if it can."""
     note: str = ""
     """For a person, such as a damaged checkpoint that was not used."""
+    hardware: Hardware = field(default_factory=Hardware)
+    """What the fold was trained on."""
 
 
 def log_reports(store: Store, key: TrialKey, reports: Sequence[FoldReport]) -> None:

@@ -71,9 +71,18 @@ TRIALS = pa.schema(
         ("reason", pa.string()),
         ("folds_done", pa.int32()),
         ("value", pa.float64()),
+        ("parameters", pa.int64()),
+        ("device", pa.string()),
+        ("gpus", pa.float64()),
+        ("threads", pa.int32()),
+        ("precision", pa.string()),
     ]
 )
-"""One row a trial; its settings follow as columns, by their dotted names."""
+"""One row a trial; its settings follow as columns, by their dotted names.
+
+`parameters` is the number of trainable weights of a fold's network; the columns after it are the fields of `Hardware`.
+Tables of older studies have none of these.
+"""
 
 SELECTION = pa.schema(
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +42,42 @@ class TrialState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """The hardware on which the folds of a trial were trained; empty before the first epoch, and in older studies."""
+
+    device: str = ""
+    """Names of GPUs, or of processors; several are separated by semicolons."""
+    gpus: float | None = None
+    """GPUs that a fold had: a fraction shares one; 0 on processors. None if folds had different numbers."""
+    threads: int | None = None
+    """CPU threads of a fold's arithmetic; None likewise."""
+    precision: str = ""
+    """The arithmetic's, such as `float32`; several like devices."""
+
+    def joined(self, other: Hardware) -> Hardware:
+        """Return the hardware of a trial that was trained on both.
+
+        >>> cpu, gpu = Hardware("EPYC", 0.0, 1, "float32"), Hardware("H200", 0.5, 1, "bfloat16")
+        >>> Hardware().joined(cpu) == cpu.joined(cpu) == cpu
+        True
+        >>> cpu.joined(gpu).joined(gpu)
+        Hardware(device='EPYC; H200', gpus=None, threads=1, precision='float32; bfloat16')
+        """
+        if Hardware() in (self, other):
+            return other if self == Hardware() else self
+        return Hardware(
+            _joined(self.device, other.device),
+            self.gpus if self.gpus == other.gpus else None,
+            self.threads if self.threads == other.threads else None,
+            _joined(self.precision, other.precision),
+        )
+
+
+def _joined(one: str, other: str) -> str:
+    return "; ".join(dict.fromkeys([*one.split("; "), *other.split("; ")]))
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """One trial: a row of `trials.parquet`."""
 
@@ -56,6 +92,9 @@ class TrialRecord:
     """Its score: of a search by the search's metric, else the mean test DSC; None before there is one."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """By dotted name; lists as JSON."""
+    parameters: int | None = None
+    """Trainable weights of a fold's network; None in older studies."""
+    hardware: Hardware = Hardware()
 
     @property
     def key(self) -> TrialKey:
@@ -71,6 +110,8 @@ class TrialRecord:
             "reason": self.reason,
             "folds_done": self.folds_done,
             "value": self.value,
+            "parameters": self.parameters,
+            **asdict(self.hardware),
             **self.settings,
         }
 
@@ -87,14 +128,29 @@ def read_records(store: Store) -> list[TrialRecord]:
             folds_done=int(row["folds_done"]),
             value=None if pd.isna(row["value"]) else float(row["value"]),
             settings={str(name): value for name, value in row.items() if name not in TRIALS.names},
+            parameters=_whole(row["parameters"]),
+            hardware=Hardware(
+                device=_text(row["device"]),
+                gpus=None if pd.isna(row["gpus"]) else float(row["gpus"]),
+                threads=_whole(row["threads"]),
+                precision=_text(row["precision"]),
+            ),
         )
         for row in read_trials(store).to_dict("records")
     ]
 
 
+def _whole(value: float | None) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def _text(value: str | None) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
 def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace `trials.parquet`; settings become columns by their dotted names."""
-    frame = pd.DataFrame(list(rows))
+    frame = _with_all_columns(pd.DataFrame(list(rows)))
     columns = {field.name: pa.array(frame[field.name], field.type, from_pandas=True) for field in TRIALS}
     for column in frame.columns.difference(TRIALS.names, sort=False):
         values = frame[column].tolist()
@@ -106,10 +162,17 @@ def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_trials(store: Store) -> pd.DataFrame:
-    """Read `trials.parquet` as a frame; no rows before the first trial."""
+    """Read `trials.parquet` as a frame; no rows before the first trial.
+
+    Columns that an older study lacks are empty.
+    """
     if not store.exists(TRIALS_FILE):
         return TRIALS.empty_table().to_pandas()
-    return store.read_table(TRIALS_FILE).to_pandas()
+    return _with_all_columns(store.read_table(TRIALS_FILE).to_pandas())
+
+
+def _with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(**{name: None for name in TRIALS.names if name not in frame})
 
 
 def read_manifest(store: Store) -> pd.DataFrame:

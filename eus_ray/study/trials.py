@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from eus_ray.errors import UserError
 from eus_ray.store import (
     PARTS,
     DamagedFileError,
+    Hardware,
     Store,
     TrialKey,
     TrialKind,
@@ -73,8 +75,15 @@ class Trials:
         before = self._records.get(key, TrialRecord(*key, kind))
         if before.kind != kind:
             raise ValueError(f"{key.model}'s trial {key.trial} is a {before.kind}, not a {kind}")
-        settings = {**before.settings, **settings_row(study)}
-        self._records[key] = replace(before, state=TrialState.RUNNING, reason="", settings=settings)
+        from eus_ray.models import count_parameters  # loads PyTorch
+
+        self._records[key] = replace(
+            before,
+            state=TrialState.RUNNING,
+            reason="",
+            settings={**before.settings, **settings_row(study)},
+            parameters=count_parameters(study.model),
+        )
         self.write()
         _log.debug("%s trial %d (%s) begins", *key, kind)
         for callback in self._callbacks:
@@ -118,10 +127,13 @@ class Trials:
         write_trials(self._store, [self._records[key].row() for key in sorted(self._records)])
 
     def report(self, key: TrialKey, reports: Sequence[FoldReport], note: str = "") -> None:
-        """Log what the folds of a trial report, keep their first error, and tell it all."""
+        """Log what the folds of a trial report, keep their hardware and their first error, and tell it all."""
         self.spans.setdefault(key, []).extend((report.started, report.ended) for report in reports)
         self.note(key, *filter(None, [note, *(report.note for report in reports)]))
         log_reports(self._store, key, reports)
+        hardware = functools.reduce(Hardware.joined, (r.hardware for r in reports), self._records[key].hardware)
+        if hardware != self._records[key].hardware:
+            self.update(key, hardware=hardware)
         for report in reports:
             if report.error:
                 self.errors.setdefault(key, report.error)

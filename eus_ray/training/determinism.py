@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from pathlib import Path
 
 import cv2
@@ -44,3 +45,13 @@ def prepare_process(study: Study, device: torch.device) -> None:
     if torch.are_deterministic_algorithms_enabled() != is_deterministic:
         torch.use_deterministic_algorithms(is_deterministic)  # this call alone imports torch's compiler: seconds
     torch.backends.cudnn.benchmark = device.type == "cuda" and not study.train.deterministic
+
+
+def device_name(device: torch.device) -> str:
+    """Return the maker's name of a GPU, or of the processor; its instruction set if the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listed = Path("/proc/cpuinfo")  # Linux alone has it, and Python's own answer is empty there
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(filter(None, named), platform.processor() or platform.machine())
