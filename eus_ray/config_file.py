@@ -202,7 +202,7 @@ def without_effect(study: Study) -> list[str]:
     written = [name for name in _ALL_NAMES if name.split(".")[-1] in _section(study, name).model_fields_set]
     if len(written) == len(_ALL_NAMES):
         return []
-    idle = {arch: _idle_fields(study.for_model(arch)) for arch in study.models}
+    idle = {arch: idle_fields(study.for_model(arch)) for arch in study.models}
     found: dict[str, list[str]] = {}
     for name in written:
         if all(name in study.only.get(arch, {}) for arch in study.models):
@@ -221,7 +221,7 @@ def without_effect(study: Study) -> list[str]:
     ]
 
 
-def _idle_fields(study: Study) -> dict[str, str]:
+def idle_fields(study: Study) -> dict[str, str]:
     """Return the fields that change nothing in the study of one architecture, each with the reason."""
     idle = dict.fromkeys(unused_fields(study.model.arch), f"on {study.model.arch}")
     for name, (other, wanted) in _USED_IF.items():

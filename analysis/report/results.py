@@ -16,6 +16,7 @@ from markupsafe import Markup
 from eus_ray import store as layout
 from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_images, shown_metrics, table2
 from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
+from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.study_images import read_study_images, reported_folds, unfinished
@@ -71,6 +72,8 @@ class Results:
     """Learning curves of the reported folds, with their `kind`."""
     searches: Mapping[str, Search] = field(default_factory=dict)
     """By model."""
+    all_efforts: Mapping[tuple[str, str], Effort] = field(default_factory=dict)
+    """By model and kind; none for a table of scores."""
     settings_text: str = ""
     """study.toml; empty for a table of scores."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +114,12 @@ class Results:
     def kind(self, model: str) -> str:
         """Return the kind of a model's headline."""
         return str(self.headline.loc[self.headline["model"] == model, "kind"].iloc[0])
+
+    @cached_property
+    def efforts(self) -> dict[str, Effort]:
+        """Return the effort behind each model's headline, by model; none for a table of scores."""
+        kinds = {model: self.kind(model) for model in self.models}
+        return {model: self.all_efforts[model, kind] for model, kind in kinds.items() if self.all_efforts}
 
     @cached_property
     def interval_note(self) -> str:
@@ -218,7 +227,7 @@ def read_study(store: Store) -> Results:
         manifest = pd.DataFrame({"image_id": [], "patient_id": [], "fold": []})
         missing = ["the data are not prepared yet"]
     reported = reported_folds(trials, searches, manifest["fold"].unique())[["model", "kind", "trial", "fold"]]
-    epochs = reported.merge(store.read_parts("epochs").to_pandas())
+    epochs = store.read_parts("epochs").to_pandas()
     return Results(
         source=store.location.rstrip("/").rsplit("/", 1)[-1],
         images=measured.frame,
@@ -229,8 +238,9 @@ def read_study(store: Store) -> Results:
         outlines=measured.outlines,
         pictures=measured.pictures,
         rocs=measured.rocs,
-        epochs=epochs,
+        epochs=reported.merge(epochs),
         searches=searches,
+        all_efforts=read_efforts(store, trials, reported, measured.frame[["model", "kind", "fold"]], epochs),
         settings_text=settings_text,
         provenance=provenance,
         data_warnings=None if told is None else tuple(told),
