@@ -43,7 +43,7 @@ class Evaluation:
     """The table that `evaluate` wrote."""
 
     frame: pd.DataFrame
-    """The columns of `images.parquet`, one row a pair."""
+    """The columns of `images.parquet`, one row a pair; then `unit` (of distances) and `grid` (rows x columns)."""
     unit: Literal["px", "mm"]
     """The unit of distances."""
     notes: tuple[str, ...]
@@ -114,7 +114,8 @@ def evaluate(
     lines += _value_defects(measured, pairing.pairs, masks, label, notes)
     if lines:
         raise UserError(*lines)
-    frame = _table(name, described, measured)
+    unit: Literal["px", "mm"] = "mm" if described.frame["spacing_row"].notna().all() else "px"
+    frame = _table(name, described, measured, unit)
     if not frame[["tp", "fp"]].to_numpy().any():
         hint = "; if they are masks of 0 and 1, do not read them as probability maps" if probability else ""
         notes.append(f"{predictions}: every prediction is empty{hint}")
@@ -130,8 +131,7 @@ def evaluate(
         patients = described.frame["patient_id"].sort_index().tolist()
         notes += [f"{truths}: {line}" for line in repeated_masks(names, patients, measured.facts(1))]
     _write(frame, out)
-    in_mm = described.frame["spacing_row"].notna().all()
-    return Evaluation(frame, "mm" if in_mm else "px", tuple(notes))
+    return Evaluation(frame, unit, tuple(notes))
 
 
 def _output_defects(out: Path) -> list[str]:
@@ -207,7 +207,7 @@ class _Task(NamedTuple):
 
 class _Measured(NamedTuple):
     columns: dict[str, npt.NDArray[np.generic]]
-    """`METRICS` and `diagonal` of the pairs without a problem."""
+    """`METRICS`, `diagonal` and `grid` of the pairs without a problem."""
     files: list[tuple[MaskFile, MaskFile] | None]
     """Prediction and truth of each pair; None if they could not be read."""
     problems: list[str]
@@ -275,7 +275,7 @@ def _measure_job(job: Sequence[_Task], label: int | None, probability: bool) -> 
         waiting.append((masks, task.spacing))
     if waiting:
         tables.append(_metrics(waiting))
-    tables = tables or [{name: np.empty(0) for name in (*METRICS, "diagonal")}]
+    tables = tables or [{name: np.empty(0) for name in (*METRICS, "diagonal", "grid")}]
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     return _Measured(columns, files, problems)
 
@@ -286,15 +286,19 @@ def _stackable(masks: Masks, first: Masks, number: int) -> bool:
 
 
 def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, npt.NDArray[np.generic]]:
-    """Return `METRICS` and `diagonal` of pairs of one shape.
+    """Return `METRICS`, `diagonal` and `grid` of pairs of one shape.
 
     One call for all costs half of one call for each.
     """
     masks, spacing = zip(*waiting, strict=True)
     truth, pred = np.stack([one.truth for one in masks]), np.stack([one.pred for one in masks])
     scores = None if masks[0].scores is None else np.stack([one.scores for one in masks])
-    diagonals = np.array([diagonal(truth.shape[1:], step) for step in spacing])
-    return {**image_metrics(truth, pred, scores=scores, spacing=spacing), "diagonal": diagonals}
+    num_pairs, height, width = truth.shape
+    return {
+        **image_metrics(truth, pred, scores=scores, spacing=spacing),
+        "diagonal": np.array([diagonal((height, width), step) for step in spacing]),
+        "grid": np.full(num_pairs, f"{height} x {width}", dtype=object),
+    }
 
 
 # ---- what all masks of a folder have in common --------------------------------------------------
@@ -352,9 +356,11 @@ def _signs(measured: _Measured, pairs: Sequence[Pair], predictions: Path, truths
     ]
 
 
-def _table(model: str, described: Described, measured: _Measured) -> pd.DataFrame:
-    """Return the columns of `images.parquet`, in the order of a manifest if given."""
+def _table(model: str, described: Described, measured: _Measured, unit: str) -> pd.DataFrame:
+    """Return the columns of `images.parquet`, then `unit` and `grid`, in the order of a manifest if given."""
     fold = described.frame.get("fold", np.int64(0))
     about = described.frame.assign(model=model, kind=ReportKind.FIXED.value, fold=fold)
     metrics = pd.DataFrame(measured.columns).loc[about.index]
-    return pd.concat([about[[*IDENTITY, *described.clinical]], metrics], axis=1).reset_index(drop=True)
+    grid = metrics.pop("grid")
+    table = pd.concat([about[[*IDENTITY, *described.clinical]], metrics], axis=1)
+    return table.assign(unit=unit, grid=grid).reset_index(drop=True)

@@ -21,14 +21,17 @@ _NAMES = ("model", "kind", "image_id", "patient_id")
 """Text columns: `007` stays `007`, and a patient may be called NA."""
 _SCORES = (*OVERLAPS, *DISTANCES, "auc")
 _SIZES = ("height", "width", "spacing_row", "spacing_col", "diagonal")
-_KNOWN = (*_NAMES, "fold", *_SCORES, *COUNTS, *FINDINGS, *_SIZES)
+_GRID = ("unit", "grid")
+"""How distances were measured, as `evaluate` writes it."""
+_KNOWN = (*_NAMES, "fold", *_SCORES, *COUNTS, *FINDINGS, *_SIZES, *_GRID)
 
 
 def read_score_table(store: Store, name: str) -> pd.DataFrame:
     """Read a table as the columns of `images.parquet` that it has.
 
-    These are identity, clinical columns, metrics, `diagonal`. `fold` is 0 and `kind` is `fixed` by default. `diagonal`
-    comes from the column of that name or from `height` and `width` (and `spacing_row`, `spacing_col`).
+    These are identity, clinical columns, metrics, `diagonal`, `unit`, `grid`. `fold` is 0 and `kind` is `fixed` by
+    default. `diagonal` comes from the column of that name or from `height` and `width` (and `spacing_row`,
+    `spacing_col`).
 
     Args:
         store: The folder of the table.
@@ -39,8 +42,9 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
 
     Raises:
         UserError: With a line for each defect: missing columns, unnamed models, images or patients, a model's image
-            given twice, a patient in two folds, scores that are NaN (except an AUC, which one class leaves undefined)
-            or out of range, infinite distances without a size of the image.
+            given twice, a patient in two folds, distances in two units, an image on two grids, scores that are NaN
+            (except an AUC, which one class leaves undefined) or out of range, infinite distances without a size of the
+            image.
     """
     where = store.path(name)
     try:
@@ -49,7 +53,7 @@ def read_score_table(store: Store, name: str) -> pd.DataFrame:
         raise UserError(f"{where}: no such file; give a study folder or a table of per-image scores") from None
     if table.defects:
         raise UserError(*(f"{where}: {line}" for line in table.defects))
-    frame = checked_scores(table.frame(texts=_NAMES), where)
+    frame = checked_scores(table.frame(texts=(*_NAMES, *_GRID)), where)
     frame.attrs["warnings"] = tuple(f"{where}: {line}" for line in collapsed(_warnings(table, frame)))
     return frame
 
@@ -74,7 +78,7 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         lines.append(f"{where}: has no rows")
     if lines:
         raise UserError(*lines)
-    lines = [*_check_names(where, frame), *_check_folds(where, frame)]
+    lines = [*_check_names(where, frame), *_check_folds(where, frame), *_check_grids(where, frame)]
     for column in [name for name in (*METRICS, *_SIZES) if name in frame]:
         values, is_text = _as_numbers(frame[column])
         lines += _in_rows(is_text, f"{where}: {column} holds text", "; give numbers with a decimal point")
@@ -99,8 +103,8 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     ]
     if lines:
         raise UserError(*lines)
-    kept = [*IDENTITY, *clinical_columns(frame), *(name for name in METRICS if name in frame), "diagonal"]
-    return frame[kept].reset_index(drop=True)
+    there = [name for name in (*METRICS, "diagonal", *_GRID) if name in frame]
+    return frame[[*IDENTITY, *clinical_columns(frame), *there]].reset_index(drop=True)
 
 
 def _rename(frame: pd.DataFrame, lacking: Sequence[str]) -> str:
@@ -178,6 +182,32 @@ def _check_folds(where: str, frame: pd.DataFrame) -> list[str]:
         f"{where}: patient {patient} is in {spread[patient]} folds; a patient's images must share one"
         for patient in spread.index[spread > 1][:5]
     ]
+
+
+def _check_grids(where: str, frame: pd.DataFrame) -> list[str]:
+    """Return the defects of `unit` and `grid`: distances of several units or grids are not to be compared."""
+    lines = []
+    if "unit" in frame:
+        rename = "; rename the column if it is something else, for example to clinical_unit"
+        lines += _in_rows(~frame["unit"].isin(("px", "mm")), f"{where}: unit must be px or mm, but is not", rename)
+        if not lines and frame["unit"].nunique() > 1:
+            lines.append(
+                f"{where}: distances are in px in some rows and in mm in others; measure all with the same spacing, or "
+                "analyze each unit as a table of its own"
+            )
+    if "grid" in frame:
+        is_missing = frame["grid"].fillna("") == ""
+        lines += _in_rows(is_missing, f"{where}: grid is missing", "; give the mask's rows x columns, as 128 x 96")
+        several = frame[frame.groupby("image_id")["grid"].transform("nunique") > 1]
+        if len(several) and not is_missing.any():
+            image = several["image_id"].iloc[0]
+            grids = several.loc[several["image_id"] == image, ["model", "grid"]].drop_duplicates("grid").head(2)
+            measured = " and ".join(f"{row.grid} ({row.model})" for row in grids.itertuples())
+            lines.append(
+                f"{where}: image {image} was measured on {measured}; such numbers are not to be compared: bring the "
+                "masks of all models to one size and measure them again, or analyze each model as a table of its own"
+            )
+    return lines
 
 
 def _diagonals(frame: pd.DataFrame) -> pd.Series:

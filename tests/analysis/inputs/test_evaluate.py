@@ -90,7 +90,7 @@ def test_the_table_has_the_columns_of_a_study_and_analyze_reads_it(measure: Eval
         {"a.png": LEFT * 255, "b.png": LEFT * 255, "c.bmp": LEFT},
         out=out,
     )
-    assert list(done.frame.columns) == [*IDENTITY, *METRICS, "diagonal"]
+    assert list(done.frame.columns) == [*IDENTITY, *METRICS, "diagonal", "unit", "grid"]
     first = done.frame.iloc[0]
     assert first[["model", "kind", "fold", "image_id", "patient_id"]].tolist() == ["tool", "fixed", 0, "a", "a"]
     assert first[["tp", "fp", "fn", "tn"]].tolist() == [8, 8, 8, 24]
@@ -105,10 +105,28 @@ def test_the_table_has_the_columns_of_a_study_and_analyze_reads_it(measure: Eval
     assert done.frame["hd"].tolist() == [2, 0, math.inf]
     assert done.frame["auc"].isna().all()
     assert done.unit == "px"
+    assert set(done.frame["unit"]) == {"px"}
+    assert set(done.frame["grid"]) == {"6 x 8"}
     (note,) = done.notes
     assert "each image is a patient of its own" in note
     read = read_score_table(Store(tmp_path), out)
     pd.testing.assert_frame_equal(read[done.frame.columns], done.frame, check_dtype=False, check_exact=True)
+
+
+def test_tables_of_masks_of_two_sizes_are_not_analysed_together(measure: Evaluate, tmp_path: Path) -> None:
+    measure({"a.png": LEFT, "b.png": np.zeros((3, 4), np.uint8)}, {"a.png": RIGHT, "b.png": EMPTY[:3, :4]}, out="1.csv")
+    for folder in ("tool", "truths"):
+        (tmp_path / folder).rename(tmp_path / f"first_{folder}")
+    large = np.ones((2, 2), np.uint8)
+    measure({"a.png": np.kron(LEFT, large)}, {"a.png": np.kron(RIGHT, large)})
+    first, second = (pd.read_csv(tmp_path / name) for name in ("1.csv", "scores.csv"))
+    assert first["grid"].tolist() == ["6 x 8", "3 x 4"]  # sizes may differ between images
+    second["model"] = "other"
+    pd.concat([first, second]).to_csv(tmp_path / "both.csv", index=False)
+    with pytest.raises(UserError) as caught:
+        read_score_table(Store(tmp_path), "both.csv")
+    (line,) = caught.value.lines
+    assert "image a was measured on 6 x 8 (tool) and 12 x 16 (other)" in line
 
 
 def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: Evaluate) -> None:
@@ -120,7 +138,7 @@ def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: E
         "i/8.png,m/x8.png,008,eight,0,0.5,0.25,T1,,,\n"
         "i/9.png,m/x1.png,NA1,nine,0,1,1,,64.5,6,8\n",
     )
-    assert list(done.frame.columns) == [*IDENTITY, "t_stage", "age", *METRICS, "diagonal"]
+    assert list(done.frame.columns) == [*IDENTITY, "t_stage", "age", *METRICS, "diagonal", "unit", "grid"]
     assert done.frame["image_id"].tolist() == ["seven", "nine"]  # the manifest's order
     assert done.frame["patient_id"].tolist() == ["007", "NA1"]
     assert done.frame["fold"].tolist() == [1, 0]
@@ -129,6 +147,7 @@ def test_a_manifest_gives_patients_folds_spacing_and_clinical_columns(measure: E
     assert done.frame["hd"].tolist() == [0.5, 0]
     assert done.frame["diagonal"].tolist() == [math.hypot(3, 2), 10]
     assert done.unit == "mm"
+    assert done.frame[["unit", "grid"]].to_numpy().tolist() == [["mm", "6 x 8"]] * 2
     assert [re.sub(".*/", "", note) for note in done.notes] == [
         "manifest.csv: 1 of its rows describe none of these masks",
         "truths: x2 equals x1, the mask of another patient, pixel by pixel; see that each image has its own",

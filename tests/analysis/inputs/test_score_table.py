@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from eus_ray.analysis.inputs.score_table import read_score_table
+from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.errors import UserError
 from eus_ray.store import Store
 
@@ -224,3 +225,36 @@ def test_findings_are_booleans_again(tmp_path: Path) -> None:
 def test_two_models_of_one_label_are_refused(tmp_path: Path) -> None:
     (line,) = refused(tmp_path, "model,image_id,patient_id,dsc\nunet,1,1,0.5\nU-Net,1,1,0.6\n")
     assert line == "models U-Net and unet are both printed as U-Net; rename one"
+
+
+MEASURED = """model,image_id,patient_id,hd,unit,grid
+a,1,p,3,px,48 x 64
+a,2,q,4,px,30 x 30
+b,1,p,5,px,48 x 64
+b,2,q,6,px,30 x 30
+"""
+
+
+def test_unit_and_grid_are_kept_and_are_no_clinical_columns(tmp_path: Path) -> None:
+    frame = read(tmp_path, MEASURED)
+    assert list(frame.columns[5:]) == ["hd", "diagonal", "unit", "grid"]
+    assert frame["grid"].tolist() == ["48 x 64", "30 x 30", "48 x 64", "30 x 30"]
+    assert "unit" not in clinical_columns(frame)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            MEASURED.replace("5,px,48 x 64", "5,px,128 x 128"),
+            "image 1 was measured on 48 x 64 (a) and 128 x 128 (b); such numbers are not to be compared: bring the",
+        ),
+        (MEASURED.replace("6,px", "6,mm"), "distances are in px in some rows and in mm in others; measure all with"),
+        (MEASURED.replace("6,px", "6,"), "unit must be px or mm, but is not in row 5; rename the column if it"),
+        (MEASURED.replace("6,px,30 x 30", "6,px,"), "grid is missing in row 5; give the mask's rows x columns"),
+        (MEASURED.replace(",px,", ",ICU,"), "unit must be px or mm, but is not in rows 2, 3, 4, 5; rename the"),
+    ],
+)
+def test_rows_that_were_measured_in_different_ways_are_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    (line,) = refused(tmp_path, text)
+    assert line.startswith(expected)

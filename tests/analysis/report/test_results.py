@@ -38,7 +38,7 @@ def _study(cases: list[Case], grid: str) -> Results:
         ([0, 0, 0], '[analysis]\naverage = "images"', "mean over images"),
     ],
 )
-def test_the_average_is_named_by_folds_and_setting(folds, settings, words) -> None:
+def test_the_average_is_named_by_folds_and_setting(folds: list[int], settings: str, words: str) -> None:
     assert replace(_table(["p", "q", "q"], folds), settings_text=settings).average_words == words
 
 
@@ -58,7 +58,7 @@ def test_images_that_stand_for_patients_are_called_images() -> None:
         ([], "resized", "", ""),
     ],
 )
-def test_the_unit_of_a_study_names_the_grid_of_its_pixels(cases, grid, unit, unit_long) -> None:
+def test_the_unit_of_a_study_names_its_grid(cases: list[Case], grid: str, unit: str, unit_long: str) -> None:
     results = _study(cases, grid)
     assert (results.unit, results.unit_long) == (unit, unit_long)
 
@@ -73,6 +73,6 @@ def test_the_unit_of_a_study_names_the_grid_of_its_pixels(cases, grid, unit, uni
         ({}, "", ""),
     ],
 )
-def test_the_unit_of_a_table_is_what_the_table_says(columns, unit, unit_long) -> None:
+def test_the_unit_of_a_table_is_what_the_table_says(columns: dict[str, list[str]], unit: str, unit_long: str) -> None:
     results = _table(["p", "q"], [0, 0], **columns)
     assert (results.unit, results.unit_long) == (unit, unit_long)
