@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 from eus_ray import store as layout
 from eus_ray.analysis.inputs.cases import Case, read_cases
 from eus_ray.analysis.inputs.process_pool import in_processes
+from eus_ray.analysis.inputs.settings import measuring_settings
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import image_metrics
 from eus_ray.analysis.measures.outlines import Outline, outline
 from eus_ray.analysis.measures.roc import FoldCounts, FoldRoc, LevelCounts, Roc, count_levels, roc
 from eus_ray.analysis.measures.thumbnails import probability_jpeg
-from eus_ray.metrics import THRESHOLD
+from eus_ray.config import EvaluateSettings
+from eus_ray.metrics import predicted_mask
 from eus_ray.store import PartKey, Store, TrialKey
 
 _KEY = ["model", "trial", "fold", "image_id"]
@@ -111,7 +113,8 @@ def measure(
                 _Group(name, index, metadata.num_row_groups, of["kind"], wanted)
                 for index in range(metadata.num_row_groups)
             ]
-    return _collect(in_processes(_GroupMeasurer(store, cases), groups, processes, num_predictions), patients)
+    measurer = _GroupMeasurer(store, cases, measuring_settings(store).evaluate)
+    return _collect(in_processes(measurer, groups, processes, num_predictions), patients)
 
 
 def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mapping[str, str]) -> Measurements:
@@ -147,22 +150,24 @@ class _GroupMeasurer:
 
     store: Store
     cases: dict[str, Case]
+    evaluate: EvaluateSettings
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _read_measurer, (self.store,)
+        return _read_measurer, (self.store, self.evaluate)
 
     def __call__(self, group: _Group) -> tuple[list[Measured], list[str]]:
         measured, problems = [], []
         for key, size, levels in _maps(self.store, group):
             try:
-                measured.append(_measure_one(key | {"kind": group.kind}, size, levels, self.cases.get(key["image_id"])))
+                case = self.cases.get(key["image_id"])
+                measured.append(_measure_one(key | {"kind": group.kind}, size, levels, case, self.evaluate))
             except ValueError as error:
                 problems.append(f"{self.store.path(group.name)}: image {key['image_id']}: {error}")
         return measured, problems
 
 
-def _read_measurer(store: Store) -> _GroupMeasurer:
-    return _GroupMeasurer(store, read_cases(store))
+def _read_measurer(store: Store, evaluate: EvaluateSettings) -> _GroupMeasurer:
+    return _GroupMeasurer(store, read_cases(store), evaluate)
 
 
 def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[int, int], npt.NDArray[np.uint16]]]:
@@ -181,7 +186,11 @@ def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[i
 
 
 def _measure_one(
-    key: dict[str, Any], size: tuple[int, int], levels: npt.NDArray[np.uint16], case: Case | None
+    key: dict[str, Any],
+    size: tuple[int, int],
+    levels: npt.NDArray[np.uint16],
+    case: Case | None,
+    evaluate: EvaluateSettings,
 ) -> Measured:
     """Measure one prediction. Raises `ValueError` if its sizes do not fit."""
     if case is None:
@@ -193,7 +202,7 @@ def _measure_one(
             f"its truth {truth.shape[0]} x {truth.shape[1]}"
         )
     probability = levels.reshape(size)
-    found = probability >= THRESHOLD
+    found = predicted_mask(probability, evaluate.threshold, evaluate.keep, evaluate.fill_holes)
     counts = count_levels(probability, truth)
     ranked = roc(counts)
     row = {

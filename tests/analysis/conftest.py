@@ -135,7 +135,9 @@ def write_study(
             patient = dict(zip(manifest["image_id"], manifest["patient_id"], strict=True))
             counted = []
             for image, level in levels.items():
-                tp, fp, fn, tn = metrics.counts(level >= metrics.THRESHOLD, truths[image]).tolist()
+                how = settings.evaluate
+                found = metrics.predicted_mask(level, how.threshold, how.keep, how.fill_holes)
+                tp, fp, fn, tn = metrics.counts(found, truths[image]).tolist()
                 counted.append(
                     {**key, "epoch": epochs - 1, "image_id": image, "patient_id": patient[image], "split": "test"}
                     | {"tp": tp, "fp": fp, "fn": fn, "tn": tn}

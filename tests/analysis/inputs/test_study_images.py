@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import tomli_w
 
 from eus_ray import metrics, store
 from eus_ray.analysis.inputs import study_images as module
@@ -17,6 +19,7 @@ from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.predictions import MovedError
 from eus_ray.analysis.inputs.study_images import IDENTITY, read_study_images, unfinished
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
+from eus_ray.config import EvaluateSettings, Study
 from eus_ray.errors import UserError
 from eus_ray.store import PartKey, Store, TrialKey
 
@@ -47,6 +50,31 @@ def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, exam
         assert row["diagonal"] == math.hypot(48 * 0.5, 64 * 0.25)
         described = manifest.set_index("image_id").loc[row["image_id"]]
         assert (row["patient_id"], row["fold"], row["age"]) == (described.patient_id, described.fold, described.age)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_masks_are_made_as_the_study_says(make_study: MakeStudy, example: Example, processes: int) -> None:
+    _, truths, probabilities = example
+    how = EvaluateSettings(threshold=0.2, keep="largest", fill_holes=True)
+    frame = read(make_study(settings=Study(models=("unet", "daf_net"), evaluate=how)), processes)
+    changed = 0
+    for row in frame.to_dict("records"):
+        level = metrics.quantise(probabilities[row["model"], row["image_id"]])
+        found = metrics.predicted_mask(level, 0.2, "largest", True)
+        expected = image_metrics(truths[row["image_id"]], found, scores=level)
+        assert (row["dsc"], row["hd"], row["components"]) == (expected["dsc"], expected["hd"], expected["components"])
+        changed += bool((found != (level >= 32768)).any())
+    assert changed
+
+
+def test_an_older_study_without_these_settings_has_masks_from_one_half_on(make_study: MakeStudy) -> None:
+    study = make_study()
+    before = read(study)
+    settings = tomllib.loads(study.read_text(store.STUDY))
+    settings["evaluate"] = {"grid": "resized"}
+    del settings["analysis"]
+    study.write_text(store.STUDY, tomli_w.dumps(settings))
+    pd.testing.assert_frame_equal(read(study), before)
 
 
 def test_what_a_mean_would_hide_is_there(make_study: MakeStudy) -> None:
