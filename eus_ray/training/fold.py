@@ -28,7 +28,7 @@ from eus_ray.architectures import architectures
 from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
-from eus_ray.metrics import THRESHOLD, counts, from_counts, patient_means, quantise
+from eus_ray.metrics import counts, from_counts, patient_means, predicted_mask, quantise
 from eus_ray.models import as_input, build_model, forward, probability, to_device, without_pretraining
 from eus_ray.training.checkpoint import below, pack, place_model, unpack_for
 from eus_ray.training.ddp import Team, gradient_exchange
@@ -243,7 +243,7 @@ class Fold:
         started = time.perf_counter()
         losses: list[float] = []
         all_counts: list[npt.NDArray[np.int64]] = []
-        size = self.study.train.batch_size
+        size, how = self.study.train.batch_size, self.study.evaluate
         self.model.eval()
         for batch in np.array_split(rows, range(size, len(rows), size)):
             image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in batch])
@@ -256,8 +256,9 @@ class Fold:
                     f"probabilities are not numbers in fold {self.data.fold} after epoch {self.epoch - 1}"
                 )
             for row, map_ in zip(batch.tolist(), maps, strict=True):
-                quantised, mask = self._on_evaluation_grid(row, map_)
-                all_counts.append(counts(quantised >= THRESHOLD, mask.astype(bool)))
+                quantised, truth_mask = self._on_evaluation_grid(row, map_)
+                found = predicted_mask(quantised, how.threshold, how.keep, how.fill_holes)
+                all_counts.append(counts(found, truth_mask.astype(bool)))
                 image_id, patient_id = self.data.image_ids[row], self.data.patient_ids[row]
                 record.add_score(epoch, image_id, patient_id, split, all_counts[-1])
                 if split == "test":

@@ -11,7 +11,7 @@ import torch
 
 from eus_ray.config import Study
 from eus_ray.config_file import load_study
-from eus_ray.metrics import THRESHOLD, counts, from_counts
+from eus_ray.metrics import counts, from_counts, predicted_mask
 from eus_ray.training.determinism import derive_seed
 from eus_ray.training.fold import DivergedError, Fold, FoldData, train_fold
 from eus_ray.training.records import Record
@@ -66,10 +66,31 @@ def test_rows_of_a_finished_fold() -> None:
     assert [row["image_id"] for row in record.scores] == [data.image_ids[row] for row in data.test]
     for row, score, prediction in zip(data.test, record.scores, record.predictions, strict=True):
         stored = prediction["probability"].reshape(prediction["height"], prediction["width"])
-        expected = counts(stored >= THRESHOLD, data.masks[row] > 0)
+        expected = counts(stored >= 32768, data.masks[row] > 0)
         assert [score[name] for name in ("tp", "fp", "fn", "tn")] == expected.tolist()
     all_counts = [[score[name] for name in ("tp", "fp", "fn", "tn")] for score in record.scores]
     assert record.epochs[-1]["dsc"] == pytest.approx(from_counts("dsc", all_counts).mean())
+
+
+SMOOTHED = ("evaluate.threshold=0.4", "evaluate.keep=largest", "evaluate.fill_holes=true")
+"""Masks are made in another way than by default."""
+
+
+def test_counts_are_of_the_masks_that_the_study_asks_for_and_nothing_else_changes() -> None:
+    data, learnt = validated(), ("train.epochs=3", "optim.lr=0.02", "model.width=8")
+    plain, other = train_fold(study(*learnt), data), train_fold(study(*learnt, *SMOOTHED), data)
+    assert [row["loss"] for row in other.epochs[:6]] == [row["loss"] for row in plain.epochs[:6]]
+    scored = {row["image_id"]: row for row in other.scores if row["split"] == "test"}
+    changed = 0
+    for prediction in other.predictions:
+        levels = prediction["probability"].reshape(32, 32)
+        truth = data.masks[data.image_ids.index(prediction["image_id"])] > 0
+        expected = counts(predicted_mask(levels, 0.4, "largest", True), truth).tolist()
+        assert [scored[prediction["image_id"]][name] for name in ("tp", "fp", "fn", "tn")] == expected
+        changed += expected != counts(levels >= 32768, truth).tolist()
+    assert changed
+    validation = [[row["tp"] for row in record.scores if row["split"] == "validation"] for record in (plain, other)]
+    assert validation[0] != validation[1], "epochs are chosen by the same masks"
 
 
 def validated() -> FoldData:
