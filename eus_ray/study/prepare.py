@@ -1,7 +1,8 @@
 """Check a study and its folder before a run, and write what is fixed for the study.
 
-A study is its data, folds, seed, image size and evaluation grid. They are written when the folder is new and compared
-when it is not: a run that would mix two studies is refused before anything is written.
+A study is its data, folds, seed, image size, evaluation grid, and how masks are made of probabilities. They are written
+when the folder is new and compared when it is not: a run that would mix two studies is refused before anything is
+written.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eus_ray import store as names
-from eus_ray.config import Study
+from eus_ray.config import EvaluateSettings, Study
 from eus_ray.config_file import study_toml, without_effect
 from eus_ray.data.arrays import Arrays, cases_table
 from eus_ray.data.dataset import Dataset, check_data
@@ -101,8 +102,12 @@ def identity(dataset: Dataset) -> dict[str, Any]:
         "folds.count": study.folds.count,
         "folds.assignment": hashlib.sha256(folds.encode()).hexdigest(),
         "train.seed": study.train.seed,
-        "evaluate.grid": study.evaluate.grid,
+        **_dotted_evaluate(study.evaluate),
     }
+
+
+def _dotted_evaluate(evaluate: EvaluateSettings) -> dict[str, Any]:
+    return {f"evaluate.{name}": value for name, value in evaluate.model_dump().items()}
 
 
 def check_identity(store: Store, dataset: Dataset) -> bool:
@@ -118,7 +123,9 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
         if foreign:
             raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty output folder")
         return False
-    there, here = store.read_json(names.PROVENANCE)["identity"], identity(dataset)
+    # a folder that is older than a setting was made with what is its default now
+    there = _dotted_evaluate(EvaluateSettings()) | store.read_json(names.PROVENANCE)["identity"]
+    here = identity(dataset)
     different = [name for name in here if there.get(name) != here[name]]
     if different:
         raise UserError(

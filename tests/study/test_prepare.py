@@ -85,6 +85,31 @@ def test_corrected_clinical_columns_and_another_order_of_rows_are_the_same_study
     assert set(read_manifest(store)["t_stage"]) == {"T9"}
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluate.threshold=0.4", "evaluate.threshold was 0.5 and is 0.4"),
+        ("evaluate.keep=largest", "evaluate.keep was all and is largest"),
+        ("evaluate.fill_holes=true", "evaluate.fill_holes was False and is True"),
+    ],
+)
+@pytest.mark.parametrize("is_older", [False, True], ids=["new", "older than the setting"])
+def test_a_study_goes_on_with_the_masks_that_it_began_with(
+    phantom: Path, tmp_path: Path, override: str, said: str, is_older: bool
+) -> None:
+    dataset, store = check_data(light_study(phantom)), Store(tmp_path / "study")
+    write_study(store, dataset, dataset.arrays())
+    if is_older:
+        written = store.read_json(names.PROVENANCE)
+        for name in ("threshold", "keep", "fill_holes"):
+            del written["identity"][f"evaluate.{name}"]
+        store.write_json(names.PROVENANCE, written)
+    assert check_identity(store, dataset)
+    with pytest.raises(UserError) as refused:
+        check_identity(store, check_data(light_study(phantom, override)))
+    assert refused.value.lines == (f"{store.location}: holds another study: {said}; choose another output folder",)
+
+
 def test_warnings_of_the_manifest_are_told_and_kept_without_its_path(phantom: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom.parent, tmp_path / "set")
     manifest, heard = tmp_path / "set/manifest.csv", Recorder()
