@@ -241,6 +241,7 @@ def test_override_values(text: str, value: object) -> None:
         ("[run]\nworkers = 2\nmin_workers = 3\n", "run: min_workers is 3, more than workers, 2"),
         ('[only.unet]\n"optim.lrr" = 1\n', "[only.unet] optim.lrr: no such field; did you mean optim.lr?"),
         ('[only.unet]\n"folds.count" = 3\n', "[only.unet] folds.count: is one for the whole study"),
+        ('[only.unet]\n"evaluate.keep" = "largest"\n', "[only.unet] evaluate.keep: is one for the whole study"),
         ("[only.vnet]\n", "not a choice; did you mean unet?"),
         ("a = [\n", "is not TOML"),
         ("optim = 3\n", "optim: "),
