@@ -18,12 +18,16 @@ from scipy.spatial import cKDTree
 
 OneEmpty = Literal["inf", "nan", "diagonal"]
 BothEmpty = Literal["zero", "nan"]
+TOLERANCE = 2.0
+"""How far contours may be apart and agree, unless a study says otherwise."""
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _MIN_SQUARED_DIAGONAL_FOR_FLOAT64 = 2**22
 """Below, a float32 distance still rounds to its whole square, and four times any square is a whole float32."""
 _NUM_PAIRS_IN_PRODUCT = 2**16
 """Such a matrix product stays in the cache, and BLAS starts no threads for it."""
+_ROUNDING = 1e-9
+"""A distance may come out some units in the last place beyond a tolerance that it equals, such as 3 · 0.1 mm."""
 _COST_NS = {"products": 0.65, "differences": 3.0, "transform": 31.0, "tree": 900.0}
 """Measured, roughly: for a pair of points, a pair of points, a pixel of the crop, a point."""
 
@@ -265,6 +269,22 @@ def summarise(
         avd_truth_to_pred=means[0],
         avd_pred_to_truth=means[1],
     )
+
+
+def agreeing_share(lists: Directed, tolerance: float) -> float:
+    """Return the normalised surface distance (NSD): the share of both contours' points near the other contour.
+
+    Args:
+        lists: The directed distances.
+        tolerance: A point no farther than this is near; in the unit of the distances.
+
+    Returns:
+        1 if both masks are empty, 0 if one is.
+    """
+    number = len(lists.truth_to_pred) + len(lists.pred_to_truth)
+    limit = tolerance * (1 + _ROUNDING)
+    near = sum(int(np.searchsorted(each, limit, side="right")) for each in lists)
+    return near / number if number else 1.0
 
 
 def distances(

@@ -12,24 +12,37 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from eus_ray.analysis.measures.calibration import CALIBRATION, calibration
 from eus_ray.analysis.measures.distances import (
+    TOLERANCE,
     BothEmpty,
     Distances,
     OneEmpty,
+    agreeing_share,
     bounding_box,
     check_spacing,
     contour_distances,
     diagonal,
     summarise,
 )
-from eus_ray.metrics import COUNT_METRICS, from_counts
+from eus_ray.metrics import COUNT_METRICS, from_counts, largest_piece
 
 COUNTS = ("tp", "fp", "fn", "tn")
 OVERLAPS = COUNT_METRICS
-DISTANCES = Distances._fields
-FINDINGS = ("missed", "false_alarm", "components")
-METRICS = (*COUNTS, *OVERLAPS, *DISTANCES, "auc", *FINDINGS)
-"""The columns that `image_metrics` gives, in the order of `images.parquet`."""
+DISTANCES = (*Distances._fields, "hd_largest")
+FINDINGS = ("missed", "false_alarm", "components", "empty")
+METRICS = (
+    *COUNTS,
+    *OVERLAPS,
+    *Distances._fields,
+    "auc",
+    *FINDINGS[:3],
+    "nsd",
+    "hd_largest",
+    "empty",
+    *CALIBRATION,
+)
+"""The columns that `image_metrics` gives, in the order of `images.parquet`: later ones came at its end."""
 
 OverlapPolicy = Literal["defined", "strict"]
 
@@ -107,6 +120,11 @@ def _num_components(mask: npt.NDArray[np.bool_]) -> int:
     return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if mask.size else 0
 
 
+def _hd_largest(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], spacing: tuple[float, float]) -> float:
+    """Return the Hausdorff distance of the prediction's largest piece alone; neither mask is empty."""
+    return max(float(each[-1]) for each in contour_distances(truth, largest_piece(pred), spacing))
+
+
 def _counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], pixels: int) -> tuple[int, int, int, int]:
     """Return TP, FP, FN, TN of masks cut out of an image of so many pixels."""
     tp, in_truth, in_pred = (int(np.count_nonzero(mask)) for mask in (truth & pred, truth, pred))
@@ -118,22 +136,27 @@ def image_metrics(
     pred: npt.ArrayLike,
     *,
     scores: npt.ArrayLike | None = None,
+    levels: npt.NDArray[np.uint16] | None = None,
     spacing: npt.ArrayLike = (1.0, 1.0),
+    tolerance: float = TOLERANCE,
     overlap: OverlapPolicy = "defined",
     one_empty: OneEmpty = "inf",
     both_empty: BothEmpty = "zero",
 ) -> dict[str, npt.NDArray[np.generic]]:
     """Return all of `METRICS` by name.
 
-    `missed`: the truth has a lesion and the prediction is empty; `false_alarm`: the reverse. `components`: regions of
-    the prediction.
+    `missed`: the truth has a lesion, and no pixel of it is predicted. `false_alarm`: the truth is empty, and something
+    is predicted. `empty`: nothing is predicted. `components`: regions of the prediction. `hd_largest`: the Hausdorff
+    distance of the largest region alone.
 
     Args:
         truth: Masks `(H, W)` or `(N, H, W)`, boolean or 0 and 1.
         pred: Masks of the same shape.
         scores: Ranks the pixels for the AUC, in the masks' shape (probabilities, logits or levels, as they are). The
             AUC is NaN without them, and if the truth is empty or full.
+        levels: Probabilities as they are stored, rint(p · 65535), in the masks' shape; `CALIBRATION` is NaN without.
         spacing: `(row, column)`, or `(N, 2)` for one an image; the unit of distances.
+        tolerance: Contours agree within this distance (`nsd`); both masks empty: 1, one empty: 0.
         overlap: The value of 0/0. `defined`: 1 if truth and prediction agree on the class concerned, else 0 (both
             empty: DSC = IoU = SEN = PC = 1). `strict`: NaN.
         one_empty: Distances if one mask is empty, see `summarise`.
@@ -149,29 +172,36 @@ def image_metrics(
     if truths.shape != preds.shape:
         raise ValueError(f"truth and pred differ in shape: {truths.shape} and {preds.shape}")
     ranked = None if scores is None else np.asarray(scores)
-    if ranked is not None and ranked.shape != truths.shape:
-        raise ValueError(f"scores and truth differ in shape: {ranked.shape} and {truths.shape}")
+    for name, given in (("scores", ranked), ("levels", levels)):
+        if given is not None and given.shape != truths.shape:
+            raise ValueError(f"{name} and truth differ in shape: {given.shape} and {truths.shape}")
     single = truths.ndim == 2
     if single:
-        truths, preds, ranked = truths[None], preds[None], None if ranked is None else ranked[None]
+        truths, preds = truths[None], preds[None]
+        ranked, levels = (None if given is None else given[None] for given in (ranked, levels))
     steps = np.asarray(spacing, dtype=np.float64)
     per_image = [check_spacing(one) for one in steps] if steps.ndim == 2 else [check_spacing(spacing)] * len(truths)
     if len(per_image) != len(truths):
         raise ValueError(f"spacing has {len(per_image)} rows for {len(truths)} images")
 
     counts = np.empty((len(truths), 4), np.int64)
-    lengths = np.empty((len(truths), len(DISTANCES)))
+    lengths, agreeing = np.empty((len(truths), len(DISTANCES))), np.empty(len(truths))
     areas, regions = np.full(len(truths), np.nan), np.zeros(len(truths), np.int64)
+    calibrated = np.full((len(truths), len(CALIBRATION)), np.nan)
     for index, (true, found, step) in enumerate(zip(truths, preds, per_image, strict=True)):
         box = bounding_box(true, found)  # all beyond it is background in both
         lesion, guess = np.ascontiguousarray(true[box]), np.ascontiguousarray(found[box])
         counts[index] = _counts(lesion, guess, true.size)
-        lengths[index] = summarise(
-            contour_distances(lesion, guess, step), diagonal(true.shape, step), one_empty, both_empty
-        )
+        lists = contour_distances(lesion, guess, step)
         regions[index] = _num_components(guess)
+        all_pieces = summarise(lists, diagonal(true.shape, step), one_empty, both_empty)
+        is_torn = regions[index] > 1 and lesion.any()
+        lengths[index] = *all_pieces, _hd_largest(lesion, guess, step) if is_torn else all_pieces.hd
+        agreeing[index] = agreeing_share(lists, tolerance)
         if ranked is not None:
             areas[index] = auc(ranked[index], true)
+        if levels is not None:
+            calibrated[index] = calibration(levels[index], true, found)[1:]
 
     tp, fp, fn, _ = counts.T
     result: dict[str, npt.NDArray[np.generic]] = {
@@ -179,8 +209,12 @@ def image_metrics(
         **{name: from_counts(name, counts, overlap) for name in OVERLAPS},
         **dict(zip(DISTANCES, lengths.T.copy(), strict=True)),
         "auc": areas,
-        "missed": (tp + fp == 0) & (fn > 0),
+        "missed": (tp == 0) & (fn > 0),
         "false_alarm": (tp + fn == 0) & (fp > 0),
         "components": regions,
+        "nsd": agreeing,
+        "empty": tp + fp == 0,
+        **dict(zip(CALIBRATION, calibrated.T.copy(), strict=True)),
     }
+    result = {name: result[name] for name in METRICS}
     return {name: values[0] for name, values in result.items()} if single else result

@@ -14,6 +14,7 @@ OPTIONAL = ("image_id", "fold", "spacing_mm", "spacing_row_mm", "spacing_col_mm"
 RESERVED = frozenset(
     {"model", "kind", "tp", "fp", "fn", "tn", "dsc", "iou", "sen", "sp", "pc", "acc", "auc"}
     | {"hd", "hd95", "hd95_pooled", "avd", "mad", "assd", "avd_truth_to_pred", "avd_pred_to_truth"}
+    | {"nsd", "hd_largest", "empty", "brier", "ece", "brier_box", "ece_box"}
     | {"missed", "false_alarm", "components", "spacing_row", "spacing_col", "lesion_share", "diagonal"}
     | {"unit", "grid"}
 )

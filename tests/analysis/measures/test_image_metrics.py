@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from eus_ray.analysis.measures.calibration import CALIBRATION
 from eus_ray.analysis.measures.image_metrics import METRICS, OVERLAPS, as_masks, auc, image_metrics, num_components
 
 EMPTY, FULL = np.zeros((3, 4), bool), np.ones((3, 4), bool)
@@ -33,7 +35,14 @@ def test_two_overlapping_squares() -> None:
     assert not found["missed"]
     assert not found["false_alarm"]
     assert found["components"] == 1
-    assert math.isnan(found["auc"])
+    assert not found["empty"]
+    assert found["hd_largest"] == 2.0
+    assert all(math.isnan(found[name]) for name in ("auc", *CALIBRATION))
+    # Contours of 12 pixels. The truth's left column is 2 from the prediction, the next one 1 but for its inner pixels,
+    # which are no contour; the other 4 lie on it. So 8 of each list are within 1, and all within 2.
+    assert found["nsd"] == 1
+    assert image_metrics(truth, pred, tolerance=1)["nsd"] == 16 / 24
+    assert image_metrics(truth, pred, tolerance=0)["nsd"] == 8 / 24
 
 
 @pytest.mark.parametrize(
@@ -60,8 +69,13 @@ def test_missed_and_false_alarm_are_not_mere_bad_overlap() -> None:
     apart = np.zeros((3, 4), bool)
     apart[2, 0] = True
     found = image_metrics([SOME, EMPTY, SOME, EMPTY], [EMPTY, SOME, apart, EMPTY])
-    assert found["missed"].tolist() == [True, False, False, False]
+    assert found["missed"].tolist() == [True, False, True, False]  # the third is predicted beside the lesion
+    assert found["empty"].tolist() == [True, False, False, True]
     assert found["false_alarm"].tolist() == [False, True, False, False]
+    assert found["nsd"].tolist()[:2] == [0, 0]
+    assert found["nsd"][3] == 1
+    assert image_metrics(SOME, np.roll(SOME, 1, axis=1))["missed"]
+    assert not image_metrics(SOME, FULL)["missed"]
     assert found["hd"].tolist()[:2] == [math.inf, math.inf]
     assert found["hd"][3] == 0
 
@@ -74,7 +88,7 @@ def test_a_stack_is_its_images_each_with_its_spacing() -> None:
     together = image_metrics(truth, pred, scores=scores, spacing=spacing)
     for index in range(5):
         alone = image_metrics(truth[index], pred[index], scores=scores[index], spacing=spacing[index])
-        assert {name: values[index] for name, values in together.items()} == alone
+        np.testing.assert_equal({name: values[index] for name, values in together.items()}, alone)
     assert together["tp"].dtype == np.int64
     assert together["missed"].dtype == bool
     nothing = image_metrics(truth[:0], pred[:0])
@@ -84,6 +98,75 @@ def test_a_stack_is_its_images_each_with_its_spacing() -> None:
 def test_diagonal_is_that_of_the_whole_image() -> None:
     found = image_metrics(SOME, EMPTY, spacing=(2.0, 0.5), one_empty="diagonal")
     assert found["hd"] == found["mad"] == math.hypot(6.0, 2.0)
+
+
+def test_a_speck_takes_hd_and_the_largest_piece_alone_does_not() -> None:
+    """Truth and prediction are one square; the prediction has specks 9 columns beside it and 4 rows below."""
+    truth = np.zeros((12, 20), bool)
+    truth[1:5, 1:5] = True
+    pred = truth.copy()
+    pred[1, 13] = pred[8, 2] = True
+    found = image_metrics([truth, truth, truth * False], [pred, truth, pred], spacing=(2.0, 1.0))
+    assert found["components"].tolist() == [3, 1, 3]
+    assert found["hd"].tolist() == [9, 0, math.inf]
+    assert found["hd_largest"].tolist() == [0, 0, math.inf]
+    assert math.isnan(image_metrics(truth * False, pred, one_empty="nan")["hd_largest"])
+    # The other way about, the specks belong to the truth, and no piece of the prediction comes near them.
+    assert image_metrics(pred, truth)["hd_largest"] == 9
+
+
+def test_pieces_that_touch_at_a_corner_are_one() -> None:
+    truth = np.zeros((6, 9), bool)
+    truth[0, 0] = True
+    torn, joined = truth.copy(), truth.copy()
+    torn[3:5, 5:8] = joined[1:3, 1:4] = True
+    assert image_metrics(truth, torn)["hd_largest"] == math.hypot(4, 7)  # the larger piece is the wrong one
+    assert image_metrics(truth, joined)["hd_largest"] == math.hypot(2, 3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    pair=hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
+        lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape))
+    ),
+    spacing=st.sampled_from([(1.0, 1.0), (0.1, 0.1), (0.5, 1.7)]),
+    steps=st.integers(0, 12),
+)
+def test_nsd_and_hd_largest_by_brute_force(
+    pair: tuple[np.ndarray, np.ndarray], spacing: tuple[float, float], steps: int
+) -> None:
+    """NSD over all pairs of contour points; tolerances are whole steps of rows, so that many distances equal them."""
+    truth, pred = pair
+    found = image_metrics(truth, pred, spacing=spacing, tolerance=steps * spacing[0])
+    edges = [points * spacing for points in map(contour_points, pair)]
+    if not all(map(len, edges)):
+        assert found["nsd"] == (not any(map(len, edges)))
+        assert found["hd_largest"] == found["hd"]
+        return
+    apart = np.hypot(*(edges[0][:, None] - edges[1]).transpose(2, 0, 1))
+    near = np.concatenate([apart.min(axis=1), apart.min(axis=0)]) <= steps * spacing[0] + 1e-9
+    assert found["nsd"] == pytest.approx(near.mean())
+    pieces, number = ndimage.label(pred, np.ones((3, 3)))
+    areas = ndimage.sum_labels(pred, pieces, range(1, number + 1))
+    largest = [
+        image_metrics(truth, pieces == 1 + place, spacing=spacing)["hd"]
+        for place in np.flatnonzero(areas == areas.max())
+    ]
+    assert found["hd_largest"] == largest[0]
+
+
+def contour_points(mask: np.ndarray) -> np.ndarray:
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask))
+
+
+def test_calibration_comes_with_the_levels() -> None:
+    truth, pred = np.array([[True, False, False]]), np.array([[True, True, False]])
+    levels = np.array([[65535, 65535, 0]], np.uint16)
+    found = image_metrics([truth] * 2, [pred] * 2, levels=np.stack([levels, levels]))
+    assert found["brier"].tolist() == [pytest.approx(1 / 3)] * 2
+    assert image_metrics(truth, pred, levels=levels)["ece"] == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="levels and truth differ in shape"):
+        image_metrics(truth, pred, levels=levels[:, :2])
 
 
 def test_components_touch_at_corners() -> None:
