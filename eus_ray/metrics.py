@@ -190,8 +190,8 @@ def criterion(scores: npt.NDArray[np.float64]) -> float:
 
 _NUM_CUTS = 20
 """The mean of masks is cut at the multiples of a twentieth between 0 and 1."""
-_ROUNDING = 1e-9
-"""A mean is a sum of fractions: 3/20 may come out some units in the last place below .15."""
+_ROUNDING = 1e-6
+"""A mean is a sum of fractions, and in single precision once it is resized: 3/20 may come out somewhat below .15."""
 
 
 class FixedMask(NamedTuple):
@@ -200,7 +200,7 @@ class FixedMask(NamedTuple):
     mean: npt.NDArray[np.float64]
     """`(H, W)`: the share of the patients' lesions that cover a pixel; patients weigh the same."""
     threshold: float
-    score: float
+    training_score: float
     """The mean over these patients of the patient's mean DSC."""
 
     @property
@@ -273,7 +273,7 @@ def fixed_mask_score(masks: Masks, patients: npt.ArrayLike) -> float:
     1.0
     """
     (best,) = fixed_masks(masks, patient_weights(patients)[None])
-    return best.score
+    return best.training_score
 
 
 def _at_least(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -115,9 +115,9 @@ def test_the_fixed_mask_is_the_best_of_19_cuts_of_the_patients_mean(
     threshold, score, mask = exact_fixed_mask(masks, patients)
     (found,) = fixed_masks(masks, patient_weights(patients)[None])
     assert found.threshold == threshold
-    assert found.score == pytest.approx(float(score), abs=1e-12)
+    assert found.training_score == pytest.approx(float(score), abs=1e-12)
     assert (found.mask == mask).all()
-    assert fixed_mask_score(masks, patients) == found.score
+    assert fixed_mask_score(masks, patients) == found.training_score
 
 
 def test_patients_weigh_the_same_in_the_fixed_mask() -> None:
@@ -126,7 +126,7 @@ def test_patients_weigh_the_same_in_the_fixed_mask() -> None:
     (found,) = fixed_masks(masks, patient_weights(["a"] * 9 + ["b", "c"])[None])
     assert found.mean.tolist() == [[pytest.approx(1 / 3), pytest.approx(2 / 3)]]
     # Up to .30 both pixels are in, and every image has a DSC of 2/3; from .35 on the right one alone: 0, 1, 1.
-    assert found.score == pytest.approx(2 / 3)
+    assert found.training_score == pytest.approx(2 / 3)
     assert found.threshold == 0.05
     assert found.mask.all()
 
@@ -139,7 +139,7 @@ def test_a_mean_that_is_a_threshold_is_in_whatever_its_rounding() -> None:
     (found,) = fixed_masks(masks, weights[None])
     assert found._replace(threshold=0.15).mask.all()
     assert not found._replace(threshold=0.2).mask.any()
-    assert (found.threshold, found.score) == (0.2, pytest.approx(0.85))  # nothing is right for 17 of 20
+    assert (found.threshold, found.training_score) == (0.2, pytest.approx(0.85))  # nothing is right for 17 of 20
 
 
 def test_each_set_of_images_has_its_own_fixed_mask() -> None:
@@ -150,7 +150,7 @@ def test_each_set_of_images_has_its_own_fixed_mask() -> None:
     assert [one.mean[0].tolist() for one in found] == weights.tolist()
     for one, weight in zip(found, weights, strict=True):
         (alone,) = fixed_masks(masks[weight > 0], weight[None, weight > 0])
-        assert (alone.threshold, alone.score) == (one.threshold, one.score)
+        assert (alone.threshold, alone.training_score) == (one.threshold, one.training_score)
 
 
 # ---- masks from probabilities -----------------------------------------------------------------------
