@@ -18,15 +18,24 @@ class ReportKind(StrEnum):
     """From one cross-validation with the study's own settings."""
     WINNER = TrialKind.WINNER.value
     """From the best settings of a search, trained again on the same folds."""
+    BASELINE = "baseline"
+    """From no network: one mask for all images. Its model has this name, too."""
 
 
 DASH = "\N{EN DASH}"
 KIND_LABELS = {
     ReportKind.NESTED.value: "nested estimate",
     ReportKind.WINNER.value: "tuned on these folds: optimistic",
+    ReportKind.BASELINE.value: "looks at no image",
 }
 """Remarks beside a model's name; fixed settings need none."""
-METRIC_LABELS = {name: name.upper().replace("_", " ") for name in METRICS} | {"iou": "IoU"}
+METRIC_LABELS = {name: name.upper().replace("_", " ") for name in METRICS} | {
+    "iou": "IoU",
+    "hd_largest": "HD, largest piece alone",
+    "brier": "Brier score",
+    "brier_box": "Brier score, box",
+    "ece_box": "ECE, box",
+}
 UNITS = {"mm": "mm", "cm": "cm", "years": "years", "kg": "kg", "ml": "ml"}
 """Units by the last word of a column's name."""
 
@@ -35,6 +44,8 @@ _COLUMNS = {"t_stage": "T-stage", "n_stage": "N-stage", "birads": "BI-RADS"}
 
 def model_label(model: str) -> str:
     """Return a model's name for print; a model of somebody else keeps its own."""
+    if model == ReportKind.BASELINE:
+        return "Fixed mask (baseline)"
     spec = architectures().get(model)
     return model if spec is None else spec.label
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns
 from eus_ray.analysis.labels import ReportKind, model_label
+from eus_ray.analysis.measures.calibration import CALIBRATION
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
 from eus_ray.data.io.tables import Table, names_alike, near_columns, parse_table
@@ -19,7 +20,9 @@ from eus_ray.store import Store
 
 _NAMES = ("model", "kind", "image_id", "patient_id")
 """Text columns: `007` stays `007`, and a patient may be called NA."""
-_SCORES = (*OVERLAPS, *DISTANCES, "auc")
+_SCORES = (*OVERLAPS, *DISTANCES, "auc", "nsd", *CALIBRATION)
+_OFTEN_UNDEFINED = ("auc", *CALIBRATION)
+"""NaN for an image of one class, without a box, or without probabilities."""
 _SIZES = ("height", "width", "spacing_row", "spacing_col", "diagonal")
 _GRID = ("unit", "grid")
 """How distances were measured, as `evaluate` writes it."""
@@ -152,6 +155,8 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
         f"{where}: kind is {kind!r}; write {', '.join(ReportKind)}, or tell models apart by their name"
         for kind in unknown[:5]
     ]
+    if not unknown:
+        lines += _check_baseline(where, frame["model"], frame.get("kind", pd.Series("", frame.index)))
     printed: dict[str, list[str]] = {}
     for model in sorted(set(frame["model"])):
         printed.setdefault(model_label(model), []).append(model)
@@ -168,6 +173,17 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
     owners = frame.groupby("image_id")["patient_id"].nunique()
     lines += [f"{where}: image {image} belongs to two patients" for image in owners.index[owners > 1][:5]]
     return lines
+
+
+def _check_baseline(where: str, models: pd.Series, kinds: pd.Series) -> list[str]:
+    """Return a line if a model has the baseline's name and is none, or the baseline stands alone."""
+    is_baseline = kinds == ReportKind.BASELINE
+    if ((models == ReportKind.BASELINE) != is_baseline).any():
+        return [
+            f"{where}: model baseline is a mask that looks at no image, and its kind is baseline, too; "
+            "rename a model that is a network"
+        ]
+    return [f"{where}: has no model but the baseline; add one to compare"] if is_baseline.all() else []
 
 
 def _check_folds(where: str, frame: pd.DataFrame) -> list[str]:
@@ -224,7 +240,7 @@ def _diagonals(frame: pd.DataFrame) -> pd.Series:
 
 def _check_scores(where: str, frame: pd.DataFrame, column: str) -> list[str]:
     values = frame[column]
-    unknown = values.isna() & (column != "auc")
+    unknown = values.isna() & (column not in _OFTEN_UNDEFINED)
     if column in DISTANCES:
         size = (
             ", and a mean needs the image's size: add columns height and width (and spacing_row, spacing_col if "
