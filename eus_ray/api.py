@@ -170,7 +170,7 @@ def compare(scores: pd.DataFrame, metric: str = "dsc") -> pd.DataFrame:
     Raises:
         UserError: With one line for each defect of the scores.
     """
-    from eus_ray.analysis.comparison.claims import claims_table
+    from eus_ray.analysis.comparison.claims import Background, claims_table
     from eus_ray.analysis.comparison.pairwise import compare_pairs, read_training
     from eus_ray.analysis.comparison.score_matrix import align
     from eus_ray.analysis.inputs.score_table import checked_scores
@@ -182,4 +182,4 @@ def compare(scores: pd.DataFrame, metric: str = "dsc") -> pd.DataFrame:
     checked = checked_scores(frame.assign(**names), "the scores")
     kinds = dict(zip(checked["model"], checked["kind"], strict=True))
     pairs = compare_pairs(align(checked, [metric]), read_training(checked, kinds, {}))
-    return claims_table(pairs, kinds)
+    return claims_table(pairs, Background(kinds))

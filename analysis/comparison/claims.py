@@ -1,19 +1,21 @@
 """Claims: one sentence about each pair of models in each metric (`claims.csv`).
 
-The verdict rests on the patient-level test: the two-sided Wilcoxon signed rank test of the patients' means, adjusted by
-Holm over the pairs within the metric, at level 0.05. DSC is the primary metric, all others are exploratory.
+The verdict rests on the sign-flip permutation test of the difference of the two models' averages, two-sided, adjusted
+by Holm over the pairs within the metric, at level 0.05. DSC is the primary metric, all others are exploratory.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 from scipy.special import ndtri
 
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.paper_tables import printed
+from eus_ray.analysis.inputs.effort import Effort, differences
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
@@ -25,6 +27,7 @@ SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 EQUIVALENT, TOO_FEW = "equivalent", "too few patients"
 VERDICTS = (SUPPORTED, EQUIVALENT, NOT_SUPPORTED, TOO_FEW)
 ARCHITECTURES, THESE_MODELS = "architectures", "these trained models"
+FIXED_MASK = "one fixed mask that looks at no image"
 
 COLUMNS = (
     "model_a",
@@ -38,29 +41,55 @@ COLUMNS = (
     "high",
     "p_value",
     "p_adjusted",
+    "favour_a",
+    "favour_b",
+    "wilcoxon_p",
+    "wilcoxon_p_adjusted",
     "rank_biserial",
     "margin",
     "equivalent_p",
     "nadeau_bengio_p",
-    "nadeau_bengio_p_adjusted",
+    "effort",
     "verdict",
     "better",
     "scope",
     "patients_needed",
     "claim",
 )
-"""`difference` is the mean of the patients' means of model_a minus that of model_b, `low` and `high` are its 95 %
-interval. `better` is the model that a supported claim favours, `scope` is what the claim is about; both are empty if
-no claim is supported."""
+"""`difference` is the average of model_a minus that of model_b; `low` and `high` are its 95 % interval, `p_value` is of
+the same test. `favour_a` and `favour_b` count the patients who favour each. `effort` says in what the two models'
+efforts differ. `better` is the model that a supported claim favours, `scope` is what the claim is about; both are empty
+if no claim is supported."""
 
 
-def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit: str = "") -> pd.DataFrame:
+@dataclass(frozen=True)
+class Background:
+    """What a claim must say about two models besides their scores."""
+
+    kinds: Mapping[str, str]
+    """Kind of each model."""
+    unit: str = ""
+    """Unit of distances."""
+    efforts: Mapping[str, Effort] = field(default_factory=dict)
+    """By model; none for a table of scores."""
+
+    def effort_differences(self, pair: Comparison) -> list[str] | None:
+        """Return in what two models' efforts differ; None if it is not known."""
+        if not {pair.first, pair.second} <= self.efforts.keys():
+            return None
+        return differences(self.efforts[pair.first], self.efforts[pair.second])
+
+    def has_baseline(self, pair: Comparison) -> bool:
+        """Return whether one of the two is the fixed mask."""
+        return ReportKind.BASELINE in (self.kinds.get(pair.first), self.kinds.get(pair.second))
+
+
+def claims_table(compared: Sequence[Comparison], background: Background) -> pd.DataFrame:
     """Return the table of claims: one row per pair and metric.
 
     Args:
         compared: The pairs.
-        kinds: Kind of each model. A `winner` was tuned on the folds of its own scores, and its claims say so.
-        unit: Unit of distances.
+        background: What the claims must say besides.
 
     Returns:
         The columns `COLUMNS`; no rows without pairs.
@@ -77,20 +106,24 @@ def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit:
                 "n_patients": pair.num_patients,
                 "n_images": pair.num_images,
                 "difference": pair.difference,
-                "low": pair.low,
-                "high": pair.high,
-                "p_value": pair.patients.p_value,
+                "low": pair.mean.low,
+                "high": pair.mean.high,
+                "p_value": pair.mean.p_value,
                 "p_adjusted": pair.p_adjusted,
-                "rank_biserial": pair.patients.effect_size,
+                "favour_a": pair.favour(pair.first),
+                "favour_b": pair.favour(pair.second),
+                "wilcoxon_p": pair.ranks.p_value,
+                "wilcoxon_p_adjusted": pair.ranks_p_adjusted,
+                "rank_biserial": pair.ranks.effect_size,
                 "margin": pair.margin,
                 "equivalent_p": pair.equivalence.p_value,
                 "nadeau_bengio_p": pair.folds.p_value,
-                "nadeau_bengio_p_adjusted": pair.folds_p_adjusted,
+                "effort": "; ".join(background.effort_differences(pair) or ()),
                 "verdict": found,
                 "better": better(pair) if found == SUPPORTED else "",
-                "scope": scope(pair) if found == SUPPORTED else "",
+                "scope": scope(pair, background) if found == SUPPORTED else "",
                 "patients_needed": patients_needed(pair),
-                "claim": claim(pair, kinds, unit),
+                "claim": claim(pair, background),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"patients_needed": "Int64"})
@@ -102,13 +135,12 @@ def claims_table(compared: Sequence[Comparison], kinds: Mapping[str, str], unit:
 def verdict(pair: Comparison) -> str:
     """Return the verdict on a pair: one of `VERDICTS`.
 
-    - `supported`: the adjusted p is below 0.05, also by the exact test over all signs of these differences, and ranks
-      and mean favour the same model.
-    - `equivalent`: the two one-sided tests (TOST) put the mean difference within the margin.
+    - `supported`: the adjusted p of the mean difference is below 0.05.
+    - `equivalent`: it is not, and two one-sided tests (TOST) put the mean difference within the margin.
     - `too few patients`: neither, and fewer patients than would show a difference as large as the margin.
     - `not supported`: neither, although there are that many patients.
     """
-    if pair.p_adjusted < LEVEL and pair.by_signs_adjusted < LEVEL and not _is_opposed(pair):
+    if pair.p_adjusted < LEVEL:
         return SUPPORTED
     needed = patients_needed(pair)
     enough = needed is not None and pair.num_patients >= needed
@@ -118,38 +150,39 @@ def verdict(pair: Comparison) -> str:
     return NOT_SUPPORTED if enough else TOO_FEW
 
 
-def _is_opposed(pair: Comparison) -> bool:
-    """Return whether ranks and mean disagree, because of a few large differences."""
-    return pair.patients.effect_size * pair.difference <= 0
-
-
-def scope(pair: Comparison) -> str:
+def scope(pair: Comparison, background: Background) -> str:
     """Return the scope of a supported claim: architectures, or these trained models.
 
-    It is `ARCHITECTURES` if Nadeau-Bengio over folds agrees: other trainings would show the difference too.
+    It is `ARCHITECTURES` if Nadeau-Bengio over folds agrees, so that other trainings would show the difference too,
+    and the same effort is known to have gone into both.
     """
+    same_effort = background.effort_differences(pair) == []
+    return ARCHITECTURES if folds_agree(pair) and same_effort else THESE_MODELS
+
+
+def folds_agree(pair: Comparison) -> bool:
+    """Return whether Nadeau-Bengio over folds shows the same difference as the mean over patients."""
     statistic = pair.folds.statistic  # infinite if all folds have the same difference
-    agrees = pair.folds_p_adjusted < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
-    return ARCHITECTURES if agrees else THESE_MODELS
+    return pair.folds.p_value < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
 
 
 def better(pair: Comparison) -> str:
     """Return the model that the mean difference favours."""
-    return _favoured(pair, pair.difference)
+    return pair.first if (pair.difference > 0) != (pair.metric in DISTANCES) else pair.second
 
 
-def _favoured(pair: Comparison, difference: float) -> str:
-    """Return the model that a difference, first minus second, favours."""
-    return pair.first if (difference > 0) != (pair.metric in DISTANCES) else pair.second
+def worse(pair: Comparison) -> str:
+    """Return the other model."""
+    return pair.second if better(pair) == pair.first else pair.first
 
 
 def patients_needed(pair: Comparison) -> int | None:
     """Estimate how many patients would show a mean difference as large as the margin.
 
-    This holds with probability 0.8 for normal differences with the SD seen here, by the signed rank test, two-sided at
-    Holm's first step a = 0.05/m of m pairs. A t-test needs ((z_(1 - a/2) + z_0.8) SD / margin)^2 + z_(1 - a/2)^2 / 2
-    patients (Guenther, Am. Stat. 35, 1981), the signed rank test π/3 times as many (its asymptotic relative efficiency
-    is 3/π).
+    This holds with probability 0.8 for normal differences with the SD seen here, two-sided at Holm's first step
+    a = 0.05/m of m pairs. A t-test needs ((z_(1 - a/2) + z_0.8) SD / margin)^2 + z_(1 - a/2)^2 / 2 patients (Guenther,
+    Am. Stat. 35, 1981); sign flips need as many, for their power is that of the t-test (Hoeffding, Ann. Math. Stat. 23,
+    1952).
 
     Returns:
         At least as many as can reach the level if every patient favours the same model; None if the SD is not known.
@@ -160,19 +193,18 @@ def patients_needed(pair: Comparison) -> int | None:
     z = -ndtri(alpha / 2)
     by_t = ((z + ndtri(POWER)) * pair.sd / pair.margin) ** 2 + z**2 / 2
     fewest = math.floor(math.log2(2 / alpha)) + 1  # who can reach the level if all agree: 2^(1 - n) < alpha
-    return max(math.ceil(by_t * math.pi / 3), fewest)
+    return max(math.ceil(by_t), fewest)
 
 
 # ---- sentences ----------------------------------------------------------------------------------
 
 
-def claim(pair: Comparison, kinds: Mapping[str, str], unit: str = "") -> str:
+def claim(pair: Comparison, background: Background) -> str:
     """Return the claim about a pair: its verdict, then each thing that weakens it.
 
     Args:
         pair: The comparison.
-        kinds: Kind of each model.
-        unit: Unit of distances.
+        background: What the claim must say besides.
     """
     found, metric = verdict(pair), METRIC_LABELS[pair.metric]
     a, b = model_label(pair.first), model_label(pair.second)
@@ -181,36 +213,42 @@ def claim(pair: Comparison, kinds: Mapping[str, str], unit: str = "") -> str:
     elif pair.is_same:
         end = "." if found == EQUIVALENT else ", which are too few to call them equivalent."
         said = f"{a} and {b} have the same {metric} in each of {_count(pair.num_patients, 'patient')}{end}"
+    elif found == SUPPORTED:
+        said = _supported(pair, metric, background)
     else:
-        said = {SUPPORTED: _supported, EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[
-            found
-        ](pair, metric, unit)
-    return " ".join([said, *_remarks(pair, kinds)])
+        shown = {EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[found]
+        said = shown(pair, metric, background.unit)
+    if background.has_baseline(pair) and not (found == SUPPORTED and better(pair) == pair.first):
+        said = f"{a} is not shown to be better than {FIXED_MASK}. {said}"
+    return " ".join([said, *_remarks(pair, background)])
 
 
-def _supported(pair: Comparison, metric: str, unit: str) -> str:
-    winner = better(pair)
-    loser = pair.second if winner == pair.first else pair.first
+def _supported(pair: Comparison, metric: str, background: Background) -> str:
+    """Return what a supported difference says, and how far it reaches."""
     more = "lower" if pair.metric in DISTANCES else "higher"
-    sizes = sorted(abs(limit) for limit in (pair.low, pair.high)) if pair.low * pair.high > 0 else None
-    interval = (
-        f"95 % interval {printed(pair.metric, sizes[0])} to {printed(pair.metric, sizes[1])}"
-        if sizes
-        else f"95 % interval of the difference {signed(pair.metric, pair.low)} to {signed(pair.metric, pair.high)}"
+    sizes = sorted(abs(limit) for limit in (pair.mean.low, pair.mean.high))
+    first, other = (
+        FIXED_MASK if background.kinds.get(each) == ReportKind.BASELINE else model_label(each)
+        for each in (better(pair), worse(pair))
     )
     said = (
-        f"{model_label(winner)} has a {more} {metric} than {model_label(loser)}, on average by "
-        f"{printed(pair.metric, abs(pair.difference))}{_unit(pair, unit)} ({interval}; {_p(pair)}; "
+        f"{first} has a {more} {metric} than {other}, on average by "
+        f"{printed(pair.metric, abs(pair.difference))}{_unit(pair, background.unit)} (95 % interval "
+        f"{printed(pair.metric, sizes[0])} to {printed(pair.metric, sizes[1])}; {_p(pair)}; "
         f"{_count(pair.num_patients, 'patient')})"
     )
-    nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds_p_adjusted)}"
-    if scope(pair) == ARCHITECTURES:
+    if background.has_baseline(pair):
+        return f"{said[:1].upper()}{said[1:]}."
+    nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds.p_value)}"
+    if scope(pair, background) == ARCHITECTURES:
         return f"{said}, by more than other trainings would change ({nadeau_bengio})."
     doubt = f"the folds do not show it ({nadeau_bengio})"
-    if math.isnan(pair.folds_p_adjusted):
+    if math.isnan(pair.folds.p_value):
         doubt = "one fold says nothing"
     elif math.isinf(pair.folds.statistic):
         doubt = "folds that do not differ at all say nothing"
+    elif folds_agree(pair):
+        doubt = f"the folds would show it too ({nadeau_bengio})"
     return f"Of these trained models, on patients like these, {said}; of other trainings {doubt}."
 
 
@@ -241,32 +279,45 @@ def _too_few(pair: Comparison, metric: str, unit: str) -> str:
     )
 
 
-def _remarks(pair: Comparison, kinds: Mapping[str, str]) -> list[str]:
+def _remarks(pair: Comparison, background: Background) -> list[str]:
     is_supported = verdict(pair) == SUPPORTED
+    different = background.effort_differences(pair)
+    for_better, for_worse = pair.favour(better(pair)), pair.favour(worse(pair))
+    wilcoxon = f"{p_text(pair.ranks_p_adjusted)}{' after Holm' if pair.num_tests > 1 else ''}"
     remarks = [
         (pair.metric != PRIMARY, "Exploratory."),
         (
+            bool(different),
+            f"Their efforts differ ({'; '.join(different or ())}), so this says nothing about the architectures.",
+        ),
+        (
+            is_supported and different is None and folds_agree(pair) and not background.has_baseline(pair),
+            "What effort went into each is not known, so this says nothing about the architectures.",
+        ),
+        (
             is_supported and pair.equivalence.equivalent,
-            f"The difference is smaller than the margin of {pair.margin:g}: it hardly matters.",
+            f"The difference is smaller than the margin of {pair.margin:g}{_unit(pair, background.unit)}: it hardly "
+            "matters.",
         ),
         (
-            is_supported and pair.low <= 0 <= pair.high,
-            "Most patients differ so, but the interval of the mean includes 0.",
+            is_supported and for_worse > for_better,
+            f"More patients favour {model_label(worse(pair))} ({for_worse} against {for_better}): a few large "
+            "differences outweigh them.",
         ),
         (
-            pair.p_adjusted < LEVEL and _is_opposed(pair),
-            f"Most patients favour {model_label(_favoured(pair, pair.patients.effect_size))} ({_p(pair)}), but the "
-            "mean does not: a few large differences outweigh them.",
+            is_supported and pair.ranks_p_adjusted >= LEVEL,
+            f"The Wilcoxon signed rank test on patients does not show it ({wilcoxon}).",
         ),
         (
-            pair.p_adjusted < LEVEL <= pair.by_signs_adjusted,
-            f"That p is of a normal approximation, and too small here: over all signs of the differences it is "
-            f"{p_text(pair.by_signs_adjusted).removeprefix('p = ')}.",
+            not is_supported and pair.ranks_p_adjusted < LEVEL,
+            f"The Wilcoxon signed rank test on patients finds a difference ({wilcoxon}), but it is one of ranks "
+            f"({pair.favour(pair.first)} patients favour {model_label(pair.first)}, {pair.favour(pair.second)} "
+            f"{model_label(pair.second)}), not of the mean.",
         ),
         (pair.left_out > 0, f"Left out: {_count(pair.left_out, 'image')} that only one of them has."),
         *(
             (
-                kinds.get(model) == ReportKind.WINNER,
+                background.kinds.get(model) == ReportKind.WINNER,
                 f"The numbers of {model_label(model)} are optimistic: it was tuned on these folds.",
             )
             for model in (pair.first, pair.second)
@@ -292,12 +343,17 @@ def p_text(p_value: float) -> str:
 
 def _effect(pair: Comparison, unit: str, has_patients: bool = True) -> str:
     interval = (
-        ""
-        if math.isnan(pair.low)
-        else f"95 % interval {signed(pair.metric, pair.low)} to {signed(pair.metric, pair.high)}; "
+        f"95 % interval {signed(pair.metric, pair.mean.low)} to {signed(pair.metric, pair.mean.high)}; "
+        if has_interval(pair)
+        else ""
     )
     of = f"; {_count(pair.num_patients, 'patient')}" if has_patients else ""
     return f"mean difference {signed(pair.metric, pair.difference)}{_unit(pair, unit)} ({interval}{_p(pair)}{of})"
+
+
+def has_interval(pair: Comparison) -> bool:
+    """Return whether both limits are finite: with fewer than six patients the test rejects no shift."""
+    return math.isfinite(pair.mean.low) and math.isfinite(pair.mean.high)
 
 
 def _p(pair: Comparison) -> str:

@@ -1,7 +1,8 @@
 """Pairwise comparison of models: all tests of two models in one metric.
 
-The unit is the patient: their value is the mean over their images, and an infinite distance counts as the image's
-diagonal. A pair is compared on the images that both models have.
+The test to believe is of the difference of the models' averages: the mean over folds of the mean over their patients,
+or images. Patients' differences are flipped, because images of one patient are not independent. An infinite distance
+counts as the image's diagonal. A pair is compared on the images that both models have.
 """
 
 from __future__ import annotations
@@ -24,46 +25,19 @@ from eus_ray.analysis.statistics import (
     bootstrap,
     holm,
     nadeau_bengio,
-    signed_rank_by_signs,
+    sign_flip_tests,
     tost_paired,
     wilcoxon_signed_rank,
 )
-from eus_ray.errors import UserError
+from eus_ray.config import AnalysisSettings
 
 DECIMALS = 10
-"""The signed rank test also treats differences that agree to so many decimals as equal."""
+"""Differences that agree to so many decimals are equal."""
 
 
-@dataclass(frozen=True)
-class Margins:
-    """Equivalence margins: a smaller difference counts as none."""
-
-    ratio: float = 0.02
-    distance: float = 2.0
-    """In the unit of distances, px or mm."""
-
-    def of(self, metric: str) -> float:
-        """Return the margin of a metric."""
-        return self.distance if metric in DISTANCES else self.ratio
-
-
-def read_margins(settings: Mapping[str, Any]) -> Margins:
-    """Read `analysis.margin` and `analysis.distance_margin` of a study.
-
-    Raises:
-        UserError: If one of them is not a positive number.
-    """
-    fields = {"margin": "ratio", "distance_margin": "distance"}
-    table = settings.get("analysis", {})
-    given = {name: table[name] for name in fields if name in table}
-    lines = [
-        f"study.toml: analysis.{name} must be a number above 0, not {value!r}"
-        for name, value in given.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf
-    ]
-    if lines:
-        raise UserError(*lines)
-    return Margins(**{fields[name]: value for name, value in given.items()})
+def margin_of(metric: str, settings: AnalysisSettings) -> float:
+    """Return the smallest difference in a metric that matters."""
+    return settings.distance_margin if metric in DISTANCES else settings.margin
 
 
 @dataclass(frozen=True)
@@ -104,9 +78,9 @@ def read_training(patients: pd.DataFrame, kinds: Mapping[str, str], settings: Ma
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models in one metric.
+    """All tests of two models in one metric. Differences are first minus second.
 
-    Differences are first minus second; unknown values are NaN.
+    NaN stands for what too few patients do not give.
     """
 
     first: str
@@ -117,30 +91,38 @@ class Comparison:
     num_images: int
     left_out: int
     """Images that only one of the two has."""
-    difference: float
-    """Mean difference of the patients' means."""
-    low: float
-    """95 % interval of `difference`: patients are resampled with all their images. NaN with a single patient."""
-    high: float
-    sd: float
-    """SD of the patients' differences, ddof 1."""
-    patients: Test
-    """Wilcoxon signed rank of the patients' means: the test to believe."""
+    mean: Test
+    """Sign-flip permutation test of the difference of the two averages: the test to believe. Its interval holds the
+    differences that it does not reject; infinite with fewer than six patients."""
     p_adjusted: float
     """Its p, adjusted by Holm over the pairs within the metric."""
-    by_signs: float
-    """The same test's p over all signs of these differences: exact with ties too."""
-    by_signs_adjusted: float
+    sd: float
+    """SD of the patients' differences, ddof 1."""
+    positive: int
+    """Number of patients with a positive difference."""
+    negative: int
+    ranks: Test
+    """Wilcoxon signed rank of the patients' means, as is usual in this field."""
+    ranks_p_adjusted: float
     equivalence: Tost
     """TOST of the patients' means, within ± margin."""
     folds: Test
-    """Nadeau-Bengio of the folds' mean differences of their patients: would other trainings say the same?"""
-    folds_p_adjusted: float
+    """Nadeau-Bengio of the folds' mean differences: would other trainings say the same? Not adjusted."""
     images: Test
     """Wilcoxon signed rank of the images, as in the paper; images are not independent."""
     images_p_adjusted: float
     num_tests: int
     """Number of pairs within the metric that could be tested: Holm adjusts for these."""
+
+    @property
+    def difference(self) -> float:
+        """Return the difference of the two averages; NaN without patients."""
+        return self.mean.effect_size
+
+    def favour(self, model: str) -> int:
+        """Return how many patients favour one of the two."""
+        is_higher_better = self.metric not in DISTANCES
+        return self.positive if (model == self.first) == is_higher_better else self.negative
 
     @property
     def is_constant(self) -> bool:
@@ -154,37 +136,29 @@ class Comparison:
 
 
 def compare_pairs(
-    aligned: Aligned,
-    training: Training,
-    margins: Margins | None = None,
-    draws: int = bootstrap.DRAWS,
-    seed: int = bootstrap.SEED,
+    aligned: Aligned, training: Training, settings: AnalysisSettings | None = None
 ) -> tuple[Comparison, ...]:
     """Compare all pairs of models in each metric.
 
     Args:
         aligned: Scores of all models.
         training: Sizes of test and training sets.
-        margins: Equivalence margins.
-        draws: Number of bootstrap samples of patients.
-        seed: Seed of these samples.
+        settings: What is averaged, and equivalence margins.
 
     Returns:
         Pairs in the order of the models, and metrics within a pair; none for a single model.
     """
-    margins = margins or Margins()
     found = [
         pair
         for first, second in combinations(range(len(aligned.models)), 2)
-        for pair in _compare(aligned, first, second, training, margins, draws, seed)
+        for pair in _compare(aligned, first, second, training, settings or AnalysisSettings())
     ]
     for metric in aligned.metrics:
         places = [place for place, pair in enumerate(found) if pair.metric == metric]
         p_values = {
-            "p_adjusted": [found[place].patients.p_value for place in places],
-            "folds_p_adjusted": [found[place].folds.p_value for place in places],
+            "p_adjusted": [found[place].mean.p_value for place in places],
+            "ranks_p_adjusted": [found[place].ranks.p_value for place in places],
             "images_p_adjusted": [found[place].images.p_value for place in places],
-            "by_signs_adjusted": [found[place].by_signs for place in places],
         }
         adjusted = pd.DataFrame({name: holm(values) for name, values in p_values.items()}, dtype=np.float64)
         num_tests = int(adjusted["p_adjusted"].notna().sum())
@@ -194,7 +168,7 @@ def compare_pairs(
 
 
 def _compare(
-    aligned: Aligned, first: int, second: int, training: Training, margins: Margins, draws: int, seed: int
+    aligned: Aligned, first: int, second: int, training: Training, settings: AnalysisSettings
 ) -> list[Comparison]:
     """Compare two models in all metrics, without adjustment for the number of pairs."""
     both = aligned.predicted[:, first] & aligned.predicted[:, second]
@@ -202,19 +176,14 @@ def _compare(
     known = ~(np.isnan(aligned.bounded[:, first]) | np.isnan(aligned.bounded[:, second]))
     x, y = (np.where(known, aligned.bounded[:, k], np.nan) for k in (first, second))
     means = aligned.patient_means(np.stack([x, y], axis=1))
-    differences = np.round(means[:, 0] - means[:, 1], DECIMALS)
-    in_pair = np.isin(aligned.patient_names(), aligned.patients[both])
-    low, high = np.full((2, len(aligned.metrics)), np.nan)
-    if in_pair.any():
-        names = aligned.patient_names()[in_pair]
-        drawn = bootstrap.bootstrap(differences[in_pair], names, np.zeros(len(names), np.int64), draws, seed)
-        low, high = bootstrap.interval(drawn)
-    folds = aligned.patient_folds()
+    differences, folds = means[:, 0] - means[:, 1], aligned.patient_folds()
+    weights = _weights(aligned, known, folds, settings.average)
+    tests = _mean_tests(differences, weights)
     pairs = []
     for place, metric in enumerate(aligned.metrics):
-        has = ~np.isnan(differences[:, place])
-        mine = means[has, :, place]
-        margin = margins.of(metric)
+        has = weights[:, place] > 0
+        mine, each, margin = means[has, :, place], differences[has, place], margin_of(metric, settings)
+        rounded = np.round(each, DECIMALS)
         pairs.append(
             Comparison(
                 aligned.models[first],
@@ -224,19 +193,17 @@ def _compare(
                 num_patients=int(has.sum()),
                 num_images=int(known[:, place].sum()),
                 left_out=int((either & ~both).sum()),
-                difference=float(differences[has, place].mean()) if has.any() else np.nan,
-                low=float(low[place]) if has.sum() > 1 else np.nan,
-                high=float(high[place]) if has.sum() > 1 else np.nan,
-                sd=float(differences[has, place].std(ddof=1)) if has.sum() > 1 else np.nan,
-                patients=wilcoxon_signed_rank(mine[:, 0], mine[:, 1]),
+                mean=tests[place],
                 p_adjusted=np.nan,
-                by_signs=signed_rank_by_signs(mine[:, 0], mine[:, 1]),
-                by_signs_adjusted=np.nan,
+                sd=float(rounded.std(ddof=1)) if has.sum() > 1 else np.nan,
+                positive=int((rounded > 0).sum()),
+                negative=int((rounded < 0).sum()),
+                ranks=wilcoxon_signed_rank(mine[:, 0], mine[:, 1]),
+                ranks_p_adjusted=np.nan,
                 equivalence=tost_paired(mine[:, 0], mine[:, 1], -margin, margin),
                 folds=_over_folds(
-                    differences[has, place], folds[has], training, (aligned.models[first], aligned.models[second])
+                    each, weights[has, place], folds[has], training, (aligned.models[first], aligned.models[second])
                 ),
-                folds_p_adjusted=np.nan,
                 images=wilcoxon_signed_rank(x[known[:, place], place], y[known[:, place], place]),
                 images_p_adjusted=np.nan,
                 num_tests=0,
@@ -245,10 +212,46 @@ def _compare(
     return pairs
 
 
-def _over_folds(differences: Floats, folds: npt.NDArray[np.int64], training: Training, models: tuple[str, str]) -> Test:
+def _weights(
+    aligned: Aligned, known: npt.NDArray[np.bool_], folds: npt.NDArray[np.int64], average: bootstrap.Average
+) -> Floats:
+    """Return each patient's share `(P, M)` in the average; 0 without an image that both models have.
+
+    Args:
+        aligned: Scores of all models.
+        known: `(N, M)`: whether both models have a value of the image.
+        folds: The fold `(P,)` of each patient.
+        average: Whether the patients of a fold have equal shares, or its images.
+    """
+    _, patient = np.unique(aligned.patients, return_inverse=True)
+    number = np.zeros((len(folds), known.shape[1]))
+    np.add.at(number, patient, known)
+    if average == "patients":
+        number = np.sign(number)
+    _, fold = np.unique(folds, return_inverse=True)
+    in_fold = np.zeros((fold.max(initial=-1) + 1, known.shape[1]))
+    np.add.at(in_fold, fold, number)
+    of_fold = np.divide(number, in_fold[fold], out=np.zeros_like(number), where=number > 0)
+    return of_fold / np.maximum((in_fold > 0).sum(axis=0), 1)
+
+
+def _mean_tests(differences: Floats, weights: Floats) -> list[Test]:
+    """Test the weighted mean of differences `(P, M)` in each metric; patients without weight are left out."""
+    tests: dict[int, Test] = {}
+    columns, group = np.unique(weights, axis=1, return_inverse=True)  # metrics of the same images share flips
+    for number, shares in enumerate(columns.T):
+        places, has = np.flatnonzero(group.ravel() == number), shares > 0
+        found = sign_flip_tests(differences[np.ix_(has, places)], shares[has])
+        tests |= dict(zip(places.tolist(), found, strict=True))
+    return [tests[place] for place in range(differences.shape[1])]
+
+
+def _over_folds(
+    differences: Floats, weights: Floats, folds: npt.NDArray[np.int64], training: Training, models: tuple[str, str]
+) -> Test:
     """Test patients' differences `(n,)` over folds; NaN with fewer than two folds."""
-    numbers = np.unique(folds)
-    means = bootstrap.fold_means(differences[:, None], folds)[:, 0]
+    numbers, index = np.unique(folds, return_inverse=True)
+    means = np.bincount(index, weights * differences) / np.bincount(index, weights)
     ratio = training.test_to_train(models, [int(number) for number in numbers]) if len(numbers) else np.nan
     if np.isnan(ratio):
         return Test("Nadeau-Bengio", len(numbers), np.nan, np.nan, np.nan, "mean difference")

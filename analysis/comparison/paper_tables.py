@@ -23,8 +23,9 @@ from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_lab
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.statistics import bootstrap
 
-TABLE2_METRICS = ("dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc")
+PAPER_METRICS = ("dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc")
 """In the paper's order, with AUC last."""
+TABLE2_METRICS = (*PAPER_METRICS, "hd95", "assd", "nsd")
 
 
 # ---- Table 1 ------------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] |
 def table2(
     images: pd.DataFrame,
     metrics: Sequence[str] = TABLE2_METRICS,
+    average: bootstrap.Average = "patients",
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
@@ -96,14 +98,15 @@ def table2(
         images: One row per model and image with `model`, `fold`, `patient_id`, `diagonal` and metrics; one kind per
             model.
         metrics: Which metrics; one that `images` lacks is NaN.
+        average: What a fold's mean is taken over.
         draws: Number of bootstrap samples of patients.
         seed: Seed of these samples.
 
     Returns:
-        `model`, the mean of the fold means of each metric, then for each metric `_low`, `_high` (95 % percentile
-        interval, patients resampled within folds; NaN if a fold has a single patient), `_sd` (over fold means, ddof 1;
-        NaN for one fold), and for distances `_not_finite` (number of images) and `_finite` (mean of the fold means of
-        the others).
+        `model`, the mean of the fold means of each of the paper's metrics, then for each of them `_low`, `_high` (95 %
+        percentile interval, patients resampled within folds; NaN if a fold has a single patient), `_sd` (over fold
+        means, ddof 1; NaN for one fold), and for distances `_not_finite` (number of images) and `_finite` (mean of the
+        fold means of the others). The other metrics follow in the same way.
 
     Raises:
         ValueError: If a model has several rows for one image.
@@ -114,31 +117,41 @@ def table2(
     finite_only = [name for name in present if name in DISTANCES]
     rows = []
     for model, mine in images.groupby("model", sort=False):
-        values = bootstrap.at_diagonal(mine)[present].to_numpy(np.float64)
-        means = bootstrap.fold_means(values, mine["fold"])
-        low, high = bootstrap.interval(bootstrap.bootstrap(values, mine["patient_id"], mine["fold"], draws, seed))
-        if not bootstrap.has_interval(mine["patient_id"], mine["fold"]):
+        averaged = bootstrap.rows_to_average(mine, present, average)
+        values, patients, folds = averaged[present].to_numpy(np.float64), averaged["patient_id"], averaged["fold"]
+        means = bootstrap.fold_means(values, folds)
+        low, high = bootstrap.interval(bootstrap.bootstrap(values, patients, folds, draws, seed))
+        if not bootstrap.has_interval(patients, folds):
             low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
         headline = bootstrap.mean_of_fold_means(means)
-        infinite = mine[finite_only].to_numpy(np.float64)
-        finite = np.where(np.isinf(infinite), np.nan, infinite)
-        rest = bootstrap.mean_of_fold_means(bootstrap.fold_means(finite, mine["fold"]))
+        infinite = np.isinf(mine[finite_only].to_numpy(np.float64))
+        rest = bootstrap.rows_to_average(mine.assign(**_finite(mine, finite_only)), finite_only, average)
+        finite = bootstrap.mean_of_fold_means(bootstrap.fold_means(rest[finite_only].to_numpy(), rest["fold"]))
         row = {"model": model}
         for place, name in enumerate(present):
             sd = float(np.std(means[:, place], ddof=1)) if len(means) > 1 else np.nan
             row |= {name: headline[place], f"{name}_low": low[place], f"{name}_high": high[place], f"{name}_sd": sd}
         for place, name in enumerate(finite_only):
-            num_infinite = int(np.isinf(infinite[:, place]).sum())
-            row |= {f"{name}_not_finite": num_infinite, f"{name}_finite": float(rest[place])}
+            row |= {f"{name}_not_finite": int(infinite[:, place].sum()), f"{name}_finite": float(finite[place])}
         rows.append(row)
     return pd.DataFrame(rows, columns=_table2_columns(metrics))
 
 
+def _finite(images: pd.DataFrame, distances: Sequence[str]) -> dict[str, pd.Series]:
+    """Return distances with NaN for infinite ones."""
+    return {name: images[name].where(~np.isinf(images[name])) for name in distances}
+
+
 def _table2_columns(metrics: Sequence[str]) -> list[str]:
-    columns = ["model", *metrics]
-    for name in metrics:
-        columns += [f"{name}_low", f"{name}_high", f"{name}_sd"]
-        columns += [f"{name}_not_finite", f"{name}_finite"] if name in DISTANCES else []
+    columns = ["model"]
+    for some in (
+        [name for name in metrics if name in PAPER_METRICS],
+        [each for each in metrics if each not in PAPER_METRICS],
+    ):
+        columns += some
+        for name in some:
+            columns += [f"{name}_low", f"{name}_high", f"{name}_sd"]
+            columns += [f"{name}_not_finite", f"{name}_finite"] if name in DISTANCES else []
     return columns
 
 

@@ -224,15 +224,9 @@ def _model_pairs(compared: Sequence[Comparison]) -> Iterator[Row]:
             "unit": "patients",
             "n": pair.num_patients,
         }
-        yield row | asdict(pair.patients) | {"n": pair.num_patients, "p_adjusted": pair.p_adjusted}
-        yield row | {
-            "test": "patient-cluster bootstrap",
-            "effect_size": pair.difference,
-            "effect_name": "mean difference",
-            "low": pair.low,
-            "high": pair.high,
-        }
-        yield row | asdict(pair.folds) | {"unit": "folds", "p_adjusted": pair.folds_p_adjusted}
+        yield row | asdict(pair.mean) | {"p_adjusted": pair.p_adjusted}
+        yield row | asdict(pair.ranks) | {"n": pair.num_patients, "p_adjusted": pair.ranks_p_adjusted}
+        yield row | asdict(pair.folds) | {"unit": "folds"}
         yield {
             **row,
             **asdict(pair.images),

@@ -14,7 +14,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from eus_ray import store as layout
+from eus_ray.analysis.comparison.claims import Background
+from eus_ray.analysis.comparison.pairwise import Comparison, compare_pairs, read_training
 from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_images, shown_metrics, table2
+from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
 from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table
@@ -84,21 +87,45 @@ class Results:
     def headline(self) -> pd.DataFrame:
         """Return the rows of `images` that tables and figures show.
 
-        They are each model's first kind of `HEADLINE_KINDS`.
+        They are each model's first kind of `HEADLINE_KINDS`; the baseline is no model.
         """
         if self.images.empty:
             return self.images
-        rank = self.images["kind"].map(HEADLINE_KINDS.index)
-        return self.images[rank == rank.groupby(self.images["model"]).transform("min")].reset_index(drop=True)
+        images = self.images[self.images["kind"] != ReportKind.BASELINE]
+        rank = images["kind"].map(HEADLINE_KINDS.index)
+        return images[rank == rank.groupby(images["model"]).transform("min")].reset_index(drop=True)
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """Return the headline's rows, then those of the baseline, if it has any."""
+        if self.images.empty:
+            return self.images
+        baseline = self.images[self.images["kind"] == ReportKind.BASELINE]
+        return pd.concat([self.headline, baseline], ignore_index=True) if len(baseline) else self.headline
 
     @cached_property
     def table2(self) -> pd.DataFrame:
-        """Return Table 2 with the paper's metrics.
+        """Return Table 2 with the paper's metrics, the baseline last.
 
         A score table without any of them is shown with its own.
         """
-        known = [name for name in (*OVERLAPS, *DISTANCES, "auc") if name in self.headline]
-        return table2(self.headline, TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known)
+        known = [name for name in (*OVERLAPS, *DISTANCES, "nsd", "auc") if name in self.headline]
+        metrics = TABLE2_METRICS if set(known) & set(TABLE2_METRICS) else known
+        return table2(self.compared, metrics, self.analysis.average)
+
+    @cached_property
+    def background(self) -> Background:
+        """Return what claims must say besides scores."""
+        kinds = dict(zip(self.compared["model"], self.compared["kind"], strict=True))
+        return Background(kinds, self.unit, self.efforts)
+
+    @cached_property
+    def pairs(self) -> tuple[Comparison, ...]:
+        """Return the comparisons of all pairs of models, the baseline among them, in each metric of Table 2."""
+        if self.headline.empty:
+            return ()
+        training = read_training(self.patients, self.background.kinds, self.settings)
+        return compare_pairs(align(self.compared, shown_metrics(self.table2)), training, self.analysis)
 
     @cached_property
     def uneven(self) -> tuple[str, ...]:
@@ -108,12 +135,12 @@ class Results:
 
     @cached_property
     def models(self) -> list[str]:
-        """Return the models of the headline, in their order."""
+        """Return the models of the headline, in their order, without the baseline."""
         return list(dict.fromkeys(self.headline["model"]))
 
     def kind(self, model: str) -> str:
-        """Return the kind of a model's headline."""
-        return str(self.headline.loc[self.headline["model"] == model, "kind"].iloc[0])
+        """Return the kind of a model's headline, or of the baseline."""
+        return str(self.compared.loc[self.compared["model"] == model, "kind"].iloc[0])
 
     @cached_property
     def efforts(self) -> dict[str, Effort]:

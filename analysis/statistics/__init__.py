@@ -2,7 +2,7 @@
 
 - One sample: `shapiro_wilk`.
 - Independent groups: `kruskal_wallis` and `dunn` after it, `mann_whitney`, `cliffs_delta`.
-- Pairs: `wilcoxon_signed_rank`, `signed_rank_by_signs`, `tost_paired`, `nadeau_bengio` over folds.
+- Pairs: `sign_flip_test` of their mean, `wilcoxon_signed_rank`, `tost_paired`, `nadeau_bengio` over folds.
 - Several models on the same cases: `friedman`, `nemenyi`.
 - Many p-values: `holm`, `benjamini_hochberg`.
 - Two areas under the ROC curve of the same cases: `delong`.
@@ -22,11 +22,11 @@ from eus_ray.analysis.statistics.normality import shapiro_wilk
 from eus_ray.analysis.statistics.paired import (
     Tost,
     nadeau_bengio,
-    signed_rank_by_signs,
     tost_paired,
     wilcoxon_signed_rank,
 )
 from eus_ray.analysis.statistics.resampling import Estimate, patient_bootstrap
+from eus_ray.analysis.statistics.sign_flips import sign_flip_test, sign_flip_tests
 from eus_ray.analysis.statistics.test_result import Test
 
 __all__ = [
@@ -49,7 +49,8 @@ __all__ = [
     "nemenyi",
     "patient_bootstrap",
     "shapiro_wilk",
-    "signed_rank_by_signs",
+    "sign_flip_test",
+    "sign_flip_tests",
     "tost_paired",
     "wilcoxon_signed_rank",
 ]

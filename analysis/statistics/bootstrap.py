@@ -5,12 +5,17 @@ Images of one patient are not independent, so patients are drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
+Average = Literal["patients", "images"]
+"""What a fold's mean is taken over: patients, each with the mean over their images, or images as in the paper."""
 DRAWS = 2000
 SEED = 0
 FEWEST_PATIENTS = 10
@@ -36,6 +41,24 @@ def at_diagonal(images: pd.DataFrame) -> pd.DataFrame:
     if infinite and ("diagonal" not in images or images["diagonal"].isna().to_numpy()[unbounded].any()):
         raise ValueError(f"{', '.join(infinite)}: infinite values need the images' diagonal")
     return images.assign(**{name: images[name].where(~np.isinf(images[name]), images["diagonal"]) for name in infinite})
+
+
+def rows_to_average(images: pd.DataFrame, metrics: Sequence[str], average: Average) -> pd.DataFrame:
+    """Return the rows of which a model's mean over folds is the mean: its patients, or its images.
+
+    Args:
+        images: One model's rows with `patient_id, fold, diagonal` and metrics.
+        metrics: Which metrics.
+        average: What a fold's mean is taken over.
+
+    Returns:
+        `patient_id, fold` and the metrics, with the diagonal for infinite distances. A patient's value is the mean over
+        their images that have one; NaN if none has.
+    """
+    rows = at_diagonal(images)[["patient_id", "fold", *metrics]]
+    if average == "images":
+        return rows
+    return rows.groupby(["patient_id", "fold"], sort=False, as_index=False)[list(metrics)].mean()
 
 
 def fold_means(values: npt.NDArray[np.float64], folds: npt.ArrayLike) -> npt.NDArray[np.float64]:

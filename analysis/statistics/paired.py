@@ -68,27 +68,6 @@ def wilcoxon_signed_rank(x: npt.ArrayLike, y: npt.ArrayLike) -> Test:
     return Test("Wilcoxon signed rank", len(ranks), min(up, down), p_value, (up - down) / (up + down), "rank-biserial")
 
 
-def signed_rank_by_signs(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Return the signed rank test's p of pairs `(n,)`, `(n,)` over all 2^n signs.
-
-    Exact with ties too: the ranks stay as they are, zeros are dropped, and each sign falls either way. The normal
-    distribution gives too small a p if many differences are equal: for four equal ones 0.046, not 0.125. With more than
-    50 pairs that differ, which it describes well, and without ties, this is the p of `wilcoxon_signed_rank`; NaN
-    without any pair. Errors as there.
-    """
-    _, ranks = _signed_ranks(x, y)
-    if not 0 < len(ranks) <= MAX_PAIRS_FOR_EXACT:
-        return wilcoxon_signed_rank(x, y).p_value
-    doubled = np.rint(2 * np.abs(ranks)).astype(np.int64)  # ties have halves
-    ways = np.zeros(doubled.sum() + 1)  # how many signs give each sum of positive ranks; 2^50 is exact
-    ways[0] = 1
-    for rank in doubled:
-        ways[rank:] += ways[:-rank].copy()
-    up, down = doubled[ranks > 0].sum(), doubled[ranks < 0].sum()
-    tail = ways[: min(up, down) + 1].sum() / 2.0 ** len(ranks)
-    return float(min(1.0, 2 * tail))
-
-
 def _signed_ranks(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[int, Floats]:
     """Return the number of pairs, and the ranks `(m,)` of those that differ: negative if x < y."""
     first, second = validation.pairs(x, y)

@@ -10,14 +10,15 @@ import pandas as pd
 
 from eus_ray.analysis.comparison import claims, paper_tables, statistics_table
 from eus_ray.analysis.comparison.claims import p_text, signed
-from eus_ray.analysis.comparison.pairwise import Comparison, Margins, compare_pairs, read_margins, read_training
+from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import divide, level_tests, stratum_means
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import p_cell, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
-from eus_ray.analysis.statistics import bootstrap
+from eus_ray.analysis.statistics import bootstrap, sign_flips
+from eus_ray.config import AnalysisSettings
 
 _MAX_OPEN_CLAIMS = 10
 """A longer list of claims is folded."""
@@ -29,13 +30,10 @@ def build(results: Results) -> Section | None:
     if not metrics:
         return None
     aligned = align(results.headline, metrics)
-    kinds = {model: results.kind(model) for model in results.models}
-    margins = read_margins(results.settings)
-    compared = compare_pairs(aligned, read_training(results.patients, kinds, results.settings), margins)
-    said = claims.claims_table(compared, kinds, results.unit)
+    said = claims.claims_table(results.pairs, results.background)
     divisions, _ = divide(results.headline)
     table = statistics_table.statistics_table(
-        aligned, compared, level_tests(aligned, divisions), stratum_means(aligned, divisions)
+        aligned, results.pairs, level_tests(aligned, divisions), stratum_means(aligned, divisions)
     )
     files = {
         "statistics.csv": paper_tables.as_csv(table).encode(),
@@ -43,10 +41,11 @@ def build(results: Results) -> Section | None:
         "claims.csv": paper_tables.as_csv(said).encode(),
     }
     main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
-    of_main = [pair for pair in compared if pair.metric == main]
+    of_main = [pair for pair in results.pairs if pair.metric == main]
     body = render(
         "claims.html",
-        several=len(aligned.models) > 1,
+        has_pairs=bool(of_main),
+        has_baseline=any(results.background.has_baseline(pair) for pair in of_main),
         metric=METRIC_LABELS[main],
         primary=main == claims.PRIMARY,
         listed=said[said["metric"] == main].to_dict("records"),
@@ -55,11 +54,14 @@ def build(results: Results) -> Section | None:
         ranked=_ranked(aligned, main),
         exploratory=_exploratory(said, [metric for metric in metrics if metric != main]),
         shares=_shares(aligned, has_numbers="iou" in results.uneven),
-        margins=_margins(margins, metrics, results.unit),
+        margins=_margins(results.analysis, metrics, results.unit),
         mixed=" and " in results.unit,
-        left_out=any(pair.left_out for pair in compared),
-        adjusted=any(pair.num_tests > 1 for pair in compared),
+        left_out=any(pair.left_out for pair in results.pairs),
+        adjusted=any(pair.num_tests > 1 for pair in results.pairs),
         draws=bootstrap.DRAWS,
+        flips=sign_flips.DRAWS,
+        most_exact=sign_flips.MOST_FOR_ALL_FLIPS,
+        average=results.average_words,
         interval_note=results.interval_note,
         power=round(100 * claims.POWER),
     )
@@ -72,12 +74,13 @@ def _beside(pair: Comparison) -> dict[str, Any]:
         "pair": f"{model_label(pair.first)} {DASH} {model_label(pair.second)}",
         "num_patients": pair.num_patients,
         "difference": signed(pair.metric, pair.difference),
-        "interval": ""
-        if np.isnan(pair.low)
-        else " to ".join(signed(pair.metric, end) for end in (pair.low, pair.high)),
+        "interval": " to ".join(signed(pair.metric, end) for end in (pair.mean.low, pair.mean.high))
+        if claims.has_interval(pair)
+        else "",
         "cells": [
             p_cell(pair.p_adjusted),
-            p_cell(pair.folds_p_adjusted),
+            p_cell(pair.ranks_p_adjusted),
+            p_cell(pair.folds.p_value),
             p_cell(pair.equivalence.p_value),
             p_cell(pair.images_p_adjusted),
         ],
@@ -152,8 +155,8 @@ def _shares(aligned: Aligned, has_numbers: bool) -> str:
     )
 
 
-def _margins(margins: Margins, metrics: Sequence[str], unit: str) -> str:
-    parts = [f"{margins.ratio:g}"] if set(metrics) - set(DISTANCES) else []
+def _margins(settings: AnalysisSettings, metrics: Sequence[str], unit: str) -> str:
+    parts = [f"{settings.margin:g}"] if set(metrics) - set(DISTANCES) else []
     if set(metrics) & set(DISTANCES):
-        parts.append(f"{margins.distance:g} {unit}".rstrip() + (" for distances" if parts else ""))
+        parts.append(f"{settings.distance_margin:g} {unit}".rstrip() + (" for distances" if parts else ""))
     return ", ".join(parts)

@@ -42,30 +42,6 @@ def test_wilcoxon_by_hand() -> None:
     assert found.p_value == pytest.approx(20 / 32, rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([-3, -2, -1, 0, 1, 2]), min_size=1, max_size=9))
-def test_signed_rank_by_signs_is_the_enumeration_of_all_signs(differences: list[int]) -> None:
-    differ = np.array([value for value in differences if value])
-    found = statistics.signed_rank_by_signs(differences, np.zeros(len(differences)))
-    if not len(differ):
-        assert found == 1
-        return
-    ranks = scipy.stats.rankdata(np.abs(differ))
-    sums = np.array([ranks[np.array(signs) > 0].sum() for signs in product((-1, 1), repeat=len(differ))])
-    seen = ranks[differ > 0].sum()
-    tail = min((sums <= seen).mean(), (sums >= seen).mean())
-    assert found == pytest.approx(min(1, 2 * tail), rel=1e-12)
-
-
-def test_signed_rank_by_signs_without_ties_is_the_exact_test() -> None:
-    for number in (1, 6, 50):
-        x = np.random.default_rng(number).normal(0.3, 1, number)
-        zeros = np.zeros(number)
-        expected = statistics.wilcoxon_signed_rank(x, zeros).p_value
-        assert statistics.signed_rank_by_signs(x, zeros) == pytest.approx(expected, rel=1e-9)
-    assert math.isnan(statistics.signed_rank_by_signs([], []))
-
-
 def test_float_noise_does_not_break_ties() -> None:
     """The sizes of .81 - .79 and .68 - .70 are not one float. Ranks 1.5, -1.5, 3: W- = 1.5, variance 3.5 - 6/48."""
     x, y = [0.81, 0.68, 0.53], [0.79, 0.70, 0.50]
