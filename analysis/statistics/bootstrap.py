@@ -67,7 +67,7 @@ def fold_means(values: npt.NDArray[np.float64], folds: npt.ArrayLike) -> npt.NDA
     NaN are left out; a fold of NaN alone is NaN.
     """
     _, index = np.unique(np.asarray(folds), return_inverse=True)
-    return _divide(*_sums(values, index))
+    return divide(*sums(values, index))
 
 
 def mean_of_fold_means(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -76,7 +76,7 @@ def mean_of_fold_means(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
     Folds that are NaN are left out.
     """
     valid = ~np.isnan(means)
-    return _divide(np.where(valid, means, 0.0).sum(axis=-2), valid.sum(axis=-2).astype(np.float64))
+    return divide(np.where(valid, means, 0.0).sum(axis=-2), valid.sum(axis=-2).astype(np.float64))
 
 
 def bootstrap(
@@ -105,9 +105,9 @@ def bootstrap(
     for place, fold in enumerate(np.unique(folds)):
         here = folds == fold
         names, index = np.unique(patients[here], return_inverse=True)
-        sums, counts = _sums(values[here], index)
+        totals, counts = sums(values[here], index)
         weights = draw_patients(len(names), int(fold), draws, seed)
-        by_fold[:, place] = _divide(weights @ sums, weights @ counts)
+        by_fold[:, place] = divide(weights @ totals, weights @ counts)
     return mean_of_fold_means(by_fold)
 
 
@@ -152,17 +152,21 @@ def interval(drawn: npt.NDArray[np.float64], level: float = 0.95) -> tuple[npt.N
     return limits[0], limits[1]
 
 
-def _sums(
+def sums(
     values: npt.NDArray[np.float64], index: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return sums and numbers `(G, M)` of the known values of each group."""
+    """Return sums and numbers `(G, M)` of the known values `(N, M)` of each group.
+
+    `index`: the group `(N,)` of each row, from 0 to G - 1.
+    """
     groups = int(index.max()) + 1 if index.size else 0
     known = ~np.isnan(values)
-    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
-    np.add.at(sums, index, np.where(known, values, 0.0))
+    totals, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
+    np.add.at(totals, index, np.where(known, values, 0.0))
     np.add.at(counts, index, known)
-    return sums, counts
+    return totals, counts
 
 
-def _divide(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+def divide(totals: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return totals by counts; NaN where a count is 0."""
+    return np.divide(totals, counts, out=np.full(np.shape(totals), np.nan), where=counts > 0)
