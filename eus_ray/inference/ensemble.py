@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from eus_ray import store as layout
 from eus_ray.config import Study
 from eus_ray.config_file import build_study
 from eus_ray.data.names import did_you_mean
+from eus_ray.data.resizing import to_original_grid
 from eus_ray.errors import UserError
-from eus_ray.metrics import from_counts
+from eus_ray.metrics import from_counts, predicted_mask, quantise
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState, read_manifest, read_trials
 from eus_ray.study.trials import study_of
 
@@ -152,8 +153,35 @@ def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
     return headline
 
 
+class Segmented(NamedTuple):
+    """What an ensemble says of an image, on the image's own pixels."""
+
+    levels: npt.NDArray[np.uint16]
+    """The mean probability `(H, W)` over the networks, as `metrics.quantise` has it."""
+    mask: npt.NDArray[np.bool_]
+    """`(H, W)`, of the mean probability."""
+    members: npt.NDArray[np.bool_]
+    """Each network's own mask, `(M, H, W)`."""
+
+
+def segmented(maps: npt.NDArray[np.float32], height: int, width: int, study: Study) -> Segmented:
+    """Bring an image's probabilities to its own pixels, and make masks of them as the study does.
+
+    Args:
+        maps: The probabilities of each network `(M, S, S)`; their mean is taken in float64.
+        height: Of the image, in pixels.
+        width: Likewise.
+        study: The settings that the networks were trained with.
+    """
+    mean = maps.mean(axis=0, dtype=np.float64).astype(np.float32)
+    levels = [quantise(to_original_grid(map_, height, width, study.data.resize)) for map_ in (mean, *maps)]
+    how = study.evaluate
+    mask, *members = (predicted_mask(level, how.threshold, how.keep, how.fill_holes) for level in levels)
+    return Segmented(levels[0], mask, np.stack(members))
+
+
 class Ensemble:
-    """The mean probability of the networks of a trial's folds, each run exactly as on its own test images.
+    """The networks of a trial's folds, each run exactly as on its own test images.
 
     Args:
         trained: Whose weights to load.
@@ -180,17 +208,13 @@ class Ensemble:
             raise UserError(*lines)
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the mean probabilities `(B, S, S)`, taken in float64, of what `maps` takes."""
-        total = np.zeros(images.shape, np.float64)
-        for maps in self.maps(images):
-            total += maps
-        return (total / len(self._models)).astype(np.float32)
-
-    def maps(self, images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield the probabilities `(B, S, S)` in [0, 1] of each network.
+        """Return the probabilities in [0, 1] of each network.
 
         Args:
             images: Gray, `(B, S, S)`, S the study's `data.image_size`.
+
+        Returns:
+            `(M, B, S, S)`, networks in the order of their folds.
 
         Raises:
             UserError: If a network's answer is not a number.
@@ -200,6 +224,7 @@ class Ensemble:
         from eus_ray.models import as_input, forward, probability
 
         image = as_input(images, self._device, self._trained.study.train.channels_last)
+        answers = []
         for model, name in zip(self._models, self._trained.weights, strict=True):
             with torch.inference_mode():
                 maps = probability(forward(model, image, self._precision)).cpu().numpy()
@@ -208,7 +233,8 @@ class Ensemble:
                     f"{self._trained.store.location}: {name} gives probabilities that are not numbers; "
                     "train the model again"
                 )
-            yield maps
+            answers.append(maps)
+        return np.stack(answers)
 
 
 def load_ensemble(trained: Trained) -> tuple[Ensemble, str]:

@@ -1,7 +1,7 @@
 """The trained ensemble of a study on new images, folders and videos.
 
-    OUT/masks/NAME.png            8-bit, 0 and 255, on the image's own pixels; all 0 if there is no cancer
-    OUT/probabilities/NAME.png    16-bit, rint(p * 65535); the mask is where it is >= 32768
+    OUT/masks/NAME.png            8-bit, 0 and 255, on the image's own pixels; all 0 if nothing is predicted
+    OUT/probabilities/NAME.png    16-bit, rint(p * 65535); masks are made of it as the study's `[evaluate]` says
     OUT/overlays/NAME.png         the image with the mask's outline
     OUT/areas.csv                 one row an image and frame
     OUT/strips/NAME.{svg,png}     a video, or images that are consecutive frames: the lesion comes into view
@@ -34,12 +34,12 @@ from eus_ray.analysis.measures.image_metrics import num_components
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.data.io.images import decode, read_image, to_uint8
 from eus_ray.data.io.video import Frame, encode_clip, read_frames
-from eus_ray.data.resizing import resize_image, to_original_grid
+from eus_ray.data.resizing import resize_image
 from eus_ray.errors import UserError, collapsed
-from eus_ray.inference.ensemble import Ensemble, Trained, load_ensemble, trained_model
+from eus_ray.inference.ensemble import Ensemble, Trained, load_ensemble, segmented, trained_model
 from eus_ray.inference.overlays import clip_frames, draw_outline, strip_frames
 from eus_ray.inference.sources import Clip, FrameSequence, Picture, Sources, find_sources
-from eus_ray.metrics import THRESHOLD, quantise
+from eus_ray.metrics import agreement
 from eus_ray.store import Store
 
 TABLE = "areas.csv"
@@ -47,11 +47,12 @@ _TEMPORARY_BYTES = 40
 """A file is written aside, in its folder, under a name of this length at most."""
 COLUMNS = (
     *("image", "frame", "time_s", "height", "width", "area_px", "area_mm2", "components"),
-    *("max_probability", "mean_probability", "mask"),
+    *("max_probability", "mean_probability", "mask", "agreement"),
 )
 """`image`: the file's name as above, with suffix. `frame`, from 0: of videos. `time_s`: of videos, and of images whose
 manifest has it. `area_mm2`: if the spacing is known. `components`: regions of the mask; pixels that touch at a corner
-belong together. `mean_probability`: within the mask; none for an empty one. `mask`: the file below OUT."""
+belong together. `mean_probability`: within the mask; none for an empty one. `mask`: the file below OUT. `agreement`:
+the mean DSC over all pairs of the networks' own masks."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class _Writer:
         from eus_ray.analysis.figures import style  # matplotlib is slow to load
 
         self._ensemble, self._target, self._count, self._pool = ensemble, target, count, pool
-        self._data = trained.study.data
+        self._study, self._data = trained.study, trained.study.data
         self._batch_size = trained.study.train.batch_size
         self._colour = style.outline_colour(trained.place)
         self._label = f"{model_label(trained.model)}, mean of {len(trained.folds)} folds"
@@ -281,7 +282,8 @@ class _Writer:
             maps = self._ensemble(grid)
             self._wait(writing)
             places = itertools.count(self._num_begun)
-            writing = [self._pool.submit(self._write, *one) for one in zip(places, batch, maps, strict=False)]
+            of_images = np.moveaxis(maps, 1, 0)
+            writing = [self._pool.submit(self._write, *one) for one in zip(places, batch, of_images, strict=False)]
             self._num_begun += len(batch)
         self._wait(writing)
 
@@ -293,11 +295,10 @@ class _Writer:
 
     # ---- files ----------------------------------------------------------------------------------
 
-    def _write(self, place: int, item: _Item, map_: npt.NDArray[np.float32]) -> None:
+    def _write(self, place: int, item: _Item, maps: npt.NDArray[np.float32]) -> None:
         """Write all files of one image, then note its row."""
         height, width = item.gray.shape
-        levels = quantise(to_original_grid(map_, height, width, self._data.resize))
-        mask = levels >= THRESHOLD
+        levels, mask, members = segmented(maps, height, width, self._study)
         name = f"masks/{item.stem}.png"
         self._target.write_bytes(name, _png(mask * np.uint8(255)))
         self._target.write_bytes(f"probabilities/{item.stem}.png", _png(levels))
@@ -313,6 +314,7 @@ class _Writer:
             "max_probability": int(levels.max()) / 65535,
             "mean_probability": float(levels[mask].mean()) / 65535 if area_px else float("nan"),
             "mask": name,
+            "agreement": agreement(members),
         }
 
     def _mask(self, row: dict[str, Any]) -> npt.NDArray[np.bool_]:

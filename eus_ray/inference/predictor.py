@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray.data.io.images import to_uint8
-from eus_ray.data.resizing import resize_image, to_original_grid
+from eus_ray.data.resizing import resize_image
 from eus_ray.errors import UserError
-from eus_ray.inference.ensemble import load_ensemble, trained_model
-from eus_ray.metrics import THRESHOLD, quantise
+from eus_ray.inference.ensemble import load_ensemble, segmented, trained_model
 from eus_ray.store import Store
 
 
@@ -24,9 +23,9 @@ class Prediction:
     probability: npt.NDArray[np.float32]
     """The mean over the networks, in [0, 1], in steps of 1 / 65535 as a study stores it."""
     mask: npt.NDArray[np.bool_]
-    """The lesion: where the probability is 0.5 or more."""
+    """The lesion, made of the probability as the study makes masks: by default, where it is 0.5 or more."""
     agreement: npt.NDArray[np.float32]
-    """The share of the networks whose own mask says the same as `mask`, in [0, 1]."""
+    """Of each pixel: the share of the networks whose own mask says the same as `mask`, in [0, 1]."""
 
 
 class Predictor:
@@ -61,9 +60,6 @@ class Predictor:
             raise UserError("the image has values that are not finite")
         data, (height, width) = self._trained.study.data, image.shape
         grid = resize_image(to_uint8(image, data.intensity), data.image_size, data.resize)[None]
-        maps = [one[0] for one in self._ensemble.maps(grid)]
-        mean = (sum(map_.astype(np.float64) for map_ in maps) / len(maps)).astype(np.float32)
-        levels = [quantise(to_original_grid(map_, height, width, data.resize)) for map_ in (mean, *maps)]
-        mask, *others = [level >= THRESHOLD for level in levels]
-        agreement = np.asarray(np.mean([other == mask for other in others], axis=0), np.float32)
-        return Prediction((levels[0] / 65535).astype(np.float32), mask, agreement)
+        levels, mask, members = segmented(self._ensemble(grid)[:, 0], height, width, self._trained.study)
+        agreement = (members == mask).mean(axis=0).astype(np.float32)
+        return Prediction((levels / 65535).astype(np.float32), mask, agreement)

@@ -15,7 +15,7 @@ import torch
 from eus_ray.config import Study
 from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
-from eus_ray.inference.ensemble import Ensemble, headline_dsc, trained_model
+from eus_ray.inference.ensemble import Ensemble, headline_dsc, segmented, trained_model
 from eus_ray.metrics import quantise
 from eus_ray.store import PartKey, Store, checkpoint_name, read_trials, write_trials
 from eus_ray.training.fold import Fold, FoldData
@@ -63,22 +63,49 @@ def test_a_folds_weights_alone_give_its_stored_predictions_bit_for_bit(
         ensemble = Ensemble(replace(whole, folds=(fold,)), CPU)
         test = np.flatnonzero(dataset.folds == fold)
         size = settings.train.batch_size
-        maps = [ensemble(images[rows]) for rows in np.array_split(test, range(size, len(test), size))]
+        maps = [ensemble(images[rows])[0] for rows in np.array_split(test, range(size, len(test), size))]
         stored = original.read_part("predictions", PartKey(model, 0, 0, fold)).to_pandas()
         assert stored["image_id"].tolist() == dataset.frame["image_id"].iloc[test].tolist()
         for map_, level in zip(np.concatenate(maps), stored["probability"], strict=True):
             np.testing.assert_array_equal(quantise(map_).ravel(), level)
 
 
-def test_the_ensemble_is_the_mean_of_its_folds(original: Store, settings: Study) -> None:
+def test_an_ensemble_gives_what_each_of_its_folds_says(original: Store, settings: Study) -> None:
     images = check_data(settings).arrays().images[:4]
     whole = trained_model(original, "unet")
-    first, second = (Ensemble(replace(whole, folds=(fold,)), CPU)(images) for fold in whole.folds)
+    (first,), (second,) = (Ensemble(replace(whole, folds=(fold,)), CPU)(images) for fold in whole.folds)
     assert not np.array_equal(first, second)
     three = Ensemble(replace(whole, folds=(0, 1, 1)), CPU)(images)
-    expected = np.mean([first, second, second], axis=0, dtype=np.float64)
-    np.testing.assert_array_equal(three, expected.astype(np.float32))
-    assert (expected != np.mean([first, second, second], axis=0)).any(), "float32 would not do"
+    np.testing.assert_array_equal(three, [first, second, second])
+
+
+@pytest.mark.parametrize("members", [2, 3, 10])
+def test_the_mean_of_the_networks_is_taken_in_float64(settings: Study, members: int) -> None:
+    maps = np.random.default_rng(0).random((members, 32, 32), np.float32)
+    total = np.zeros((32, 32), np.float64)
+    for map_ in maps:
+        total += map_
+    expected = (total / members).astype(np.float32)
+    np.testing.assert_array_equal(segmented(maps, 32, 32, settings).levels, quantise(expected))
+
+
+def test_masks_of_the_mean_and_of_each_network_are_made_as_the_study_says(settings: Study) -> None:
+    """A ring around a hole and a speck: the first network sees both, the second the ring at a lower probability."""
+    maps = np.zeros((2, 32, 32), np.float32)
+    maps[:, 4:11, 4:11] = np.array([0.9, 0.3], np.float32)[:, None, None]
+    maps[:, 6:9, 6:9] = 0
+    maps[0, 20:22, 20:22] = 1
+    ring = maps[1] > 0
+    found = segmented(maps, 32, 32, settings)
+    np.testing.assert_array_equal(found.mask, maps.mean(axis=0) >= 0.5)
+    assert found.mask.sum() == ring.sum() + 4
+    np.testing.assert_array_equal(found.members, maps >= 0.5)
+    how = settings.evaluate.model_copy(update={"threshold": 0.25, "keep": "largest", "fill_holes": True})
+    found = segmented(maps, 32, 32, settings.model_copy(update={"evaluate": how}))
+    square = np.zeros((32, 32), bool)
+    square[4:11, 4:11] = True
+    for mask in (found.mask, *found.members):
+        np.testing.assert_array_equal(mask, square)
 
 
 def test_of_several_models_the_best_headline_is_taken(store: Store) -> None:

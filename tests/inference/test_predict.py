@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 import torch
 from PIL import Image
 
@@ -27,6 +29,7 @@ from tests.trained import (
     pixels,
     train_study,
     trained_unet,
+    two_alike,
     white,
     write_images,
     written,
@@ -115,6 +118,7 @@ def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path) -> None:
     assert table["image"].tolist() == ["sure.png", "likely.png", "nothing.png"]
     assert table["area_px"].tolist() == [102, 16, 0]
     assert table["components"].tolist() == [2, 1, 0]
+    assert table["agreement"].tolist() == [1, 1, 1]
     assert table["max_probability"].tolist() == [1.0, 32896 / 65535, 0.0]
     expected = [(96 * 65535 + 6 * 39321) / 102 / 65535, 32896 / 65535, np.nan]
     assert table["mean_probability"].tolist() == pytest.approx(expected, nan_ok=True)
@@ -133,6 +137,57 @@ def test_areas_and_probabilities_by_hand(study: Path, tmp_path: Path) -> None:
         *(f"{kind}/{name}.png" for kind in ("masks", "probabilities", "overlays") for name in ("sure", "likely")),
         *(f"{kind}/nothing.png" for kind in ("masks", "probabilities", "overlays")),
     }
+
+
+def with_settings(study: Path, copy: Path, **evaluate: object) -> Path:
+    """A copy of a study that makes its masks in another way."""
+    shutil.copytree(study, copy)
+    settings = tomllib.loads((copy / "study.toml").read_text())
+    settings["evaluate"] |= evaluate
+    (copy / "study.toml").write_text(tomli_w.dumps(settings))
+    return copy
+
+
+@pytest.mark.usefixtures("dark_is_lesion")
+def test_masks_areas_and_overlays_are_those_that_the_study_asks_for(study: Path, tmp_path: Path) -> None:
+    image, lesion = white(), white() == 0
+    image[4:14, 4:14] = 153  # p = 0.4
+    image[8:10, 8:10] = 255  # a hole of 4 pixels
+    image[20:22, 20:22] = 0  # a speck
+    lesion[4:14, 4:14] = True
+    cv2.imwrite(str(tmp_path / "i.png"), image)
+    asked = with_settings(study, tmp_path / "study", threshold=0.4, keep="largest", fill_holes=True)
+    predict(asked, [tmp_path / "i.png"], tmp_path / "out")
+    predict(study, [tmp_path / "i.png"], tmp_path / "plain")
+    np.testing.assert_array_equal(pixels(tmp_path / "out/masks/i.png"), lesion * 255)
+    (row,), (plain,) = (pd.read_csv(tmp_path / f"{name}/areas.csv").to_dict("records") for name in ("out", "plain"))
+    assert (row["area_px"], row["components"]) == (100, 1)
+    assert row["mean_probability"] == pytest.approx((96 * 0.4 + 4 * 0) / 100)
+    assert (plain["area_px"], plain["components"]) == (4, 1)
+    overlays = [pixels(tmp_path / f"{name}/overlays/i.png") for name in ("out", "plain")]
+    assert [bool(np.ptp(one[20:22, 20:22].astype(int), axis=2).any()) for one in overlays] == [False, True]
+    for name in ("out", "plain"):
+        assert pixels(tmp_path / name / "probabilities/i.png")[5, 5] == round(0.4 * 65535)
+
+
+def test_agreement_is_that_of_the_networks_own_masks(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks of 60 and 40 pixels with 20 in common: 2 · 20 / 100. On a white image nobody sees anything."""
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        maps = np.zeros((2, *images.shape), np.float32)
+        maps[0, :, 0:6, 0:10] = 0.9
+        maps[1, :, 4:8, 0:10] = 0.9
+        return np.where(images == 255, np.float32(0), maps)
+
+    monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
+    cv2.imwrite(str(tmp_path / "a.png"), white() - 1)
+    cv2.imwrite(str(tmp_path / "b.png"), white())
+    predict(study, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/areas.csv")
+    assert table["agreement"].tolist() == [0.4, 1.0]
+    assert table["area_px"].tolist() == [20, 0]
 
 
 @pytest.mark.usefixtures("dark_is_lesion")
@@ -191,7 +246,7 @@ def test_one_half_is_lesion(study: Path, tmp_path: Path, monkeypatch: pytest.Mon
     just_below = np.float32(0.49998)
 
     def answer(images: np.ndarray) -> np.ndarray:
-        return np.where(images > 0, np.float32(0.5), just_below)
+        return two_alike(np.where(images > 0, np.float32(0.5), just_below))
 
     monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     image = np.zeros((32, 32), np.uint8)
@@ -301,7 +356,7 @@ def test_an_interrupted_prediction_leaves_whole_files(
         calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return np.ones(images.shape, np.float32)
+        return two_alike(np.ones(images.shape, np.float32))
 
     monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     for number in range(16):
@@ -328,7 +383,7 @@ def test_a_file_that_goes_while_others_are_predicted_is_named(
 
     def answer(batch: np.ndarray) -> np.ndarray:
         images[15].unlink(missing_ok=True)
-        return np.zeros(batch.shape, np.float32)
+        return two_alike(np.zeros(batch.shape, np.float32))
 
     monkeypatch.setattr("eus_ray.inference.predict.load_ensemble", lambda _trained: (answer, "paper"))
     with pytest.raises(UserError, match=r"15\.png: cannot be read"):
