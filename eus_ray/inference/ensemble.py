@@ -125,27 +125,32 @@ def _settings(store: Store) -> Study:
 def headline_dsc(store: Store, trials: pd.DataFrame) -> dict[str, float]:
     """Return each model's DSC as the report's headline has it, from the stored counts.
 
-    It is the mean over folds of their means over images; for a winner that test scores chose it is BBC-CV's estimate.
-    NaN if nothing was scored.
+    It is the mean over folds of the mean that `analysis.average` names; for a winner that test scores chose it is
+    BBC-CV's estimate. NaN if nothing was scored.
     """
     from eus_ray.analysis.inputs.searches import read_searches
     from eus_ray.analysis.inputs.study_images import reported_folds
     from eus_ray.analysis.labels import ReportKind
     from eus_ray.analysis.report.results import HEADLINE_KINDS
+    from eus_ray.analysis.statistics import bootstrap
 
+    average = _settings(store).analysis.average
     searches = read_searches(store, trials)
     reported = reported_folds(trials, searches, read_manifest(store)["fold"].unique())
-    columns = ["fold", "split", "tp", "fp", "fn", "tn"]
+    counts = ["tp", "fp", "fn", "tn"]
     headline = {}
     for model, kinds in reported.groupby("model", sort=False):
         first = min(kinds["kind"], key=HEADLINE_KINDS.index)
-        means: list[float] = []
+        scored = []
         for trial, folds in kinds[kinds["kind"] == first].groupby("trial")["fold"]:
-            rows = store.read_trial("scores", TrialKey(str(model), int(trial)), columns).to_pandas()
-            rows = rows[(rows["split"] == "test") & rows["fold"].isin(folds)]
-            dsc = pd.Series(from_counts("dsc", rows[columns[2:]].to_numpy()), rows.index)
-            means += dsc.groupby(rows["fold"]).mean().tolist()
-        headline[str(model)] = float(np.mean(means)) if means else math.nan
+            key = TrialKey(str(model), int(trial))
+            rows = store.read_trial("scores", key, ["fold", "patient_id", "split", *counts]).to_pandas()
+            scored.append(rows[(rows["split"] == "test") & rows["fold"].isin(folds)])
+        images = pd.concat(scored, ignore_index=True)
+        images["dsc"] = from_counts("dsc", images[counts].to_numpy())
+        values = bootstrap.rows_to_average(images, ["dsc"], average)
+        means = bootstrap.fold_means(values[["dsc"]].to_numpy(), values["fold"])
+        headline[str(model)] = float(bootstrap.mean_of_fold_means(means)[0])
         search = searches.get(str(model))
         if first == ReportKind.WINNER and search is not None and search.metric == "dsc":
             corrected = search.estimate("bbc")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import tomli_w
 import torch
 
 from eus_ray.config import Study
@@ -17,7 +20,7 @@ from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.inference.ensemble import Ensemble, headline_dsc, segmented, trained_model
 from eus_ray.metrics import quantise
-from eus_ray.store import PartKey, Store, checkpoint_name, read_trials, write_trials
+from eus_ray.store import MANIFEST, STUDY, PartKey, Store, checkpoint_name, read_manifest, read_trials, write_trials
 from eus_ray.training.fold import Fold, FoldData
 from tests.helpers import light_study
 from tests.trained import CPU, train_study, trial_row, write_images
@@ -108,12 +111,37 @@ def test_masks_of_the_mean_and_of_each_network_are_made_as_the_study_says(settin
         np.testing.assert_array_equal(mask, square)
 
 
-def test_of_several_models_the_best_headline_is_taken(store: Store) -> None:
+def make_patients_uneven(store: Store) -> None:
+    """Give all images of a fold but the first to one patient."""
+    manifest = read_manifest(store)
+    in_fold = manifest.groupby("fold").cumcount()
+    manifest["patient_id"] = manifest["patient_id"].where(in_fold < 1, "rest" + manifest["fold"].astype(str))
+    store.write_frame(MANIFEST, manifest)
+    patient = manifest.set_index("image_id")["patient_id"]
+    for model, fold in itertools.product(MODELS, range(2)):
+        key = PartKey(model, 0, 0, fold)
+        rows = store.read_part("scores", key)
+        other = rows.to_pandas().assign(patient_id=lambda frame: frame["image_id"].map(patient))
+        store.write_part("scores", key, pa.Table.from_pandas(other, rows.schema))
+
+
+def set_average(store: Store, average: str) -> None:
+    settings = tomllib.loads(store.read_text(STUDY)) | {"analysis": {"average": average}}
+    store.write_text(STUDY, tomli_w.dumps(settings))
+
+
+@pytest.mark.parametrize(("average", "other_average"), [("patients", "images"), ("images", "patients")])
+def test_of_several_models_the_best_headline_is_taken(store: Store, average: str, other_average: str) -> None:
     from eus_ray.analysis.report.results import read_study
 
-    table = read_study(store).table2.set_index("model")["dsc"]
+    make_patients_uneven(store)
+    set_average(store, other_average)
+    otherwise = trained_model(store).compared
+    set_average(store, average)
+    table = read_study(store).table2.set_index("model")["dsc"].drop("baseline", errors="ignore")
     chosen = trained_model(store)
-    assert chosen.compared == pytest.approx(table.to_dict())
+    assert chosen.compared == pytest.approx(table.to_dict(), rel=1e-12)
+    assert otherwise != pytest.approx(chosen.compared, rel=1e-6)
     assert chosen.model == table.idxmax()
     other = next(model for model in MODELS if model != chosen.model)
     named = trained_model(store, other)
