@@ -13,12 +13,17 @@ from eus_ray.analysis.labels import UNITS
 
 MAX_LEVELS = 12
 """A table cannot show more."""
+MAX_TESTED_LEVELS = 10
+"""A category with more is tested only if the study names it."""
 MOST_PRINTED = 1e15
 """Larger numbers are printed with an exponent: a float does not know all of their digits."""
 
 _SEXES = {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1}
-_MAX_CODES = 6
+_MAX_CODES = MAX_TESTED_LEVELS
 """Stages and grades have at most so many values; measurements have more."""
+_IDS = frozenset({"id", "ids", "uid", "uuid"})
+_SPLITS = frozenset({"fold", "folds", "kfold", "cv", "split", "splits", "set", "subset", "partition"})
+"""Words of a column's name, without digits after them, that say what it is for."""
 
 
 def known_values(values: pd.Series) -> pd.Series:
@@ -46,8 +51,41 @@ def is_category(values: pd.Series, patients: pd.Series) -> bool:
         return True
     known = values.dropna()
     few = known.nunique() <= min(_MAX_CODES, patients.nunique() // 2)
-    measured = str(values.name).split("_")[-1].lower() in {*UNITS, "age", "size"}
-    return bool(few and not measured and (known % 1 == 0).all())
+    return bool(few and not _is_measured(values.name) and (known % 1 == 0).all())
+
+
+def _is_measured(column: object) -> bool:
+    return str(column).split("_")[-1].lower() in {*UNITS, "age", "size"}
+
+
+def why_left_out(values: pd.Series, patients: pd.Series) -> str:
+    """Return why a column divides nothing unless the study names it, in a few words; empty if it does.
+
+    Args:
+        values: What `known_values` returns, one value per image, with the column's name.
+        patients: The patient of each image.
+    """
+    known = pd.DataFrame({"value": values, "patient": patients}).dropna(subset="value")
+    levels = known["value"].nunique()
+    if levels < 2:
+        return "one value only" if levels else "no values"
+    is_tested = is_category(values, patients)
+    if is_tested or (not _is_measured(values.name) and (known["value"] % 1 == 0).all()):
+        words = set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(values.name)).lower()))
+        if words & _IDS:
+            return "an id"
+        if words & _SPLITS:
+            return "a part of a split"
+        if levels == len(known):
+            return "a value of its own for each image"
+        if levels == known["patient"].nunique() == len(known.drop_duplicates()):
+            return "a value of its own for each patient"
+    if not is_tested:
+        return ""
+    if levels > MAX_TESTED_LEVELS:
+        return f"{levels} levels"
+    differing = int((known.groupby("patient")["value"].nunique() > 1).sum())
+    return f"differs between the images of {differing} patient{'s' if differing > 1 else ''}" if differing else ""
 
 
 def level_text(level: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,14 @@ from eus_ray.analysis.comparison.subgroup_columns import (
     level_order,
     level_text,
     overflow_scale,
+    why_left_out,
 )
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.measures.image_metrics import COUNTS
 from eus_ray.analysis.statistics import Pair, Test, bootstrap, cliffs_delta, dunn, holm, kruskal_wallis
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
+from eus_ray.errors import UserError, did_you_mean
 
 MAX_DIVISIONS = 12
 MAX_PAIRED_LEVELS = 8
@@ -50,45 +53,74 @@ class Division:
     """Whether the column is a clinical category; otherwise the levels are thirds of a measurement."""
 
 
-def divide(images: pd.DataFrame) -> tuple[tuple[Division, ...], tuple[str, ...]]:
-    """Divide the images by each clinical column.
+def divide(
+    images: pd.DataFrame, clinical: Literal["auto"] | Sequence[str] = "auto", target: str = "lesion"
+) -> tuple[tuple[Division, ...], tuple[str, ...]]:
+    """Divide the images by clinical columns, and by the area of the lesion.
 
-    Categories divide by level, measurements into thirds of the images. If no column is named `size…`, the lesion's
-    area (from the counts) takes its place; images without lesion are a level of their own there. Columns with one
-    level, or with a text of its own for each image, divide nothing.
+    Categories divide by level, measurements into thirds of the images. The area (from the counts) divides if no column
+    is named `size…`; images without lesion are a level of their own there.
 
     Args:
         images: One row per model and image with clinical columns. An image's first row counts; `Division.level` has the
             image order of `align`.
+        clinical: The columns that divide, in this order; `auto`: measurements, and categories with 2 to
+            `MAX_TESTED_LEVELS` levels that are a patient's own (`why_left_out`).
+        target: What the masks show, in print.
 
     Returns:
-        At most `MAX_DIVISIONS` divisions, and a line for each column left out because it has too many levels or comes
-        after these divisions.
+        At most `MAX_DIVISIONS` divisions, and each column left out, with the reason in brackets.
+
+    Raises:
+        UserError: If `images` lacks a column of `clinical`.
     """
     rows = images.drop_duplicates("image_id").reset_index(drop=True)
     columns = clinical_columns(rows)
-    columns.sort(key=lambda name: _FIRST_COLUMNS.index(name) if name in _FIRST_COLUMNS else len(_FIRST_COLUMNS))
+    if clinical == "auto":
+        columns.sort(key=lambda name: _FIRST_COLUMNS.index(name) if name in _FIRST_COLUMNS else len(_FIRST_COLUMNS))
+    else:
+        columns = _named(clinical, columns)
     found: list[Division] = []
     left_out: list[str] = []
     for column in columns:
         values = known_values(rows[column])
-        if is_category(values, rows["patient_id"]):
-            texts = sorted(values.dropna().unique(), key=level_order)
-            if len(texts) > MAX_LEVELS:
-                if len(texts) < len(rows):
-                    left_out.append(f"{column_label(column)} ({len(texts)} categories)")
-                continue
-            places = {text: place for place, text in enumerate(texts)}
-            level = values.map(places).fillna(-1).to_numpy(np.int64)
-            division = Division(column, column_label(column), tuple(map(level_text, texts)), level, True)
-        else:
-            division = thirds(column, column_label(column), values.to_numpy(np.float64, na_value=np.nan))
-        if len(division.levels) > 1:
+        label = column_label(column)
+        reason = why_left_out(values, rows["patient_id"]) if clinical == "auto" else ""
+        division = None if reason else _division(values, label, rows["patient_id"])
+        if division is not None and len(division.levels) > MAX_LEVELS:
+            reason = f"{len(division.levels)} levels"
+        elif division is not None and len(division.levels) < 2:
+            reason = "one value only" if division.levels else "no values"
+        if reason:
+            left_out.append(f"{label} ({reason})")
+        elif division is not None:
             found.append(division)
     if not any(division.column.lower().startswith("size") for division in found) and set(COUNTS) <= set(rows.columns):
-        found += [area for area in [_area(rows)] if len(area.levels) > 1]
-    left_out += [division.label for division in found[MAX_DIVISIONS:]]
+        found += [area for area in [_area(rows, target)] if len(area.levels) > 1]
+    left_out += [f"{division.label} (after {MAX_DIVISIONS} others)" for division in found[MAX_DIVISIONS:]]
     return tuple(found[:MAX_DIVISIONS]), tuple(left_out)
+
+
+def _named(clinical: Sequence[str], columns: Sequence[str]) -> list[str]:
+    lines = [
+        f"analysis.clinical names {name}, which is no clinical column of the data"
+        + did_you_mean(name, columns, otherwise="" if columns else "there is none")
+        for name in clinical
+        if name not in columns
+    ]
+    if lines:
+        raise UserError(*lines)
+    return list(dict.fromkeys(clinical))
+
+
+def _division(values: pd.Series, label: str, patients: pd.Series) -> Division:
+    column = str(values.name)
+    if not is_category(values, patients):
+        return thirds(column, label, values.to_numpy(np.float64, na_value=np.nan))
+    texts = sorted(values.dropna().unique(), key=level_order)
+    places = {text: place for place, text in enumerate(texts)}
+    level = values.map(places).fillna(-1).to_numpy(np.int64)
+    return Division(column, label, tuple(map(level_text, texts)), level, True)
 
 
 def thirds(column: str, label: str, values: Floats) -> Division:
@@ -114,14 +146,16 @@ def thirds(column: str, label: str, values: Floats) -> Division:
     return Division(column, label, tuple(names[each] for each in used), place, False)
 
 
-def _area(rows: pd.DataFrame) -> Division:
+def _area(rows: pd.DataFrame, target: str) -> Division:
     pixels = rows[list(COUNTS)].to_numpy(np.float64)
     truth = rows[["tp", "fn"]].to_numpy(np.float64).sum(axis=1)
     percent = np.divide(100 * truth, pixels.sum(axis=1), out=np.zeros(len(rows)), where=truth > 0)
-    division = thirds(AREA, "Lesion area, % of the image", np.where(truth > 0, percent, np.nan))
+    division = thirds(
+        AREA, f"{target[:1].upper()}{target[1:]} area, % of the image", np.where(truth > 0, percent, np.nan)
+    )
     if (truth > 0).all():
         return division
-    return replace(division, levels=("no lesion", *division.levels), level=division.level + 1)
+    return replace(division, levels=(f"no {target}", *division.levels), level=division.level + 1)
 
 
 # ---- tests --------------------------------------------------------------------------------------
@@ -236,7 +270,7 @@ def _pairs(groups: dict[str, Floats], few: set[str]) -> tuple[LevelPair, ...]:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Mean over images of one metric of one model in one level of a division."""
+    """Average of one metric of one model in one level of a division."""
 
     division: Division
     level: str
@@ -247,7 +281,8 @@ class Stratum:
     mean: float
     low: float
     high: float
-    """95 % interval: patients are resampled with all their images. NaN with fewer than `FEWEST_PATIENTS`."""
+    """95 % interval: the level's patients are resampled with all their images. NaN with fewer than
+    `FEWEST_PATIENTS`."""
 
     @property
     def has_few_patients(self) -> bool:
@@ -258,27 +293,31 @@ class Stratum:
 def stratum_means(
     aligned: Aligned,
     divisions: Sequence[Division],
+    average: bootstrap.Average = "patients",
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> tuple[Stratum, ...]:
-    """Compute the mean of each metric of each model in each level.
+    """Compute the average of each metric of each model in each level: over folds, of the level's patients or images.
 
-    Models on the same images share the bootstrap samples of patients.
+    Patients are drawn from the whole level, because a fold may have few of its patients. Models on the same images
+    share the draws.
     """
     rows: list[Stratum] = []
     for division in divisions:
         for place, level in enumerate(division.levels):
             here = division.level == place
-            patients, together = aligned.patients[here], np.zeros(int(here.sum()), np.int64)
-            values = aligned.bounded[here].reshape(len(together), -1)
-            means = bootstrap.fold_means(values, together)[0]
-            low, high = bootstrap.interval(bootstrap.bootstrap(values, patients, together, draws, seed))
-            known = ~np.isnan(values)
-            _, index = np.unique(patients, return_inverse=True)
-            seen = np.zeros((index.max() + 1, values.shape[1]), np.bool_)
-            np.logical_or.at(seen, index, known)
+            values = aligned.bounded[here].reshape(int(here.sum()), -1)
+            names, index = np.unique(aligned.patients[here], return_inverse=True)
+            folds = np.zeros(len(names), np.int64)
+            folds[index] = aligned.folds[here]
+            sums, numbers = bootstrap.sums(values, index)
+            if average == "patients":
+                sums, numbers = np.nan_to_num(bootstrap.divide(sums, numbers)), np.sign(numbers)
+            means = _averages(sums, numbers, folds, np.ones((1, len(names))))[0]
+            drawn = _averages(sums, numbers, folds, bootstrap.draw_patients(len(names), 0, draws, seed))
+            low, high = bootstrap.interval(drawn)
             for column, (model, metric) in enumerate((k, m) for k in aligned.models for m in aligned.metrics):
-                num_patients = int(seen[:, column].sum())
+                num_patients = int((numbers[:, column] > 0).sum())
                 judged = num_patients >= FEWEST_PATIENTS
                 rows.append(
                     Stratum(
@@ -287,10 +326,22 @@ def stratum_means(
                         model,
                         metric,
                         num_patients,
-                        int(known[:, column].sum()),
+                        int((~np.isnan(values[:, column])).sum()),
                         float(means[column]),
                         float(low[column]) if judged else np.nan,
                         float(high[column]) if judged else np.nan,
                     )
                 )
     return tuple(rows)
+
+
+def _averages(sums: Floats, numbers: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """Return means over folds `(B, M)` of patients' sums and numbers `(P, M)` with weights `(B, P)`.
+
+    A fold without weight is left out.
+    """
+    by_fold = [
+        bootstrap.divide(weights[:, here] @ sums[here], weights[:, here] @ numbers[here])
+        for here in (folds == fold for fold in np.unique(folds))
+    ]
+    return bootstrap.mean_of_fold_means(np.stack(by_fold, axis=1))

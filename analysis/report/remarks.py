@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison.subgroups import divide
 from eus_ray.analysis.figures import fonts
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.inputs.videos import VIDEO
@@ -46,7 +45,7 @@ def names_in_figures(results: Results) -> list[str]:
     """Return the names that figures may show: of models, columns, categories, images and videos."""
     names = [*map(model_label, results.models), *(model_label(search) for search in results.searches)]
     if not results.headline.empty:
-        names += [text for each in divide(results.headline)[0] for text in (each.label, *each.levels)]
+        names += [text for each in results.divided[0] for text in (each.label, *each.levels)]
     names += results.cases
     if VIDEO in results.patients:
         names += map(str, results.patients[VIDEO].dropna().unique())

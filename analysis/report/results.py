@@ -18,6 +18,7 @@ from eus_ray.analysis.comparison.claims import Background
 from eus_ray.analysis.comparison.pairwise import Comparison, compare_pairs, read_training
 from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_images, shown_metrics, table2
 from eus_ray.analysis.comparison.score_matrix import align
+from eus_ray.analysis.comparison.subgroups import Division, divide
 from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
 from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table
@@ -215,6 +216,11 @@ class Results:
         what = "images" if by_image else "patients"
         has_folds = self.headline["fold"].nunique() > 1
         return f"mean over folds of the mean over their {what}" if has_folds else f"mean over {what}"
+
+    @cached_property
+    def divided(self) -> tuple[tuple[Division, ...], tuple[str, ...]]:
+        """Return the divisions of the headline's images, and the columns left out, as `divide` does."""
+        return divide(self.headline, self.analysis.clinical, self.target)
 
     def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield image_id and pixels `(H, W)` of images, in the order of the cases.

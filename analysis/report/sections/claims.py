@@ -12,7 +12,7 @@ from eus_ray.analysis.comparison import claims, paper_tables, statistics_table
 from eus_ray.analysis.comparison.claims import p_text, signed
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
-from eus_ray.analysis.comparison.subgroups import divide, level_tests, stratum_means
+from eus_ray.analysis.comparison.subgroups import level_tests, stratum_means
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import p_cell, render, sort_key
@@ -31,9 +31,12 @@ def build(results: Results) -> Section | None:
         return None
     aligned = align(results.headline, metrics)
     said = claims.claims_table(results.pairs, results.background)
-    divisions, _ = divide(results.headline)
+    divisions, _ = results.divided
     table = statistics_table.statistics_table(
-        aligned, results.pairs, level_tests(aligned, divisions), stratum_means(aligned, divisions)
+        aligned,
+        results.pairs,
+        level_tests(aligned, divisions),
+        stratum_means(aligned, divisions, results.analysis.average),
     )
     files = {
         "statistics.csv": paper_tables.as_csv(table).encode(),

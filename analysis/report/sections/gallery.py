@@ -138,7 +138,8 @@ def _strata(results: Results, truths: Mapping[str, npt.NDArray[np.bool_]]) -> li
     images = results.patients[results.patients["image_id"].isin(truths.keys())].reset_index(drop=True)
     # counts of a perfect prediction: a lesion has an area before anything is predicted
     counts = [(int(truth.sum()), 0, 0, int((~truth).sum())) for truth in map(truths.__getitem__, images["image_id"])]
-    divisions, _ = divide(images.assign(**dict(zip(COUNTS, zip(*counts, strict=True), strict=True))))
+    counted = images.assign(**dict(zip(COUNTS, zip(*counts, strict=True), strict=True)))
+    divisions, _ = divide(counted, results.analysis.clinical, results.target)
     return [
         (
             division,

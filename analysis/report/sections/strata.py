@@ -10,7 +10,7 @@ import numpy as np
 from eus_ray.analysis.comparison import claims, paper_tables
 from eus_ray.analysis.comparison.claims import p_text
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
-from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, divide, level_tests, stratum_means
+from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.report.page import p_cell, picture, render
@@ -24,12 +24,12 @@ MAX_FIGURES = 4
 def build(results: Results) -> Section | None:
     """Build the section; None if nothing divides the images."""
     metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
-    divisions, left_out = divide(results.headline) if metrics else ((), ())
+    divisions, left_out = results.divided if metrics else ((), ())
     if not divisions:
         return None
     main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
     aligned = align(results.headline, [main])
-    strata = stratum_means(aligned, divisions)
+    strata = stratum_means(aligned, divisions, results.analysis.average)
     tests = level_tests(aligned, divisions)
     drawn = sorted(divisions, key=lambda division: not division.is_clinical)[:MAX_FIGURES]
     everything = align(results.headline, metrics)

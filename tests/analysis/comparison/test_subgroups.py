@@ -27,7 +27,9 @@ from eus_ray.analysis.comparison.subgroups import (
     thirds,
 )
 from eus_ray.analysis.figures.box_plots import boxes_by_level, tukey
+from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.statistics import patient_bootstrap
+from eus_ray.errors import UserError
 
 
 def cohort(patients: int = 60, models: Sequence[str] = ("a", "b"), seed: int = 0) -> pd.DataFrame:
@@ -58,7 +60,7 @@ def cohort(patients: int = 60, models: Sequence[str] = ("a", "b"), seed: int = 0
 
 
 def division(images: pd.DataFrame, column: str) -> Division:
-    return next(each for each in divide(images)[0] if each.column == column)
+    return next(each for each in divide(images, [column])[0] if each.column == column)
 
 
 # ---- dividing -----------------------------------------------------------------------------------
@@ -79,20 +81,38 @@ def test_what_divides_nothing_and_what_divides_too_much() -> None:
     rows = cohort(models=["a"])
     number = np.arange(len(rows))
     rows = rows.assign(
-        location=np.where(number % 4 == 0, "head", "tail"),
         grade=np.where(number % 5 == 0, np.nan, number // 2 % 2 + 1.0),
+        location=np.where(number // 2 % 4 == 0, "head", "tail"),
         hospital="one",
-        empty=None,
+        bare=None,
         blank=" ",
         file=[f"{place}.png" for place in number],
-        histology=[f"kind {place % 20}" for place in number],
+        histology=[f"kind {place // 2 % 11}" for place in number],
         weight_kg=70.0,
         unknown=math.nan,
+        view=["long", "cross"] * 58 + ["long"] * 4,
+        hospital_id=[f"h{place // 2 % 3}" for place in number],
+        source_kfold5=number // 2 % 5,
+        code=[f"c{place // 2}" for place in number],
+        record=1000 + number // 2,
     )
     found, left_out = divide(rows)
     # what the paper asks for comes first, then the order of the columns
     assert [each.column for each in found] == ["t_stage", "location", "age", "grade"]
-    assert left_out == ("Histology (20 categories)",)
+    assert left_out == (
+        "Hospital (one value only)",
+        "Bare (no values)",
+        "Blank (no values)",
+        "File (a value of its own for each image)",
+        "Histology (11 levels)",
+        "Weight, kg (one value only)",
+        "Unknown (no values)",
+        "View (differs between the images of 58 patients)",
+        "Hospital id (an id)",
+        "Source kfold5 (a part of a split)",
+        "Code (a value of its own for each patient)",
+        "Record (a value of its own for each patient)",
+    )
     grade = found[3]
     assert grade.is_clinical
     assert grade.levels == ("1", "2")
@@ -101,10 +121,63 @@ def test_what_divides_nothing_and_what_divides_too_much() -> None:
 
 def test_many_columns_are_limited_and_named() -> None:
     rows = cohort(models=["a"])
-    rows = rows.assign(**{f"c{k}": np.where(np.arange(len(rows)) % (k + 2), "x", "y") for k in range(20)})
+    rows = rows.assign(**{f"c{k}": np.where(np.arange(len(rows)) // 2 % (k + 2), "x", "y") for k in range(20)})
     found, left_out = divide(rows)
     assert len(found) == 12
-    assert left_out == tuple(f"C{k}" for k in range(10, 20))
+    assert left_out == tuple(f"C{k} (after 12 others)" for k in range(10, 20))
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("fold", ""),  # the study's own folds are no clinical column
+        ("cv", "a part of a split"),
+        ("Split", "a part of a split"),
+        ("set", "a part of a split"),
+        ("trainSet2", "a part of a split"),
+        ("lesion_id", "an id"),
+        ("dataset", None),
+        ("cvd_risk", None),
+    ],
+)
+def test_a_column_s_name_says_that_it_is_an_id_or_a_part_of_a_split(column: str, reason: str | None) -> None:
+    rows = cohort(models=["a"])
+    rows[column] = [f"{place // 2 % 5}" for place in range(len(rows))]
+    found, left_out = divide(rows)
+    assert (column in [each.column for each in found]) == (reason is None)
+    assert [line for line in left_out if reason] == [f"{column_label(column)} ({reason})"] * bool(reason)
+
+
+@pytest.mark.parametrize(("levels", "is_tested"), [(1, False), (2, True), (10, True), (11, False)])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_categories_of_2_to_10_levels_are_tested(levels: int, is_tested: bool, as_text: bool) -> None:
+    rows = cohort(models=["a"])
+    codes = [place // 2 % levels for place in range(len(rows))]
+    rows["code"] = [f"level {code}" for code in codes] if as_text else codes
+    found = {each.column: each.is_clinical for each in divide(rows)[0]}
+    assert found.get("code", False) is is_tested
+
+
+def test_named_columns_divide_and_no_others_do() -> None:
+    rows = cohort(models=["a"])
+    number = np.arange(len(rows))
+    counts = {"tp": number, "fp": 0, "fn": 1, "tn": 1000 - number}
+    rows = rows.assign(**counts, view=["long", "cross"] * 60, histology=[f"kind {place % 20}" for place in number])
+    found, left_out = divide(rows, ["view", "age", "histology"])
+    assert [(each.column, each.is_clinical) for each in found] == [("view", True), ("age", False), (AREA, False)]
+    assert left_out == ("Histology (20 levels)",)
+    assert [each.column for each in divide(rows, [])[0]] == [AREA]
+
+
+def test_a_named_column_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        divide(cohort(), ["stage", "age", "dsc"])
+    assert caught.value.lines == (
+        "analysis.clinical names stage, which is no clinical column of the data; did you mean t_stage?",
+        "analysis.clinical names dsc, which is no clinical column of the data; there is t_stage, age",
+    )
+    with pytest.raises(UserError, match="names stage, which is no clinical column of the data; there is none"):
+        divide(cohort().drop(columns=["t_stage", "age"]), ["stage"])
 
 
 @pytest.mark.filterwarnings("error")
@@ -133,6 +206,8 @@ def test_without_a_size_the_lesions_area_divides_and_empty_truths_are_apart() ->
     assert area.column == AREA
     assert area.level.tolist() == [0, 1, 1, 2, 3, 3]
     assert area.levels == ("no lesion", "up to 23.3", "23.3 to 36.7", "above 36.7")
+    (area,) = divide(rows, target="fetal head")[0]
+    assert (area.label, area.levels[0]) == ("Fetal head area, % of the image", "no fetal head")
     with_size = divide(rows.assign(size_mm=[1.0, 2, 3, 4, 5, 6]))[0]
     assert [each.column for each in with_size] == ["size_mm"]
 
@@ -337,7 +412,7 @@ def test_ten_models_and_empty_boxes_are_drawn() -> None:
 
 def test_a_whole_study_is_divided_and_tested_in_time() -> None:
     rows = cohort(165, ("a", "b", "c"))
-    rows = rows.assign(location=np.resize(["head", "body", "tail", "neck", "uncinate"], len(rows)))
+    rows = rows.assign(location=np.repeat(np.resize(["head", "body", "tail", "neck", "uncinate"], 165), 2).tolist() * 3)
     aligned = align(rows, ["dsc", "hd"])
     started = time.process_time()
     found, _ = divide(rows)
