@@ -75,13 +75,14 @@ def tune(
     Raises:
         UserError: If the study, its data, its space or the folder are not as they must be; then nothing is written.
     """
-    from eus_ray.analysis.comparison.selection_bias import headline, write_selection
+    from eus_ray.analysis.comparison.search_statements import headline
+    from eus_ray.analysis.comparison.selection_bias import write_selection
     from eus_ray.study import tune as search
 
     outcome = search.tune(study, out, resume=resume, address=address, start_from=start_from, callbacks=callbacks)
     if outcome.is_interrupted:
         return outcome
-    return replace(outcome, headline=tuple(headline(write_selection(Store(out)))))
+    return replace(outcome, headline=tuple(headline(write_selection(Store(out)), study.analysis.average)))
 
 
 def open_study(path: str | Path) -> StudyResults:

@@ -3,13 +3,12 @@
 The best of many settings looks better than it is, because the choice favours luck as well as quality. For the nested
 estimate, each fold chooses by its own validation patients, and its test patients give the score. BBC-CV (Tsamardinos,
 Greasidou, Borboudakis 2018) resamples patients many times, chooses on the drawn ones and scores on the others. Neither
-trains anything. A score of several patients is always the search's criterion: the mean over folds of the mean over
-their patients.
+trains anything. Choices go by the search's criterion, the mean over folds of the mean over their patients; what is
+reported is averaged as the study says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,13 @@ import pyarrow as pa
 from eus_ray import store as layout
 from eus_ray.analysis.comparison.importances import importances
 from eus_ray.analysis.comparison.score_matrix import Floats
+from eus_ray.analysis.inputs.baseline import baseline_masks, measure_baseline
+from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.searches import Search, read_searches
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
-from eus_ray.analysis.statistics import bootstrap
+from eus_ray.analysis.inputs.settings import measuring_settings
+from eus_ray.analysis.statistics import bootstrap, sign_flip_test
 from eus_ray.analysis.statistics.resampling import draw_patients
+from eus_ray.config import Study
 from eus_ray.errors import UserError
 from eus_ray.metrics import criterion, patient_scores
 from eus_ray.store import Store, TrialKey, TrialState
@@ -50,6 +52,14 @@ class PatientScores:
     """`(P,)`: the fold that tests each patient."""
     patients: npt.NDArray[np.str_]
     """`(P,)`, sorted."""
+    images: npt.NDArray[np.int64] | None = None
+    """Number of images `(P,)`; None if each patient has one."""
+    baseline: Floats | None = None
+    """Scores `(P,)` of the fixed mask on the same test images; None if there is none."""
+
+    def weights(self, average: bootstrap.Average) -> npt.NDArray[np.int64]:
+        """Return how often each patient counts `(P,)` in a fold's mean."""
+        return np.ones_like(self.folds) if average == "patients" or self.images is None else self.images
 
     def tested(self) -> Floats:
         """Return the test scores by fold, `(C, K, P)`."""
@@ -71,11 +81,11 @@ def fold_winners(validation: Floats) -> npt.NDArray[np.int64]:
 
 def bbc_cv(
     test: Floats, folds: npt.NDArray[np.int64], draws: int = bootstrap.DRAWS, seed: int = bootstrap.SEED
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Choose the best trial on drawn patients, and score all trials on the others.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Choose the best trial on drawn patients.
 
-    Patients are drawn from all folds together. A fold with no patient among the drawn ones, or among the others, is
-    left out of that mean over folds. The first trial wins ties.
+    Patients are drawn from all folds together. A fold with no patient among the drawn ones is left out of the mean over
+    folds. The first trial wins ties.
 
     Args:
         test: Scores `(C, P)`.
@@ -84,19 +94,18 @@ def bbc_cv(
         seed: Seed of these samples.
 
     Returns:
-        The winner of each draw `(draws,)`, and each trial's score on the patients not drawn `(draws, C)`.
+        The winner of each draw `(draws,)`, and which patients it left out `(draws, P)`: to score the winner on.
 
     Raises:
         ValueError: If there are fewer than two patients.
     """
     drawn = draw_patients(test.shape[1], draws, np.random.default_rng(seed))
-    inside = _criteria(test, folds, drawn.astype(np.float64))
-    outside = _criteria(test, folds, (drawn == 0).astype(np.float64))
-    return (inside >= inside.max(axis=1, keepdims=True) - _TIE_TOLERANCE).argmax(axis=1), outside
+    inside = weighted_scores(test, folds, drawn.astype(np.float64))
+    return (inside >= inside.max(axis=1, keepdims=True) - _TIE_TOLERANCE).argmax(axis=1), drawn == 0
 
 
-def _criteria(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Return the criterion `(B, C)` of scores `(C, P)` with weights `(B, P)`.
+def weighted_scores(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """Return means over folds `(B, C)` of patients' scores `(C, P)` with weights `(B, P)`.
 
     A fold without weight is left out.
     """
@@ -110,17 +119,23 @@ def _criteria(test: Floats, folds: npt.NDArray[np.int64], weights: Floats) -> Fl
 
 
 def estimates(
-    scores: PatientScores, protocol: str, default_trial: int | None, draws: int = bootstrap.DRAWS
+    scores: PatientScores,
+    protocol: str,
+    default_trial: int | None,
+    average: bootstrap.Average = "patients",
+    draws: int = bootstrap.DRAWS,
 ) -> list[dict[str, Any]]:
     """Estimate what a search has found.
 
-    Under protocol `nested`, intervals resample patients within folds. Under `paper` no patient was held out: there is
-    no nested estimate, and the gain over the default is that of BBC-CV's winners on the patients not drawn.
+    Under protocol `nested`, intervals of scores resample patients within folds, and those of differences are of the
+    sign-flip test, as in a claim about two models. Under `paper` no patient was held out: there is no nested estimate,
+    and differences are those of BBC-CV's winners on the patients not drawn.
 
     Args:
         scores: Scores of the complete trials.
         protocol: `nested` or `paper`.
         default_trial: The trial with the study's own settings, if any.
+        average: What a fold's mean is taken over in what is reported.
         draws: Number of bootstrap samples of patients.
 
     Returns:
@@ -128,51 +143,71 @@ def estimates(
     """
     if not scores.trials:
         return []
-    tested = scores.tested()
+    weights, tested = scores.weights(average), scores.tested()
     searched = scores.validation if protocol == "nested" else tested
-    as_found, on_test = list(map(criterion, searched)), list(map(criterion, tested))
-    best, best_on_test = int(np.argmax(as_found)), int(np.argmax(on_test))
-    winners, outside = bbc_cv(scores.test, scores.folds, draws)
+    best, best_on_test = (int(np.argmax(list(map(criterion, each)))) for each in (searched, tested))
+    as_found, on_test = (criterion(np.repeat(each, weights, axis=1)) for each in (searched[best], tested[best_on_test]))
+    winners, left_out = bbc_cv(scores.test, scores.folds, draws)
+    outside = weighted_scores(scores.test, scores.folds, left_out * weights)
     chosen = outside[np.arange(draws), winners]
     corrected = float(chosen.mean())
 
-    rows: list[dict[str, Any]] = [{"estimate": "naive", "value": as_found[best], "trial": scores.trials[best]}]
+    rows: list[dict[str, Any]] = [{"estimate": "naive", "value": as_found, "trial": scores.trials[best]}]
     nested = None
     if protocol == "nested":
         won = fold_winners(scores.validation)
         nested = scores.test[won[scores.folds], np.arange(len(scores.folds))]
-        rows.append({"estimate": "nested"} | _with_interval(nested, scores, draws))
+        rows.append({"estimate": "nested"} | _with_interval(nested, scores, weights, draws))
         values = np.nanmean(scores.validation, axis=2)[won, np.arange(len(won))]
         rows += [
             {"estimate": "fold_winner", "value": float(value), "fold": fold, "trial": scores.trials[place]}
             for fold, (place, value) in enumerate(zip(won, values, strict=True))
         ]
     rows += [
-        {"estimate": "naive_test", "value": on_test[best_on_test], "trial": scores.trials[best_on_test]},
+        {"estimate": "naive_test", "value": on_test, "trial": scores.trials[best_on_test]},
         {"estimate": "bbc", "value": corrected} | _limits(chosen),
-        {"estimate": "bias", "value": on_test[best_on_test] - corrected},
+        {"estimate": "bias", "value": on_test - corrected},
     ]
+    rivals = []
     if default_trial in scores.trials:
-        default = scores.trials.index(default_trial)
-        mine = scores.test[default]
-        rows.append({"estimate": "default", "trial": default_trial} | _with_interval(mine, scores, draws))
+        rivals.append(("default", "gain", scores.test[scores.trials.index(default_trial)]))
+    if scores.baseline is not None:
+        rivals.append(("baseline", "over_baseline", scores.baseline))
+    for name, difference, theirs in rivals:
+        rows.append({"estimate": name} | _with_interval(theirs, scores, weights, draws))
         if nested is not None:
-            rows.append({"estimate": "gain"} | _with_interval(nested - mine, scores, draws))
+            rows.append({"estimate": difference} | _difference(nested - theirs, scores, weights))
         else:
-            gains = chosen - outside[:, default]
-            rows.append({"estimate": "gain", "value": float(gains.mean())} | _limits(gains))
+            gains = chosen - weighted_scores(theirs[None], scores.folds, left_out * weights)[:, 0]
+            rows.append({"estimate": difference, "value": float(gains.mean())} | _limits(gains))
+        if name == "default":
+            rows[-2]["trial"] = default_trial
     return [row | {"trials": len(scores.trials)} for row in rows]
 
 
-def _with_interval(values: Floats, scores: PatientScores, draws: int) -> dict[str, Any]:
-    """Return the criterion of one value per patient `(P,)`, and its interval.
+def _with_interval(values: Floats, scores: PatientScores, weights: npt.NDArray[np.int64], draws: int) -> dict[str, Any]:
+    """Return the average of one value per patient `(P,)`, and its interval.
 
     Patients are resampled within their folds. Limits are NaN if a fold has a single patient.
     """
-    drawn = bootstrap.bootstrap(values[:, None], scores.patients, scores.folds, draws)
-    value = bootstrap.mean_of_fold_means(bootstrap.fold_means(values[:, None], scores.folds))
-    has_interval = bootstrap.has_interval(scores.patients, scores.folds)
+    repeated, patients, folds = (np.repeat(each, weights) for each in (values, scores.patients, scores.folds))
+    drawn = bootstrap.bootstrap(repeated[:, None], patients, folds, draws)
+    value = bootstrap.mean_of_fold_means(bootstrap.fold_means(repeated[:, None], folds))
+    has_interval = bootstrap.has_interval(patients, folds)
     return {"value": float(value[0])} | _limits(drawn[:, 0] if has_interval else np.full(draws, np.nan))
+
+
+def _difference(values: Floats, scores: PatientScores, weights: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the average of patients' differences `(P,)`, and the interval that the sign-flip test does not reject.
+
+    Limits are NaN with fewer than six patients, unless none of them differs.
+    """
+    shares = weights / np.bincount(scores.folds, weights)[scores.folds]
+    found = sign_flip_test(values, shares)
+    limits = (found.low, found.high) if np.isfinite(found.low) else (np.nan, np.nan)
+    if not values.any():
+        limits = 0.0, 0.0  # the same predictions
+    return {"value": found.effect_size, "low": limits[0], "high": limits[1]}
 
 
 def _limits(drawn: Floats) -> dict[str, Any]:
@@ -192,15 +227,16 @@ def write_selection(store: Store) -> pd.DataFrame:
     Raises:
         UserError: If scores of complete trials are missing; one line per trial.
     """
-    manifest = layout.read_manifest(store)
+    manifest, settings = layout.read_manifest(store), measuring_settings(store)
+    baseline = _baseline_counts(store, manifest, settings)
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     for search in read_searches(store, layout.read_trials(store)).values():
-        scores, lines = read_patient_scores(store, search, manifest)
+        scores, lines = read_patient_scores(store, search, manifest, baseline)
         problems += lines
         if lines:
             continue
-        found = estimates(scores, search.protocol, search.default_trial)
+        found = estimates(scores, search.protocol, search.default_trial, settings.analysis.average)
         found += [
             {"estimate": "importance", "name": name, "value": value} for name, value in importances(search).items()
         ]
@@ -212,7 +248,17 @@ def write_selection(store: Store) -> pd.DataFrame:
     return table.to_pandas()
 
 
-def read_patient_scores(store: Store, search: Search, manifest: pd.DataFrame) -> tuple[PatientScores, list[str]]:
+def _baseline_counts(store: Store, manifest: pd.DataFrame, settings: Study) -> pd.DataFrame:
+    """Return `patient_id` and the fixed mask's counts on each test image; no rows without a fixed mask."""
+    cases = read_cases(store)
+    masks = baseline_masks(manifest, cases, manifest["fold"].unique().tolist(), settings)
+    rows = pd.DataFrame(measure_baseline(store, manifest, cases, masks, settings), columns=["image_id", *_COUNTS])
+    return rows.merge(manifest[["image_id", "patient_id"]], "left", "image_id")
+
+
+def read_patient_scores(
+    store: Store, search: Search, manifest: pd.DataFrame, baseline: pd.DataFrame | None = None
+) -> tuple[PatientScores, list[str]]:
     """Read patients' scores of a search's complete trials.
 
     A fold's chosen epoch is that of its test rows.
@@ -221,6 +267,7 @@ def read_patient_scores(store: Store, search: Search, manifest: pd.DataFrame) ->
         store: The study folder.
         search: The search.
         manifest: All images, with `image_id, patient_id, fold`.
+        baseline: The fixed mask's counts on the same images, with `patient_id`.
 
     Returns:
         The scores, and a line for each trial of which some are missing.
@@ -242,7 +289,12 @@ def read_patient_scores(store: Store, search: Search, manifest: pd.DataFrame) ->
                 validation[row, fold] = values
             else:
                 test[row] = np.where(folds == fold, values, test[row])
-    scores = PatientScores(complete, validation, test, folds, patients)
+    images = np.bincount(np.searchsorted(patients, manifest["patient_id"].to_numpy(str)), minlength=len(patients))
+    fixed_mask = None
+    if baseline is not None and len(baseline) == len(manifest):
+        places = np.searchsorted(patients, baseline["patient_id"].to_numpy(str))
+        fixed_mask = patient_scores(search.metric, baseline[_COUNTS].to_numpy(), places, len(patients))
+    scores = PatientScores(complete, validation, test, folds, patients, images, fixed_mask)
     return scores, [
         f"{store.location}: {search.model}, trial {trial}: is complete, but its scores lack {missing}; "
         "run the search again to resume it"
@@ -262,114 +314,3 @@ def _missing(scores: PatientScores, protocol: str) -> list[tuple[int, str]]:
         if unvalidated.any():
             found.append((trial, f"the validation patients of fold {', '.join(map(str, np.flatnonzero(unvalidated)))}"))
     return found
-
-
-# ---- in words -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Statement:
-    """An estimate in print, and what it means."""
-
-    label: str
-    value: str
-    interval: str
-    """Empty if it has none."""
-    meaning: str
-    is_headline: bool = False
-    """Whether this is the number to believe."""
-
-
-def statements(selection: pd.DataFrame) -> list[Statement]:
-    """Explain one model's rows of `selection.parquet`, the number to believe first."""
-    rows: dict[str, Mapping[Any, Any]] = {row["estimate"]: row for row in selection.to_dict("records")}
-    if "naive" not in rows:
-        return []
-    naive, bbc, bias = rows["naive"], rows["bbc"], rows["bias"]["value"]
-    number = int(naive["trials"])
-
-    def best(row: Mapping[Any, Any]) -> str:
-        return f"{'the best of ' + str(number) if number > 1 else 'the only one'}, trial {int(row['trial'])}"
-
-    if "nested" in rows:
-        nested, best_test = rows["nested"], rows["naive_test"]
-        said = [
-            _statement(
-                "Nested estimate",
-                nested,
-                "Believe this one: each fold's setting and epochs were chosen without its test patients.",
-                is_headline=True,
-            ),
-            _statement(
-                "As found",
-                naive,
-                f"Validation score of {best(naive)}. Do not report it: {'the trial' if number > 1 else 'its epoch'} "
-                f"was chosen by this score. Its difference from the nested estimate is "
-                f"{naive['value'] - nested['value']:+z.3f}.",
-            ),
-            _statement(
-                "BBC-CV",
-                bbc,
-                f"A second opinion, as if test scores had chosen the setting: {best_test['value']:.3f} "
-                f"({best(best_test)}) minus a selection bias of {bias:z.3f}.",
-            ),
-        ]
-    else:
-        said = [
-            _statement(
-                "BBC-CV",
-                bbc,
-                "Believe this one: the score as found, corrected because the same patients chose the setting.",
-                is_headline=True,
-            ),
-            _statement(
-                "As found",
-                naive,
-                f"Test score of {best(naive)}. Do not report it: the search compared settings on these test folds. "
-                f"The selection bias is {bias:z.3f}.",
-            ),
-        ]
-    if "gain" in rows:
-        default = rows["default"]
-        meaning = f"Trial {int(default['trial'])}, on the same test patients."
-        said += [_statement("Study's own settings", default, meaning), _gain(rows["gain"])]
-    return said
-
-
-def _statement(label: str, row: Mapping[Any, Any], meaning: str, is_headline: bool = False) -> Statement:
-    interval = f"{row['low']:.3f}{DASH}{row['high']:.3f}" if pd.notna(row["low"]) else ""
-    return Statement(label, f"{row['value']:.3f}", interval, meaning, is_headline)
-
-
-def _gain(row: Mapping[Any, Any]) -> Statement:
-    if pd.isna(row["low"]):
-        return Statement("Gain over them", f"{row['value']:+.3f}", "", "Too few patients to judge by.")
-    if row["low"] == row["high"] == 0:
-        meaning = "None: the study's own settings were chosen."
-    elif row["low"] > 0:
-        meaning = "The search found better settings: the interval lies above 0."
-    elif row["high"] < 0:
-        meaning = "The search found worse settings: the interval lies below 0."
-    else:
-        meaning = "Not shown to be better: the interval includes 0."
-    return Statement("Gain over them", f"{row['value']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}", meaning)
-
-
-def headline(selection: pd.DataFrame) -> list[str]:
-    """Return lines of text on searches: one per model, then one per estimate."""
-    lines = []
-    for model, mine in selection.groupby("model", sort=False):
-        said = statements(mine)
-        if not said:
-            continue
-        number, metric = int(mine["trials"].max()), METRIC_LABELS[mine["metric"].iloc[0]]
-        lines.append(
-            f"{model_label(str(model))}: {metric}, mean over folds of patients' means (95 % interval); "
-            f"{number} complete trial{'s' if number > 1 else ''}"
-        )
-        width = max(len(each.label) for each in said)
-        lines += [
-            f"  {each.label:<{width}}  {each.value}{f' ({each.interval})' if each.interval else ''}  {each.meaning}"
-            for each in said
-        ]
-    return lines

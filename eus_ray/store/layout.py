@@ -103,7 +103,8 @@ SELECTION = pa.schema(
 `naive`: the best complete trial's score as the search saw it. `nested`: each fold's own winner on its test patients.
 `fold_winner`: which trial that is in `fold`. `naive_test`: the best score on test patients. `bbc`: the same without
 the selection bias (BBC-CV). `bias`: their difference. `default`: the study's own settings on the same test patients.
-`gain`: by how much the fold winners are better. `importance`: the importance of the searched field `name`.
+`gain`: by how much the fold winners are better. `baseline` and `over_baseline`: the same for one fixed mask that looks
+at no image. `importance`: the importance of the searched field `name`.
 
 `trials` is how many complete trials an estimate rests on; `low` and `high` are the ends of its 95 % interval. If the
 test folds judged (protocol `paper`), there is no `nested` and no `fold_winner`, and `gain` is that of the winners that

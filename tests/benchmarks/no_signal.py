@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison.selection_bias import bbc_cv, fold_winners
+from eus_ray.analysis.comparison.selection_bias import bbc_cv, fold_winners, weighted_scores
 from eus_ray.metrics import criterion
 from eus_ray.search.pruners import parse_rule
 from eus_ray.search.replay import replay
@@ -55,7 +55,8 @@ def errors(search: Nested, rule: str) -> dict[str, float]:
     best = int(np.argmax([criterion(scores) for scores in validation]))
     won = fold_winners(validation)
     by_fold = [test[won[fold], search.fold_of == fold].mean() for fold in range(folds)]
-    winners, outside = bbc_cv(test, search.fold_of, DRAWS)
+    winners, left_out = bbc_cv(test, search.fold_of, DRAWS)
+    outside = weighted_scores(test, search.fold_of, left_out.astype(np.float64))
     drawn = np.arange(DRAWS)
     return {
         "naive": criterion(validation[best]) - models[best].mean(),

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from eus_ray.analysis.comparison.importances import MIN_TRIALS
-from eus_ray.analysis.comparison.selection_bias import statements
+from eus_ray.analysis.comparison.search_statements import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,18 @@ import pytest
 
 from eus_ray import store
 from eus_ray.analysis.comparison.importances import importances
+from eus_ray.analysis.comparison.search_statements import headline
 from eus_ray.analysis.comparison.selection_bias import (
     PatientScores,
     bbc_cv,
     draw_patients,
     estimates,
     fold_winners,
-    headline,
+    weighted_scores,
     write_selection,
 )
 from eus_ray.analysis.inputs.searches import read_searches
+from eus_ray.analysis.statistics import sign_flip_test
 from eus_ray.errors import UserError
 from eus_ray.store import PartKey, Store, TrialKey
 from tests.analysis.search_example import trial_row, write_scores, write_search
@@ -69,9 +72,54 @@ def test_estimates_by_hand() -> None:
     assert found["gain"]["value"] == pytest.approx(0.05)
     assert found["bias"]["value"] == pytest.approx(0.65 - found["bbc"]["value"])
     assert {row["trials"] for row in rows} == {3}
-    # Patients drawn within folds: fold 0 has .9, .8 or .7, fold 1 always .6; of the gain .4, .2, 0 and 0, -.1, -.2.
+    # Patients drawn within folds: fold 0 has .9, .8 or .7, fold 1 always .6.
     assert (found["nested"]["low"], found["nested"]["high"]) == (pytest.approx(0.65), pytest.approx(0.75))
-    assert (found["gain"]["low"], found["gain"]["high"]) == (pytest.approx(-0.1), pytest.approx(0.2))
+    # Flips of four patients reject no shift.
+    assert np.isnan([found["gain"]["low"], found["gain"]["high"]]).all()
+
+
+def with_rival(shift: float) -> PatientScores:
+    """Return two equal trials on 16 patients in two folds, and a fixed mask that is `shift` below them."""
+    test = np.linspace(0.5, 0.8, 16) + 0.01 * (-1.0) ** np.arange(16)
+    validation = [[[NAN] * 8 + [0.6] * 8, [0.6] * 8 + [NAN] * 8]] * 2
+    scores = judged([list(test)] * 2, validation, [0] * 8 + [1] * 8)
+    fixed_mask = test - shift - 0.05 * (-1.0) ** np.arange(16)
+    return replace(scores, baseline=fixed_mask, images=np.array([1, 3] * 8))
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        (0.1, "Better than one fixed mask: the interval lies above 0."),
+        (0.01, "Not shown to be better than one fixed mask that looks at no image: the interval includes 0."),
+        (-0.1, "Worse than one fixed mask that looks at no image: the interval lies below 0."),
+    ],
+)
+def test_the_fixed_mask_is_a_rival_of_what_was_found(shift: float, said: str) -> None:
+    scores = with_rival(shift)
+    rows = estimates(scores, "nested", None, draws=200)
+    found = by_name(rows)
+    assert found["over_baseline"]["value"] == pytest.approx(shift)
+    expected = sign_flip_test(shift + 0.05 * (-1.0) ** np.arange(16), np.ones(16))
+    assert (found["over_baseline"]["low"], found["over_baseline"]["high"]) == pytest.approx(
+        (expected.low, expected.high)
+    )
+    assert headline(pd.DataFrame(rows).assign(model="unet", metric="dsc"))[-1].endswith(said)
+    if shift > 0.05:
+        assert by_name(estimates(scores, "paper", None, draws=200))["over_baseline"]["low"] > 0
+
+
+def test_what_is_reported_is_averaged_as_the_study_says() -> None:
+    scores = with_rival(0.1)
+    found = by_name(estimates(scores, "nested", None, "images", draws=200))
+    images = np.repeat(scores.test[0], scores.images), np.repeat(scores.folds, scores.images)
+    by_fold = [images[0][images[1] == fold].mean() for fold in (0, 1)]
+    assert found["nested"]["value"] == pytest.approx(np.mean(by_fold))
+    # an image of the patients with three is 0.05 more above the fixed mask than one of the others is below
+    assert found["over_baseline"]["value"] == pytest.approx(0.1 + 0.05 * (1 - 3) / 4)
+    assert by_name(estimates(scores, "nested", None, draws=200))["nested"]["value"] == pytest.approx(
+        scores.test[0].mean()
+    )
 
 
 def test_under_paper_nothing_is_nested() -> None:
@@ -81,7 +129,8 @@ def test_under_paper_nothing_is_nested() -> None:
     assert "fold_winner" not in found
     assert found["naive"] == found["naive_test"] | {"estimate": "naive"}
     assert found["naive"]["trial"] == 7
-    winners, outside = bbc_cv(HAND.test, HAND.folds, 400)
+    winners, left_out = bbc_cv(HAND.test, HAND.folds, 400)
+    outside = weighted_scores(HAND.test, HAND.folds, left_out * 1.0)
     gains = outside[np.arange(400), winners] - outside[:, 0]
     assert found["gain"]["value"] == pytest.approx(gains.mean())
     assert found["gain"]["low"] == pytest.approx(np.percentile(gains, 2.5))
@@ -152,7 +201,8 @@ def test_bbc_is_the_literal_one(patients: int, folds: int, trials: int) -> None:
     rng = np.random.default_rng(patients)
     test = rng.normal(0.7, 0.1, patients) + rng.normal(0, 0.08, (trials, patients))
     of_fold = rng.permutation(np.arange(patients) % folds)
-    winners, outside = bbc_cv(test, of_fold, draws=150, seed=4)
+    winners, left_out = bbc_cv(test, of_fold, draws=150, seed=4)
+    outside = weighted_scores(test, of_fold, left_out * 1.0)
     drawn = draw_patients(patients, 150, np.random.default_rng(4))
     expected, losses = literal_bbc(test, of_fold, drawn)
     assert winners.tolist() == expected
@@ -254,7 +304,7 @@ def test_a_search_is_read_from_its_folder(make_study: MakeStudy) -> None:
 
 def test_under_paper_the_test_folds_are_what_was_searched(make_study: MakeStudy) -> None:
     found = write_selection(searched(make_study, protocol="paper")).set_index("estimate")
-    assert set(found.index) == {"naive", "naive_test", "bbc", "bias", "default", "gain"}
+    assert set(found.index) == {"naive", "naive_test", "bbc", "bias", "default", "gain", "baseline", "over_baseline"}
     assert found.loc["naive", "value"] == found.loc["naive_test", "value"]
 
 
