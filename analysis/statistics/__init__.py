@@ -7,6 +7,7 @@
 - Many p-values: `holm`, `benjamini_hochberg`.
 - Two areas under the ROC curve of the same cases: `delong`.
 - Intervals: `patient_bootstrap`.
+- What agreement tells of errors: `risk_coverage`.
 
 All tests are two-sided, ties get average ranks, and arithmetic is float64. The cases of a test must be independent:
 give one value a patient. If values are too few or all equal, the result is NaN; each function says what it does then.
@@ -26,6 +27,7 @@ from eus_ray.analysis.statistics.paired import (
     wilcoxon_signed_rank,
 )
 from eus_ray.analysis.statistics.resampling import Estimate, patient_bootstrap
+from eus_ray.analysis.statistics.risk_coverage import RiskCoverage, risk_coverage
 from eus_ray.analysis.statistics.sign_flips import sign_flip_test, sign_flip_tests
 from eus_ray.analysis.statistics.test_result import Test
 
@@ -35,6 +37,7 @@ __all__ = [
     "Friedman",
     "Nemenyi",
     "Pair",
+    "RiskCoverage",
     "Test",
     "Tost",
     "benjamini_hochberg",
@@ -48,6 +51,7 @@ __all__ = [
     "nadeau_bengio",
     "nemenyi",
     "patient_bootstrap",
+    "risk_coverage",
     "shapiro_wilk",
     "sign_flip_test",
     "sign_flip_tests",
