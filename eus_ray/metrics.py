@@ -5,8 +5,7 @@ docs/metrics.md has the formulas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,15 @@ THRESHOLD = 32768
 
 COUNT_METRICS = ("dsc", "iou", "sen", "sp", "pc", "acc")
 
-Masks = Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_]
-"""Masks `(H, W)` of one shape: an array `(N, H, W)`, or a sequence that need not hold them all in memory."""
+
+class Masks(Protocol):
+    """Masks `(H, W)` of one shape: an array `(N, H, W)`, or what need not hold them all in memory."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    def __getitem__(self, place: int, /) -> npt.NDArray[np.bool_]:
+        """Return one mask."""
 
 
 def quantise(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
@@ -190,8 +196,10 @@ def criterion(scores: npt.NDArray[np.float64]) -> float:
 
 _NUM_CUTS = 20
 """The mean of masks is cut at the multiples of a twentieth between 0 and 1."""
+_NUM_DECIMALS = 12
+"""Sums of fractions are rounded to so many, so that equal ones tie, whatever the order of their terms."""
 _ROUNDING = 1e-6
-"""A mean is a sum of fractions, and in single precision once it is resized: 3/20 may come out somewhat below .15."""
+"""A mean has single precision once it is resized: .35 may come out somewhat lower."""
 
 
 class FixedMask(NamedTuple):
@@ -231,28 +239,28 @@ def fixed_masks(masks: Masks, weights: npt.NDArray[np.float64]) -> list[FixedMas
     Their weighted mean is cut at .05, .10 … .95; the cut with the best weighted mean DSC wins, the first on ties.
 
     Args:
-        masks: The truths `(H, W)` of N images, one at least; each is asked for twice, so that they need not be in
-            memory together.
+        masks: The truths of N images, one at least; each is asked for twice.
         weights: `(K, N)`: the images' weights in each set (`patient_weights`).
     """
     shape = masks[0].shape
     means = np.zeros((len(weights), shape[0] * shape[1]))
-    for place, mask in enumerate(masks):
-        pixels = np.flatnonzero(mask)
+    for place in range(len(masks)):
+        pixels = np.flatnonzero(masks[place])
         for mean, weight in zip(means, weights[:, place], strict=True):
             if weight:
                 mean[pixels] += weight
+    means = np.round(means, _NUM_DECIMALS)
     # A pixel of level c is in the masks of the first c cuts.
     levels = np.minimum(means * _NUM_CUTS + _NUM_CUTS * _ROUNDING, _NUM_CUTS - 1).astype(np.uint8)
     sizes = np.stack([_at_least(level) for level in levels])
     totals = np.zeros((len(weights), _NUM_CUTS - 1))
-    for place, mask in enumerate(masks):
-        pixels = np.flatnonzero(mask)
+    for place in range(len(masks)):
+        pixels = np.flatnonzero(masks[place])
         for total, level, size, weight in zip(totals, levels, sizes, weights[:, place], strict=True):
             if weight:
                 both = size + len(pixels)
                 total += weight * np.where(both == 0, 1.0, 2 * _at_least(level[pixels]) / np.maximum(both, 1))
-    best = np.round(totals, 12).argmax(axis=1)  # so that sums which differ by their rounding alone tie
+    best = np.round(totals, _NUM_DECIMALS).argmax(axis=1)
     return [
         FixedMask(mean.reshape(shape), float(cut + 1) / _NUM_CUTS, float(total[cut]))
         for mean, total, cut in zip(means, totals, best, strict=True)

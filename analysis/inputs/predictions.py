@@ -16,12 +16,13 @@ from eus_ray import store as layout
 from eus_ray.analysis.inputs.cases import Case, read_cases
 from eus_ray.analysis.inputs.process_pool import in_processes
 from eus_ray.analysis.inputs.settings import measuring_settings
+from eus_ray.analysis.measures.calibration import CALIBRATION, calibration
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import image_metrics
 from eus_ray.analysis.measures.outlines import Outline, outline
 from eus_ray.analysis.measures.roc import FoldCounts, FoldRoc, LevelCounts, Roc, count_levels, roc
 from eus_ray.analysis.measures.thumbnails import probability_jpeg
-from eus_ray.config import EvaluateSettings
+from eus_ray.config import Study
 from eus_ray.metrics import predicted_mask
 from eus_ray.store import PartKey, Store, TrialKey
 
@@ -42,6 +43,8 @@ class Measured(NamedTuple):
     outline: Outline
     picture: bytes
     """The probabilities as a small JPEG."""
+    bins: npt.NDArray[np.float64]
+    """See `Calibration`."""
     roc: Roc
     counts: LevelCounts
 
@@ -66,6 +69,8 @@ class Measurements:
     """By model, kind and image_id."""
     pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     """The probabilities as small JPEGs, by model, kind and image_id."""
+    bins: dict[tuple[str, str, str], npt.NDArray[np.float64]] = field(default_factory=dict)
+    """How well the probabilities are calibrated, by model, kind and image_id; see `Calibration`."""
     rocs: dict[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
     """By model, kind and fold."""
     problems: list[str] = field(default_factory=list)
@@ -113,7 +118,7 @@ def measure(
                 _Group(name, index, metadata.num_row_groups, of["kind"], wanted)
                 for index in range(metadata.num_row_groups)
             ]
-    measurer = _GroupMeasurer(store, cases, measuring_settings(store).evaluate)
+    measurer = _GroupMeasurer(store, cases, measuring_settings(store))
     return _collect(in_processes(measurer, groups, processes, num_predictions), patients)
 
 
@@ -128,10 +133,10 @@ def _collect(parts: Iterable[tuple[list[Measured], list[str]]], patients: Mappin
         if (model, kind, fold) in result.rocs:
             result.problems.append(f"{model}, trial {trial}: rows of fold {fold} are apart")
         pixels = FoldCounts(fold)
-        for row, polygons, picture, curve, counts in mine:
+        for row, polygons, picture, bins, curve, counts in mine:
             result.rows.append(row)
             shown = model, kind, row["image_id"]
-            result.outlines[shown], result.pictures[shown] = polygons, picture
+            result.outlines[shown], result.pictures[shown], result.bins[shown] = polygons, picture, bins
             pixels.add(patients.get(row["image_id"], ""), counts, curve.tpr)
         result.rocs[model, kind, fold] = pixels.finish()
     return result
@@ -150,24 +155,24 @@ class _GroupMeasurer:
 
     store: Store
     cases: dict[str, Case]
-    evaluate: EvaluateSettings
+    settings: Study
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _read_measurer, (self.store, self.evaluate)
+        return _read_measurer, (self.store, self.settings)
 
     def __call__(self, group: _Group) -> tuple[list[Measured], list[str]]:
         measured, problems = [], []
         for key, size, levels in _maps(self.store, group):
             try:
                 case = self.cases.get(key["image_id"])
-                measured.append(_measure_one(key | {"kind": group.kind}, size, levels, case, self.evaluate))
+                measured.append(_measure_one(key | {"kind": group.kind}, size, levels, case, self.settings))
             except ValueError as error:
                 problems.append(f"{self.store.path(group.name)}: image {key['image_id']}: {error}")
         return measured, problems
 
 
-def _read_measurer(store: Store, evaluate: EvaluateSettings) -> _GroupMeasurer:
-    return _GroupMeasurer(store, read_cases(store), evaluate)
+def _read_measurer(store: Store, settings: Study) -> _GroupMeasurer:
+    return _GroupMeasurer(store, read_cases(store), settings)
 
 
 def _maps(store: Store, group: _Group) -> Iterator[tuple[dict[str, Any], tuple[int, int], npt.NDArray[np.uint16]]]:
@@ -190,7 +195,7 @@ def _measure_one(
     size: tuple[int, int],
     levels: npt.NDArray[np.uint16],
     case: Case | None,
-    evaluate: EvaluateSettings,
+    settings: Study,
 ) -> Measured:
     """Measure one prediction. Raises `ValueError` if its sizes do not fit."""
     if case is None:
@@ -202,13 +207,16 @@ def _measure_one(
             f"its truth {truth.shape[0]} x {truth.shape[1]}"
         )
     probability = levels.reshape(size)
-    found = predicted_mask(probability, evaluate.threshold, evaluate.keep, evaluate.fill_holes)
+    made = settings.evaluate
+    found = predicted_mask(probability, made.threshold, made.keep, made.fill_holes)
     counts = count_levels(probability, truth)
     ranked = roc(counts)
+    calibrated = calibration(probability, truth, found)
     row = {
         **key,
-        **image_metrics(truth, found, spacing=case.spacing),
+        **image_metrics(truth, found, spacing=case.spacing, tolerance=settings.analysis.tolerance),
         "auc": ranked.auc,
+        **dict(zip(CALIBRATION, calibrated[1:], strict=True)),
         "diagonal": diagonal(size, case.spacing),
     }
-    return Measured(row, outline(found), probability_jpeg(probability), ranked, counts)
+    return Measured(row, outline(found), probability_jpeg(probability), calibrated.bins, ranked, counts)

@@ -10,20 +10,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eus_ray import store as layout
+from eus_ray.analysis.inputs.baseline import baseline_masks, measure_baseline
 from eus_ray.analysis.inputs.cases import Case
 from eus_ray.analysis.inputs.predictions import MovedError, measure, trial_files
 from eus_ray.analysis.inputs.searches import Search, read_searches
+from eus_ray.analysis.inputs.settings import measuring_settings
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO
 from eus_ray.analysis.labels import KIND_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import COUNTS, METRICS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
 from eus_ray.errors import UserError
+from eus_ray.metrics import FixedMask
 from eus_ray.store import Store, TrialKind, TrialState
 
 IDENTITY = ("model", "kind", "fold", "image_id", "patient_id")
@@ -44,13 +49,19 @@ class StudyImages:
 
     frame: pd.DataFrame
     """One row a model, kind and image: `IDENTITY`, clinical columns, `METRICS`, and `diagonal`, which stands for an
-    infinite distance in a mean. Models are in the order of the trials, images in that of the manifest."""
+    infinite distance in a mean. Models are in the order of the trials, the baseline is last; images are in the order of
+    the manifest."""
     outlines: dict[tuple[str, str, str], Outline]
     """The predicted masks, by model, kind and image_id."""
     rocs: dict[tuple[str, str, int], FoldRoc]
     """By model, kind and fold."""
     pictures: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     """The probabilities as small JPEGs, by model, kind and image_id."""
+    bins: dict[tuple[str, str, str], npt.NDArray[np.float64]] = field(default_factory=dict)
+    """How well the probabilities are calibrated, by model, kind and image_id; see `Calibration`."""
+    baseline: dict[int, FixedMask] = field(default_factory=dict)
+    """The baseline's mask of each fold that a model has predicted, on the grid of the truths; none if no other fold has
+    patients."""
 
 
 def clinical_columns(frame: pd.DataFrame) -> list[str]:
@@ -111,7 +122,7 @@ def _read(store: Store, cases: dict[str, Case], processes: int | None, last: boo
     reported = reported_folds(trials, read_searches(store, trials), manifest["fold"].unique())
     patients = dict(zip(manifest["image_id"], manifest["patient_id"], strict=True))
     found = measure(store, reported, cases, patients, processes)
-    problems, frame = found.problems, _no_rows()
+    problems, frame, baseline = found.problems, _no_rows(), {}
     if found.rows:
         frame = pd.DataFrame(found.rows)
         problems += _disagreements(frame, manifest)
@@ -120,21 +131,25 @@ def _read(store: Store, cases: dict[str, Case], processes: int | None, last: boo
             raise MovedError  # scores and predictions of one fold were read around their replacement
         problems += contradicted
         if not problems:
-            frame = _in_order(frame, manifest, list(dict.fromkeys(reported["model"])))
+            settings = measuring_settings(store)
+            baseline = baseline_masks(manifest, cases, frame["fold"].unique(), settings)
+            rows = measure_baseline(store, manifest, cases, baseline, settings, processes)
+            frame = pd.concat([frame, pd.DataFrame(rows)]) if rows else frame
+            frame = _in_order(frame, manifest, [*dict.fromkeys(reported["model"]), ReportKind.BASELINE])
     if problems:
         more = len(problems) - _MAX_LINES
         rest = (f"... and {more} more lines like these",) if more > 0 else ()
         raise UserError(*problems[:_MAX_LINES], *rest)
     counted = frame.groupby(["model", "kind", "fold"]).size()
     rocs = {key: fold for key, fold in found.rocs.items() if counted.get(key) == fold.num_images}
-    return StudyImages(frame, found.outlines, rocs, found.pictures)
+    return StudyImages(frame, found.outlines, rocs, found.pictures, found.bins, baseline)
 
 
 def _no_rows() -> pd.DataFrame:
     types = {
         **dict.fromkeys((*IDENTITY, *METRICS, "diagonal"), "float64"),
         **dict.fromkeys((*COUNTS, "fold", "components"), "int64"),
-        **dict.fromkeys(("missed", "false_alarm"), "bool"),
+        **dict.fromkeys(("missed", "false_alarm", "empty"), "bool"),
         **dict.fromkeys(("model", "kind", "image_id", "patient_id"), "str"),
     }
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})

@@ -18,8 +18,9 @@ from eus_ray.analysis.inputs import study_images as module
 from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.predictions import MovedError
 from eus_ray.analysis.inputs.study_images import IDENTITY, read_study_images, unfinished
+from eus_ray.analysis.measures.calibration import CALIBRATION, calibration
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
-from eus_ray.config import EvaluateSettings, Study
+from eus_ray.config import AnalysisSettings, EvaluateSettings, Study
 from eus_ray.errors import UserError
 from eus_ray.store import PartKey, Store, TrialKey
 
@@ -28,7 +29,9 @@ Example = tuple[pd.DataFrame, dict[str, np.ndarray], dict[tuple[str, str], np.nd
 
 
 def read(study: Store, processes: int | None = None) -> pd.DataFrame:
-    return read_study_images(study, read_cases(study), processes).frame
+    """Return the rows of the networks; test_baseline.py has those of the baseline."""
+    frame = read_study_images(study, read_cases(study), processes).frame
+    return frame[frame["kind"] != "baseline"]
 
 
 def missing(study: Store, models: tuple[str, ...] = ("unet", "daf_net")) -> list[str]:
@@ -45,11 +48,36 @@ def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, exam
     assert frame["image_id"][:12].tolist() == manifest.sort_values("fold", kind="stable")["image_id"].tolist()
     for row in frame.to_dict("records"):
         level = metrics.quantise(probabilities[row["model"], row["image_id"]])
-        expected = image_metrics(truths[row["image_id"]], level >= 32768, scores=level, spacing=(0.5, 0.25))
+        expected = image_metrics(
+            truths[row["image_id"]], level >= 32768, scores=level, levels=level, spacing=(0.5, 0.25)
+        )
         np.testing.assert_equal({name: row[name] for name in METRICS}, expected)
         assert row["diagonal"] == math.hypot(48 * 0.5, 64 * 0.25)
         described = manifest.set_index("image_id").loc[row["image_id"]]
         assert (row["patient_id"], row["fold"], row["age"]) == (described.patient_id, described.fold, described.age)
+
+
+def test_the_tolerance_is_the_studys_own(make_study: MakeStudy, example: Example) -> None:
+    _, truths, probabilities = example
+    settings = Study(models=("unet", "daf_net"), analysis=AnalysisSettings(tolerance=0.5))
+    frame = read(make_study(settings=settings)).set_index(["model", "image_id"])
+    levels = metrics.quantise(probabilities["unet", "i00"])
+    expected = image_metrics(truths["i00"], levels >= 32768, tolerance=0.5)["nsd"]
+    assert frame.loc[("unet", "i00"), "nsd"] == expected
+    assert expected < image_metrics(truths["i00"], levels >= 32768)["nsd"]
+
+
+def test_bins_come_with_the_metrics(make_study: MakeStudy, example: Example) -> None:
+    _, truths, probabilities = example
+    study = make_study()
+    found = read_study_images(study, read_cases(study))
+    assert len(found.bins) == 24
+    levels = metrics.quantise(probabilities["unet", "i04"])
+    expected = calibration(levels, truths["i04"], levels >= 32768)
+    assert (found.bins["unet", "fixed", "i04"] == expected.bins).all()
+    row = found.frame.set_index(["model", "image_id"]).loc[("unet", "i04")]
+    assert tuple(row[[*CALIBRATION]]) == expected[1:]
+    assert math.isnan(found.frame.set_index(["model", "image_id"]).loc[("daf_net", "i11"), "brier_box"])
 
 
 @pytest.mark.parametrize("processes", [1, 2])
