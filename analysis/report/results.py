@@ -32,6 +32,7 @@ from eus_ray.analysis.statistics import bootstrap
 from eus_ray.config import AnalysisSettings
 from eus_ray.config_file import build_study
 from eus_ray.errors import UserError
+from eus_ray.metrics import FixedMask
 from eus_ray.store import Store
 
 HEADLINE_KINDS = (ReportKind.NESTED, ReportKind.FIXED, ReportKind.WINNER)
@@ -70,6 +71,11 @@ class Results:
     """By model, kind and image_id."""
     pictures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
     """Probability maps as small JPEGs, by model, kind and image_id."""
+    bins: Mapping[tuple[str, str, str], npt.NDArray[np.float64]] = field(default_factory=dict)
+    """How well probabilities are calibrated, by model, kind and image_id; see `Calibration`."""
+    baseline: Mapping[int, FixedMask] = field(default_factory=dict)
+    """The baseline's mask of each fold, with its threshold and its score on the patients that it is made of; none for a
+    table of scores, and for a study of one fold."""
     rocs: Mapping[tuple[str, str, int], FoldRoc] = field(default_factory=dict)
     """By model, kind and fold; none for a table of scores."""
     epochs: pd.DataFrame = field(default_factory=layout.EPOCHS.empty_table().to_pandas)
@@ -270,6 +276,8 @@ def read_study(store: Store) -> Results:
         cases=cases,
         outlines=measured.outlines,
         pictures=measured.pictures,
+        bins=measured.bins,
+        baseline=measured.baseline,
         rocs=measured.rocs,
         epochs=reported.merge(epochs),
         searches=searches,
