@@ -47,7 +47,7 @@ PREDICTIONS = pa.schema(
         ("probability", pa.list_(pa.uint16())),
     ]
 )
-"""Probability maps of the test images, row by row, as rint(p * 65535); pixels from 32768 are lesion."""
+"""Probability maps of the test images, row by row, as rint(p * 65535); see `metrics.predicted_mask`."""
 
 CASES = pa.schema(
     [
