@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from eus_ray.data.io.images import told_remarks
 from eus_ray.data.names import alike_key, composed, is_writable, near_hint, shown
 from eus_ray.data.signs import MaskFacts, equal_signs, mask_signs, repeated_masks
 from eus_ray.errors import UserError
+from eus_ray.metrics import quantise
 from eus_ray.store import Store
 
 _OUT_SUFFIXES = (".csv", ".parquet")
@@ -293,12 +294,20 @@ def _metrics(waiting: Sequence[tuple[Masks, tuple[float, float]]]) -> dict[str, 
     masks, spacing = zip(*waiting, strict=True)
     truth, pred = np.stack([one.truth for one in masks]), np.stack([one.pred for one in masks])
     scores = None if masks[0].scores is None else np.stack([one.scores for one in masks])
+    levels = None if scores is None else _as_levels(scores)
     num_pairs, height, width = truth.shape
     return {
-        **image_metrics(truth, pred, scores=scores, spacing=spacing),
+        **image_metrics(truth, pred, scores=scores, levels=levels, spacing=spacing),
         "diagonal": np.array([diagonal((height, width), step) for step in spacing]),
         "grid": np.full(num_pairs, f"{height} x {width}", dtype=object),
     }
+
+
+def _as_levels(probability: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Return probabilities of 8 or 16 bits, or floats, as a study stores them; 8 bits fit exactly."""
+    if probability.dtype == np.uint8:
+        return probability.astype(np.uint16) * np.uint16(257)
+    return probability if probability.dtype == np.uint16 else quantise(np.clip(probability, 0, 1))
 
 
 # ---- what all masks of a folder have in common --------------------------------------------------

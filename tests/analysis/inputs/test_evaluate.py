@@ -184,6 +184,35 @@ def test_probabilities_give_the_auc(measure: Evaluate) -> None:
     assert done.frame["auc"].tolist() == [0.75]
 
 
+@pytest.mark.parametrize(
+    "p",
+    [
+        np.array([[0, 51, 204, 255]], np.uint8),
+        np.array([[0, 13107, 52428, 65535]], np.uint16),
+        np.array([[-1e-7, 0.2, 0.8, 1 + 1e-7]]),
+        np.array([[0, 0.2, 0.8, 1]], np.float32),
+    ],
+)
+def test_probabilities_of_any_kind_are_judged_alike(measure: Evaluate, p: np.ndarray) -> None:
+    """P = 0, .2, .8, 1 and the second and last pixel are lesion: Brier (0 + .64 + .64 + 0) / 4, ECE (.8 + .8) / 4."""
+    name = "a.npy" if p.dtype.kind == "f" else "a.png"
+    row = measure({name: p}, {"a.png": np.array([[0, 255, 0, 255]], np.uint8)}, probability=True).frame.iloc[0]
+    assert row["brier"] == pytest.approx(0.32, abs=1e-4)
+    assert row["ece"] == pytest.approx(0.4, abs=1e-4)
+    assert row["brier_box"] == row["brier"]  # the box has all four
+
+
+def test_masks_have_no_calibration_and_two_pixels_of_tolerance(measure: Evaluate) -> None:
+    truth, near, off = np.zeros((3, 1, 9), np.uint8)
+    truth[0, 1] = near[0, 3] = off[0, 4] = 1
+    predictions: Masks = {"a.png": truth, "b.png": near, "c.png": off}
+    frame = measure(predictions, dict.fromkeys(predictions, truth)).frame
+    assert frame[["brier", "ece", "brier_box", "ece_box"]].isna().all(axis=None)
+    assert frame["nsd"].tolist() == [1, 1, 0]
+    assert frame["hd_largest"].tolist() == [0, 2, 3]
+    assert frame["missed"].tolist() == [False, True, True]
+
+
 def test_masks_taken_for_probabilities_are_told(measure: Evaluate) -> None:
     done = measure({"a.png": LEFT}, {"a.png": LEFT}, probability=True)
     assert (
