@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eus_ray.analysis.comparison.pairwise import (
     Comparison,
-    Margins,
     Training,
     compare_pairs,
-    read_margins,
+    margin_of,
     read_training,
 )
+from eus_ray.analysis.comparison.paper_tables import table2
 from eus_ray.analysis.comparison.score_matrix import align
-from eus_ray.analysis.statistics import patient_bootstrap
-from eus_ray.errors import UserError
+from eus_ray.analysis.statistics import sign_flip_test
+from eus_ray.config import AnalysisSettings
 
 NO_FOLDS = Training({0: 3}, {})
 FIVE_FOLDS = Training(dict.fromkeys(range(5), 5), {})
@@ -48,7 +50,7 @@ def random_study(models: int, patients: int, seed: int = 0, spread: float = 0.05
 
 
 def only(frame: pd.DataFrame, metric: str = "dsc", training: Training = NO_FOLDS) -> Comparison:
-    (pair,) = compare_pairs(align(frame, [metric]), training, draws=200)
+    (pair,) = compare_pairs(align(frame, [metric]), training)
     return pair
 
 
@@ -57,12 +59,15 @@ def test_the_unit_is_the_patient() -> None:
     frame = scores(a=patients | {"dsc": [0.8, 0.6, 0.5, 0.9]}, b=patients | {"dsc": [0.6, 0.6, 0.4, 0.6]})
     pair = only(frame, training=Training({0: 1, 1: 2}, {}))
     assert (pair.first, pair.second, pair.num_patients, pair.num_images) == ("a", "b", 3, 4)
-    # patients differ by 0.1, 0.1, 0.3; the images' own mean would be 0.15
-    assert pair.difference == pytest.approx(0.5 / 3)
+    # patients differ by 0.1 in one fold, by 0.1 and 0.3 in the other: (0.1 + 0.2)/2
+    assert pair.difference == pytest.approx(0.15)
+    # flips, times 4: ±0.2 ± 0.1 ± 0.3 is as far as 0.6 if all signs are alike
+    assert pair.mean.p_value == 2 / 8
     assert pair.sd == pytest.approx(math.sqrt(0.04 / 3))
-    assert pair.patients.effect_size == 1
-    assert pair.patients.statistic == 0
-    assert pair.p_adjusted == pair.patients.p_value
+    assert (pair.favour("a"), pair.favour("b")) == (3, 0)
+    assert pair.ranks.effect_size == 1
+    assert pair.ranks.statistic == 0
+    assert pair.p_adjusted == pair.mean.p_value
     # folds differ by 0.1 and 0.2; three patients are tested, and three are trained on: t = 0.15 / sqrt(1.5 x 0.005)
     assert pair.folds.statistic == pytest.approx(math.sqrt(3))
     assert pair.folds.p_value == pytest.approx(1 / 3)
@@ -78,7 +83,8 @@ def test_infinite_distances_are_the_diagonal_in_every_paired_number() -> None:
     assert pair.margin == 2
     assert pair.difference == pytest.approx((2 + 95 - 92 - 94) / 4)
     assert pair.images.n == 4
-    assert pair.patients.effect_size == pytest.approx((1 + 4 - 2 - 3) / 10)
+    assert pair.ranks.effect_size == pytest.approx((1 + 4 - 2 - 3) / 10)
+    assert (pair.favour("a"), pair.favour("b")) == (2, 2)
 
 
 def test_only_what_both_have_is_compared() -> None:
@@ -93,7 +99,7 @@ def test_only_what_both_have_is_compared() -> None:
     assert (apart.num_patients, apart.left_out, apart.num_tests) == (0, 4, 0)
     assert math.isnan(apart.difference)
     assert math.isnan(apart.p_adjusted)
-    assert math.isnan(apart.low)
+    assert math.isnan(apart.mean.low)
 
 
 def test_an_undefined_auc_is_left_out_and_is_no_missing_image() -> None:
@@ -106,15 +112,57 @@ def test_an_undefined_auc_is_left_out_and_is_no_missing_image() -> None:
     assert pair.difference == pytest.approx(0.1)
 
 
-def test_the_interval_is_the_patient_bootstrap_of_patients_differences() -> None:
-    frame = random_study(2, 25)
-    (pair,) = compare_pairs(align(frame, ["dsc"]), FIVE_FOLDS, draws=500, seed=3)
-    means = frame.groupby(["model", "patient_id"])["dsc"].mean().unstack(0)
+def test_the_test_flips_each_patients_share_of_the_average() -> None:
+    frame = random_study(2, 13)  # folds of 3 and 2 patients
+    means = frame.groupby(["model", "patient_id", "fold"])["dsc"].mean().unstack(0).reset_index()
     differences = (means["m0"] - means["m1"]).to_numpy()
-    expected = patient_bootstrap(differences, np.arange(25), draws=500, seed=3)
-    assert (pair.difference, pair.low, pair.high) == pytest.approx((expected.value, expected.low, expected.high))
-    assert pair.patients.p_value == pytest.approx(scipy.stats.wilcoxon(differences).pvalue)
+    number = means.groupby("fold")["fold"].transform("size").to_numpy()
+    pair = only(frame, training=FIVE_FOLDS)
+    expected = scipy.stats.permutation_test(
+        (differences / number / 5,), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=True
+    )
+    assert pair.mean.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+    assert pair.difference == pytest.approx(expected.statistic)
+    assert pair.ranks.p_value == pytest.approx(scipy.stats.wilcoxon(differences).pvalue)
     assert pair.images.n == len(frame) // 2
+
+
+def test_images_may_be_averaged_as_in_the_paper() -> None:
+    frame = random_study(2, 24)
+    (pair,) = compare_pairs(align(frame, ["dsc"]), FIVE_FOLDS, AnalysisSettings(average="images"))
+    wide = frame.pivot(index=["image_id", "patient_id", "fold"], columns="model", values="dsc").reset_index()
+    wide["difference"] = wide["m0"] - wide["m1"]
+    assert pair.difference == pytest.approx(wide.groupby("fold")["difference"].mean().mean())
+    shares = 1 / wide.groupby("fold")["fold"].transform("size") / 5
+    by_patient = wide.assign(share=shares, part=shares * wide["difference"]).groupby("patient_id")[["share", "part"]]
+    sums = by_patient.sum()
+    expected = sign_flip_test(sums["part"] / sums["share"], sums["share"])
+    assert pair.mean.p_value == expected.p_value
+    assert (pair.mean.low, pair.mean.high) == pytest.approx((expected.low, expected.high))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(6, 30), st.integers(0, 10_000), st.sampled_from(["patients", "images"]), st.sampled_from(["dsc", "hd"])
+)
+def test_random_studies_contradict_themselves_nowhere(number: int, seed: int, average: Any, metric: str) -> None:
+    frame = random_study(3, number, seed)
+    frame["hd"] = np.where(frame["dsc"] < 0.5, np.inf, 100 * (1 - frame["dsc"]))
+    chosen = AnalysisSettings(average=average)
+    pairs = compare_pairs(align(frame, [metric]), FIVE_FOLDS, chosen)
+    rows = table2(frame, [metric], average, draws=2).set_index("model")[metric]
+    for pair in pairs:
+        assert pair.difference == pytest.approx(rows[pair.first] - rows[pair.second], abs=1e-9)
+        assert (pair.mean.p_value < 0.05) == (pair.mean.low > 0 or pair.mean.high < 0)
+    two = frame[frame["model"] != "m2"]
+    (alone,) = compare_pairs(align(two, [metric]), FIVE_FOLDS, chosen)
+    beside = pairs[0]
+    assert {name for name in vars(alone) if vars(alone)[name] != vars(beside)[name]} <= {
+        "p_adjusted",
+        "ranks_p_adjusted",
+        "images_p_adjusted",
+        "num_tests",
+    }
 
 
 def test_swapping_the_models_turns_the_signs_and_nothing_else() -> None:
@@ -122,19 +170,20 @@ def test_swapping_the_models_turns_the_signs_and_nothing_else() -> None:
     there, back = only(frame, training=FIVE_FOLDS), only(frame.iloc[::-1], training=FIVE_FOLDS)
     assert (back.first, back.second) == ("m1", "m0")
     assert back.difference == pytest.approx(-there.difference)
-    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+    assert (back.mean.low, back.mean.high) == pytest.approx((-there.mean.high, -there.mean.low))
+    assert back.mean.p_value == there.mean.p_value
     assert back.folds.statistic == pytest.approx(-there.folds.statistic)
-    assert back.patients.p_value == pytest.approx(there.patients.p_value)
+    assert back.ranks.p_value == pytest.approx(there.ranks.p_value)
     assert back.equivalence.p_value == pytest.approx(there.equivalence.p_value)
 
 
 def test_holm_counts_the_pairs_within_one_metric() -> None:
     frame = random_study(3, 30).assign(iou=lambda rows: rows["dsc"] / (2 - rows["dsc"]))
-    compared = compare_pairs(align(frame, ["dsc", "iou"]), FIVE_FOLDS, draws=50)
+    compared = compare_pairs(align(frame, ["dsc", "iou"]), FIVE_FOLDS)
     assert len(compared) == 6
     assert {pair.num_tests for pair in compared} == {3}
-    mine = sorted((pair for pair in compared if pair.metric == "dsc"), key=lambda pair: pair.patients.p_value)
-    raw = [pair.patients.p_value for pair in mine]
+    mine = sorted((pair for pair in compared if pair.metric == "dsc"), key=lambda pair: pair.mean.p_value)
+    raw = [pair.mean.p_value for pair in mine]
     expected = np.maximum.accumulate(np.minimum(np.array(raw) * [3, 2, 1], 1))
     assert [pair.p_adjusted for pair in mine] == pytest.approx(expected)
 
@@ -169,22 +218,20 @@ def test_one_fold_says_nothing_of_training() -> None:
     frame = random_study(2, 20).assign(fold=0)
     pair = only(frame, training=read_training(frame, {}, {}))
     assert math.isnan(pair.folds.p_value)
-    assert math.isnan(pair.folds_p_adjusted)
 
 
 # ---- margins ------------------------------------------------------------------------------------
 
 
 def test_margins_come_from_the_study_or_are_those_of_the_field() -> None:
-    assert read_margins({}) == Margins(0.02, 2.0)
-    found = read_margins({"analysis": {"margin": 0.05, "distance_margin": 1}})
-    assert (found.of("iou"), found.of("hd95")) == (0.05, 1)
-    with pytest.raises(UserError) as refused:
-        read_margins({"analysis": {"margin": "wide", "distance_margin": 0}})
-    assert str(refused.value).splitlines() == [
-        "study.toml: analysis.margin must be a number above 0, not 'wide'",
-        "study.toml: analysis.distance_margin must be a number above 0, not 0",
+    assert [margin_of(metric, AnalysisSettings()) for metric in ("dsc", "nsd", "hd", "hd_largest")] == [
+        0.02,
+        0.02,
+        2,
+        2,
     ]
+    chosen = AnalysisSettings(margin=0.05, distance_margin=1)
+    assert (margin_of("iou", chosen), margin_of("hd95", chosen)) == (0.05, 1)
 
 
 # ---- aligned ------------------------------------------------------------------------------------
