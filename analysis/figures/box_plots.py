@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,17 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
         ]
         figure = style.new_figure((1.5 if is_narrow else 1.25) * rows + 0.9 + 1.3 * is_vertical, width)
         panels = figure.subplots(rows, columns, squeeze=False)
+        boxes = [_boxes_of(aligned.bounded[:, :, m], division) for m in range(len(aligned.metrics))]
+        num_dots = sum(len(box["fliers"]) for panel in boxes for box in panel.values())
         for m, (axes, metric) in enumerate(zip(panels.flat, aligned.metrics, strict=False)):
-            _panel(axes, aligned.bounded[:, :, m], division, patients, metric in DISTANCES)
+            _panel(
+                axes,
+                boxes[m],
+                len(aligned.models),
+                patients,
+                is_distance=metric in DISTANCES,
+                has_image_of_dots=num_dots > style.MOST_VECTOR_DOTS,
+            )
             is_last_of_column = m + columns >= len(aligned.metrics)
             axes.set_xticks(range(len(names)), names if is_last_of_column else [""] * len(names))
             axes.tick_params(axis="x", labelrotation=90 if is_vertical else 0)
@@ -94,18 +103,30 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
     return figure
 
 
-def _panel(axes: Axes, values: Floats, division: Division, patients: Sequence[int], is_distance: bool) -> None:
-    """Draw one metric's values `(N, K)`."""
-    found = {
+def _boxes_of(values: Floats, division: Division) -> dict[tuple[int, int], Box]:
+    """Compute the boxes of one metric's values `(N, K)` by places of model and level; none without a value."""
+    return {
         (model, place): tukey(mine[~np.isnan(mine)])
         for place in range(len(division.levels))
         for model, mine in enumerate(values[division.level == place].T)
         if not np.isnan(mine).all()
     }
-    width = _BOXES_SHARE / values.shape[1]
+
+
+def _panel(
+    axes: Axes,
+    found: Mapping[tuple[int, int], Box],
+    num_models: int,
+    patients: Sequence[int],
+    *,
+    is_distance: bool,
+    has_image_of_dots: bool,
+) -> None:
+    """Draw one metric's boxes and the dots outside their whiskers."""
+    width = _BOXES_SHARE / num_models
     foot, top = _limits(list(found.values()), is_distance)
-    for model in range(values.shape[1]):
-        at = {place: place - _BOXES_SHARE / 2 + width * (model + 0.5) for place in range(len(division.levels))}
+    for model in range(num_models):
+        at = {place: place - _BOXES_SHARE / 2 + width * (model + 0.5) for place in range(len(patients))}
         for is_broken in (False, True):
             mine = {
                 at[place]: found[model, place]
@@ -118,13 +139,14 @@ def _panel(axes: Axes, values: Floats, division: Division, patients: Sequence[in
         colour = style.model_colour(model)
         inside = [(x, y) for x, y in dots if foot <= y <= top]
         if inside:
-            axes.plot(*np.array(inside).T, "o", ms=1.8, mew=0, color=colour)
+            axes.plot(*np.array(inside).T, "o", ms=1.8, mew=0, color=colour, rasterized=has_image_of_dots)
         for marker, edge, far in (
             ("v", foot, [x for x, y in dots if y < foot]),
             ("^", top, [x for x, y in dots if y > top]),
         ):
             if far:
-                axes.plot(far, [edge] * len(far), marker, ms=3.5, mew=0, color=colour, clip_on=False)
+                places = sorted(set(far))  # equal triangles would only add to the file
+                axes.plot(places, [edge] * len(places), marker, ms=3.5, mew=0, color=colour, clip_on=False)
     axes.set_ylim(foot, top)
     axes.grid(False, axis="x")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,6 +20,10 @@ SUCCESS_DSC = 2 / 3
 """The DSC, 2 IoU / (1 + IoU), at IoU 0.5; the paper counts an image as segmented above it."""
 
 _MAX_COLUMNS = 3
+_FAR_FACTOR, _FAR_QUANTILE = 5.0, 0.8
+"""Losses above this factor times this quantile lie beyond the axis: one epoch that went wrong would press all others to
+the foot. The start of an ordinary curve stays below."""
+_ROOM_ABOVE = 1.05
 _SPLITS = {"train": "Training loss", "validation": "Validation loss"}
 
 
@@ -27,7 +34,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
 
     Epochs count from 1 on the axis. A diamond is a fold's loss on its test images, at the epoch whose weights were
     tested. Architectures with deep supervision add up more losses, so each model has its own scale, the same for
-    training and validation.
+    training and validation. A loss far above all others (`axis_top`) is a triangle at the upper edge.
 
     Args:
         epochs: `model, fold, epoch, split, loss` of one trial per model, models in the order of the rows.
@@ -65,6 +72,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
 def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits: list[str]) -> None:
     """Draw one model's curves, one panel per split; test losses are in the last."""
     last = panels[0]
+    top = axis_top(epochs)
     for axes, split in zip(panels, splits, strict=True):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         mine = epochs[epochs["split"] == split].sort_values("epoch")
@@ -82,12 +90,37 @@ def _model_curves(panels: npt.NDArray[np.object_], epochs: pd.DataFrame, splits:
                 marker="o" if len(curve) == 1 else None,
                 ms=4,
             )
+            far = curve[curve["loss"] > top]
+            if len(far):
+                axes.plot(far["epoch"] + 1, [top] * len(far), "^", color=style.model_colour(fold), **_FAR)
     for test in epochs[epochs["split"] == "test"].to_dict("records"):
         colour = style.model_colour(int(test["fold"]))
-        last.plot(test["epoch"] + 1, test["loss"], "D", ms=4, mfc="white", mec=colour, zorder=4, clip_on=False)
-    top = max(axes.get_ylim()[1] for axes in panels)
+        if test["loss"] > top:
+            last.plot(test["epoch"] + 1, top, "^", color=colour, **_FAR)
+        else:
+            last.plot(test["epoch"] + 1, test["loss"], "D", ms=4, mfc="white", mec=colour, zorder=4, clip_on=False)
     for axes in panels:
         axes.set_ylim(0, top)
+
+
+_FAR: dict[str, Any] = {"ms": 5, "mew": 0, "zorder": 4, "clip_on": False}
+"""The triangles' style."""
+
+
+def axis_top(epochs: pd.DataFrame) -> float:
+    """Return the loss at which a model's axis ends; larger ones are far above the others, if there are any.
+
+    The limit is a factor times a quantile over folds and epochs, of training or of validation losses, whichever is
+    smaller. The largest loss within it, and a little room, is the end; 1 without a finite positive loss.
+
+    Args:
+        epochs: `split, loss` of one model; infinite and undefined losses do not count.
+    """
+    known = epochs[np.isfinite(epochs["loss"])]
+    by_split = known[known["split"].isin(list(_SPLITS))].groupby("split")["loss"]
+    limit = _FAR_FACTOR * float(by_split.quantile(_FAR_QUANTILE, interpolation="lower").min())
+    near = known["loss"] if math.isnan(limit) else known["loss"][known["loss"] <= limit]
+    return _ROOM_ABOVE * float(near.max()) if (near > 0).any() else 1.0
 
 
 def dsc_by_model(images: pd.DataFrame) -> Figure:
@@ -105,7 +138,7 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         for place, model in enumerate(models):
             values = images.loc[images["model"] == model, "dsc"].dropna().to_numpy(np.float64)
-            _strip_and_box(axes, place, values)
+            _strip_and_box(axes, place, values, has_image_of_dots=len(images) > style.MOST_VECTOR_DOTS)
         axes.set_xticks(range(len(models)), [style.fitted(model_label(model)) for model in models])
         axes.set(xlim=(-0.6, len(models) - 0.4), ylim=(-0.02, 1.02), ylabel="DSC of each image")
         axes.grid(False, axis="x")
@@ -114,12 +147,12 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
     return figure
 
 
-def _strip_and_box(axes: Axes, place: int, values: npt.NDArray[np.float64]) -> None:
+def _strip_and_box(axes: Axes, place: int, values: npt.NDArray[np.float64], *, has_image_of_dots: bool) -> None:
     colour = style.model_colour(place)
     # points beside the box, spread by their rank: no random numbers, so the file is the same each time
     order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     aside = 0.26 + 0.09 * np.sin(order * 2.399963)
-    axes.plot(place + aside, values, "o", ms=2.0, mew=0, color=colour, alpha=0.55)
+    axes.plot(place + aside, values, "o", ms=2.0, mew=0, color=colour, alpha=0.55, rasterized=has_image_of_dots)
     axes.boxplot(
         [values],
         positions=[place - 0.08],

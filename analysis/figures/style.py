@@ -57,6 +57,8 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "eus-ray",
     "path.simplify": True,
 }
+MOST_VECTOR_DOTS = 3000
+"""A figure with more dots has them as an image: each would be some hundred bytes of an SVG."""
 _PNG_DPI = 200
 _MAX_NAME_LENGTH = 30
 _families: ContextVar[tuple[str, ...]] = ContextVar("families", default=(fonts.FAMILY,))
@@ -93,7 +95,9 @@ def files(name: str, figure: Figure) -> dict[str, bytes]:
     with styled():
         figure.draw_without_rendering()  # one layout only: another would move axes by rounding
         figure.set_layout_engine("none")
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        has_image_of_dots = any(artist.get_rasterized() for artist in figure.findobj())
+        dpi = _PNG_DPI if has_image_of_dots else "figure"  # photographs keep their own pixels
+        figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
     return dict(zip(names(name), (svg.getvalue(), png.getvalue()), strict=True))
 

@@ -67,7 +67,8 @@ def picture(
     """
     files |= style.files(name, figure)
     svg, png = (files[each] for each in style.names(name))
-    return {"src": photo_uri(png) if has_photos else data_uri(svg, "image/svg+xml"), "alt": alt, "caption": caption}
+    src = photo_uri(png) if has_photos else data_uri(svg, "image/svg+xml")
+    return {"src": src, "alt": alt, "caption": caption, "inches": f"{figure.get_figwidth():g}"}
 
 
 def sort_key(value: float) -> str:

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
+from eus_ray.analysis.comparison.fold_table import fold_table
 from eus_ray.analysis.figures import curves
 from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
+from eus_ray.analysis.statistics.bootstrap import Average
 
 
 def build(results: Results) -> Section | None:
@@ -46,7 +48,9 @@ def build(results: Results) -> Section | None:
         several=len(table) > 1,
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
-        behind=behind_the_means(results.headline),
+        behind=behind_the_means(results.headline, results.target, results.analysis.average),
+        target=results.target,
+        average=results.average_words,
         chart=chart,
         draws=bootstrap.DRAWS,
         interval_note=results.interval_note,
@@ -99,46 +103,81 @@ def _row(
     }
 
 
-def behind_the_means(images: pd.DataFrame) -> dict[str, Any]:
-    """Return counts that a mean does not show, one line per count.
+def behind_the_means(images: pd.DataFrame, target: str, average: Average) -> dict[str, Any]:
+    """Return counts that a mean does not show, and what its distances owe to specks, one line per number.
 
-    A count whose columns `images` lacks is left out.
+    Args:
+        images: The headline's rows. A line whose columns they lack is left out.
+        target: What the masks show.
+        average: As in `fold_table`.
+
+    Returns:
+        `models`; `lines` with `name` and `values`; `has_no_negatives`, whether all truths are known to show the target.
     """
-    counts = {
-        model_label(str(model)): _counts(mine.reset_index(drop=True))
-        for model, mine in images.groupby("model", sort=False)
-    }
+    counts = {str(model): _counts(mine, target) for model, mine in images.groupby("model", sort=False)}
+    finite = images.assign(hd=images["hd"].where(~np.isinf(images["hd"]))) if "hd" in images else images
+    for rows, metrics in ((finite, {"hd": "Mean HD of the finite ones"}), (images, _SPECK_MEANS)):
+        means = fold_table(rows, list(metrics), average).groupby("model", sort=False).mean(numeric_only=True)
+        for metric in [name for name in metrics if name in means]:
+            for model, value in means[metric].items():
+                counts[str(model)][metrics[metric]] = paper_tables.printed(metric, value)
     names = list(dict.fromkeys(name for mine in counts.values() for name in mine))
-    lines = [{"name": name, "values": [mine.get(name, DASH) for mine in counts.values()]} for name in names]
-    return {"models": list(counts), "lines": lines}
+    has_lesion = _has_lesion(images)
+    return {
+        "models": [model_label(model) for model in counts],
+        "lines": [{"name": name, "values": [mine.get(name, DASH) for mine in counts.values()]} for name in names],
+        "has_no_negatives": has_lesion is not None and bool(has_lesion.all()),
+    }
 
 
-def _counts(mine: pd.DataFrame) -> dict[str, str]:
+_SPECK_MEANS = {
+    "hd": "Mean HD",
+    "hd_largest": "Mean HD with the largest piece alone",
+    "hd95": "Mean HD95",
+    "assd": "Mean ASSD",
+}
+
+
+def _has_lesion(images: pd.DataFrame) -> pd.Series[bool] | None:
+    """Return whether the truth shows the target, by row; None if the table has no counts."""
+    return images["tp"] + images["fn"] > 0 if {"tp", "fp", "fn"} <= set(images.columns) else None
+
+
+def _counts(mine: pd.DataFrame, target: str) -> dict[str, str]:
+    """Return one model's counts by name, as texts; each with the number of images that could have been so."""
     counts = {
         "Folds": str(mine["fold"].nunique()),
         "Patients": str(mine["patient_id"].nunique()),
         "Images": str(len(mine)),
     }
+    names = {
+        "missed": f"Missed: no pixel of the {target} is found",
+        "empty": "Empty: nothing is predicted",
+        "false_alarm": f"False alarm: something is predicted, and there is no {target}",
+    }
     if "iou" in mine:
-        over = int((mine["iou"] > 0.5).sum())
-        counts["IoU above 0.5"] = f"{over} ({100 * over / len(mine):.1f} %)"
-    for column, name in (("missed", "Missed lesions"), ("false_alarm", "False alarms where there is no lesion")):
-        if column in mine:
-            counts[name] = str(int(mine[column].astype(bool).sum()))
-    if {"tp", "fp", "fn"} <= set(mine.columns):
-        counts["No lesion, and none found"] = str(int((mine[["tp", "fp", "fn"]].sum(axis=1) == 0).sum()))
+        counts["IoU above 0.5"] = _rate(mine["iou"] > 0.5, mine["iou"].notna())
+    has_lesion = _has_lesion(mine)
+    if has_lesion is not None:
+        is_empty = mine["tp"] + mine["fp"] == 0
+        counts[names["missed"]] = _rate(mine["tp"] == 0, has_lesion)
+        counts[names["empty"]] = _rate(is_empty, is_empty.notna())
+        counts[names["false_alarm"]] = _rate(~is_empty, ~has_lesion)
+    else:  # how many images could be so is not known
+        counts |= {name: str(int(mine[column].sum())) for column, name in names.items() if column in mine}
     if "components" in mine:
-        counts["Predictions in several pieces"] = str(int((mine["components"] > 1).sum()))
+        counts["Predictions in several pieces"] = _rate(mine["components"] > 1, mine["components"] > 0)
     if "hd" in mine:
-        finite = ~np.isinf(mine["hd"])
-        others = bootstrap.mean_of_fold_means(
-            bootstrap.fold_means(mine.loc[finite, ["hd"]].to_numpy(), mine["fold"][finite])
-        )
-        counts["Distances not finite"] = str(int((~finite).sum()))
-        counts["Mean HD of the others"] = paper_tables.printed("hd", float(others[0]))
+        counts["Distances not finite, because one mask is empty"] = str(int(np.isinf(mine["hd"]).sum()))
     if "auc" in mine and mine["auc"].notna().any():
         counts["AUC undefined"] = str(int(mine["auc"].isna().sum()))
     return counts
+
+
+def _rate(is_so: pd.Series[bool], could_be: pd.Series[bool]) -> str:
+    """Return a rate such as `6 of 200 (3.0 %)`; a dash if no image could be so."""
+    number, total = int((is_so & could_be).sum()), int(could_be.sum())
+    return f"{number} of {total} ({100 * number / total:.1f} %)" if total else DASH
 
 
 def _in_words(images: pd.DataFrame) -> str:

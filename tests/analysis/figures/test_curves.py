@@ -122,6 +122,49 @@ def test_tests_are_diamonds_at_the_epoch_that_counts() -> None:
     assert [text.get_text() for text in daf_net_below.texts] == ["no validation images"]
 
 
+def test_one_epochs_huge_loss_does_not_flatten_the_others() -> None:
+    trained = epochs(("unet", "daf_net"))  # losses from 0.25 to 4
+    is_far = (trained["model"] == "unet") & (trained["fold"] == 1) & (trained["epoch"] == 2)
+    far = trained.assign(loss=trained["loss"].where(~is_far, 10_000.0))
+    unet, daf_net, unet_below, daf_net_below = visible(figures.learning_curves(far))
+    triangles = [
+        [(*line.get_xdata(), *line.get_ydata()) for line in panel.get_lines() if line.get_marker() == "^"]
+        for panel in (unet, daf_net, unet_below, daf_net_below)
+    ]
+    top = unet.get_ylim()[1]
+    assert top == pytest.approx(1.05 * 4)  # the largest of the others
+    assert triangles == [[(3, top)], [], [(3, top)], []]  # in both splits, at the epoch's place
+    assert daf_net.get_ylim()[1] == pytest.approx(1.05 * 4)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "largest"),
+    [
+        ([4.0, 2.0, 1.0, 0.9, 0.8], [], 4.0),  # an ordinary start: below 5 times 2
+        ([9.6, 2.0, 1.9, 1.0, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7], [], 2.0),  # above 5 times 1.9
+        ([9.4, 2.0, 1.9, 1.0, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7], [], 9.4),
+        ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 10_000.0], [], 1.0),
+        ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, np.inf], [], 1.0),
+        ([1.2, 1.1, 1.0, 0.9, 0.8], [1.5, 900.0, 800.0, 700.0, 5.0], 5.0),  # many validation losses are far
+        ([0.0, 0.0, 0.0], [], 1 / 1.05),
+        ([np.nan, np.inf], [], 1 / 1.05),
+        ([], [], 1 / 1.05),
+    ],
+)
+def test_the_axis_ends_at_the_largest_loss_that_is_not_far_above_the_others(train, validation, largest) -> None:
+    splits = ["train"] * len(train) + ["validation"] * len(validation)
+    losses = np.array([*train, *validation], np.float64)
+    assert figures.axis_top(pd.DataFrame({"split": splits, "loss": losses})) == pytest.approx(1.05 * largest)
+
+
+@pytest.mark.parametrize("losses", [[np.nan], [np.inf], [0.0], [1.0, np.inf]])
+def test_losses_without_a_scale_can_be_drawn(losses: list[float]) -> None:
+    trained = pd.DataFrame({"model": "unet", "fold": 0, "epoch": range(len(losses)), "split": "train", "loss": losses})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        style.files("odd", figures.learning_curves(trained))
+
+
 def test_learning_curves_of_one_model_one_fold_one_epoch() -> None:
     panels = visible(figures.learning_curves(epochs(("unet",), folds=1, number=1)))
     for panel in panels:
@@ -168,6 +211,18 @@ def test_every_image_is_a_dot_and_boxes_are_tukeys() -> None:
     heights = sorted({round(float(y), 6) for line in panel.get_lines() if line is not dots for y in line.get_ydata()})
     # Quartiles .525 and .775, IQR .25: whiskers at .5 (0 lies beyond .15) and .9; median .65; DSC 2/3 is IoU 0.5.
     assert heights == [0.5, 0.525, 0.65, 0.666667, 0.775, 0.9]
+
+
+def test_many_dots_are_an_image_and_few_are_not() -> None:
+    sizes = {}
+    for number in (1000, 1600, 50_000):
+        rng = np.random.default_rng(0)
+        images = pd.DataFrame({"model": np.repeat(["unet", "daf_net"], number), "dsc": rng.random(2 * number)})
+        svg = style.files("x", figures.dsc_by_model(images))["figures/x.svg"]
+        sizes[number] = len(svg)
+        assert (b"<image" in svg) == (2 * number > style.MOST_VECTOR_DOTS)
+    assert max(sizes.values()) < 600_000
+    assert sizes[50_000] < 2 * sizes[1600]  # as an image they do not grow with the data
 
 
 def test_examples_show_truth_and_every_model_beside_it() -> None:
