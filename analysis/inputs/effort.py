@@ -18,12 +18,15 @@ import pyarrow as pa
 
 from eus_ray.analysis.labels import ReportKind, model_label
 from eus_ray.architectures import architectures
-from eus_ray.config import Study
+from eus_ray.config import Study, to_dotted
 from eus_ray.config_file import idle_fields, with_settings
 from eus_ray.store import TRIALS, Store, TrialKind, checkpoint_name
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of a checkpoint that batch norm counts and no gradient changes."""
+_MAX_HEADER_BYTES = 100_000_000
+"""The limit of safetensors; a damaged file may claim more."""
+_LISTS = frozenset(name for name, value in to_dotted(Study()).items() if isinstance(value, list))
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,13 @@ def read_efforts(
 
 
 def _settings(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the settings of a row of `trials.parquet` that it has and that change its model."""
+    """Return the settings of a row of `trials.parquet` that it has and that change its model.
+
+    Raises:
+        UserError: If one of them is none that it may be.
+    """
     known = {
-        str(name): _value(value)
+        str(name): _value(str(name), value)
         for name, value in row.items()
         if name not in TRIALS.names and value is not None and value == value
     }
@@ -170,9 +177,9 @@ def _settings(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name not in idle and name != "model.arch"}
 
 
-def _value(value: Any) -> Any:
+def _value(name: str, value: Any) -> Any:
     """Return a setting as it was: lists are JSON, and whole numbers are floats if another row has none."""
-    if isinstance(value, str) and value.startswith("["):
+    if name in _LISTS:
         return json.loads(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -183,8 +190,8 @@ def _parameters(store: Store, row: Mapping[Any, Any], key: tuple[str, int, int])
         return int(row["parameters"])
     try:
         with store.fs.open_input_stream(store.path(checkpoint_name(*key))) as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    except (OSError, ValueError, MemoryError, pa.ArrowException):  # no checkpoint, or none that can be read
+            header = json.loads(stream.read(min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER_BYTES)))
+    except (OSError, ValueError, pa.ArrowException):  # no checkpoint, or none that can be read
         return None
     weights = [
         math.prod(tensor["shape"])

@@ -238,6 +238,45 @@ REFERENCES = {
         "3–4",
         "591–611",
     ),
+    "pitman": Reference(
+        "Pitman, E. J. G.",
+        1937,
+        "Significance Tests Which May be Applied to Samples from any Populations",
+        "Supplement to the Journal of the Royal Statistical Society",
+        "4",
+        "1",
+        "119–130",
+        doi="10.2307/2984124",
+    ),
+    "nikolov": Reference(
+        "Nikolov, S. and Blackwell, S. and Zverovitch, A. and others",
+        2021,
+        "Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy: Deep Learning Algorithm "
+        "Development and Validation Study",
+        "Journal of Medical Internet Research",
+        "23",
+        "7",
+        "e26151",
+        doi="10.2196/26151",
+    ),
+    "brier": Reference(
+        "Brier, G. W.",
+        1950,
+        "Verification of Forecasts Expressed in Terms of Probability",
+        "Monthly Weather Review",
+        "78",
+        "1",
+        "1–3",
+    ),
+    "guo": Reference(
+        "Guo, C. and Pleiss, G. and Sun, Y. and Weinberger, K. Q.",
+        2017,
+        "On Calibration of Modern Neural Networks",
+        "Proceedings of the 34th International Conference on Machine Learning",
+        "70",
+        pages="1321–1330",
+        entry="inproceedings",
+    ),
 }
 """By the key that a text cites."""
 

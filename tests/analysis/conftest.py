@@ -19,6 +19,7 @@ from eus_ray.analysis.figures import style
 from eus_ray.config import Study
 from eus_ray.config_file import study_toml
 from eus_ray.store import PartKey, Store, TrialKey, TrialKind, TrialState
+from eus_ray.study.trials import settings_row
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -114,7 +115,7 @@ def write_study(
         study.write_json(store.PROVENANCE, provenance)
     study.write_frame(store.MANIFEST, manifest)
     study.write_table(store.CASES_FILE, _cases(manifest, truths, images, spacing))
-    store.write_trials(study, [_trial(model, kind, state, manifest) for model in models])
+    store.write_trials(study, [_trial(model, kind, state, manifest, settings, epochs) for model in models])
     for model in models:
         folds = sorted(manifest["fold"].unique())
         for fold in folds:
@@ -177,12 +178,10 @@ def _cases(
     return pa.Table.from_pylist(rows, store.CASES)
 
 
-def _trial(model: str, kind: str, state: str, manifest: pd.DataFrame) -> dict[str, Any]:
+def _trial(model: str, kind: str, state: str, manifest: pd.DataFrame, settings: Study, epochs: int) -> dict[str, Any]:
     folds = manifest["fold"].nunique()
-    return {"model": model, "kind": str(kind), "trial": 0, "state": str(state), "reason": "", "folds_done": folds} | {
-        "value": 0.8,
-        "optim.lr": 0.001,
-    }
+    row = {"model": model, "kind": str(kind), "trial": 0, "state": str(state), "reason": "", "folds_done": folds}
+    return row | {"value": 0.8} | settings_row(settings.for_model(model)) | {"train.epochs": epochs}
 
 
 PROVENANCE = {

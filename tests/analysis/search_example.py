@@ -10,8 +10,10 @@ import pandas as pd
 import pyarrow as pa
 
 from eus_ray import store
+from eus_ray.config import Study
 from eus_ray.metrics import counts, quantise
 from eus_ray.store import PartKey, Store, TrialKind, TrialState
+from eus_ray.study.trials import settings_row
 
 EPOCHS = 6
 DIMENSIONS = [
@@ -31,7 +33,7 @@ def trial_row(
 ) -> dict[str, Any]:
     """Return a row of `trials.parquet`."""
     row: dict[str, Any] = {"model": model, "kind": str(kind), "trial": number, "state": str(state), "reason": ""}
-    row |= {"folds_done": 3, "value": 0.7}
+    row |= {"folds_done": 3, "value": 0.7} | settings_row(Study().for_model(model)) | {"train.epochs": EPOCHS}
     row |= {"optim.lr": 1e-3, "optim.schedule": "steps" if number % 2 else "one_cycle", "optim.gamma": 0.1}
     return row | {"optim.milestones": "[5, 20]", "train.batch_size": 4 * (1 + number % 3)} | changes
 

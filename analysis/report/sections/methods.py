@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eus_ray import store as layout
 from eus_ray.analysis.comparison.claims import LEVEL, PRIMARY
-from eus_ray.analysis.comparison.pairwise import read_margins
 from eus_ray.analysis.comparison.paper_tables import shown_metrics
-from eus_ray.analysis.comparison.subgroups import divide
+from eus_ray.analysis.inputs.effort import Effort
 from eus_ray.analysis.inputs.searches import Search
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.analysis.report import recipe
 from eus_ray.analysis.report.page import render
+from eus_ray.analysis.report.recipe import listed, statements
 from eus_ray.analysis.report.references import Citations
-from eus_ray.analysis.report.results import Results, Section
-from eus_ray.analysis.statistics.bootstrap import DRAWS
+from eus_ray.analysis.report.results import HEADLINE_KINDS, Results, Section
+from eus_ray.analysis.statistics import sign_flips
+from eus_ray.analysis.statistics.bootstrap import DRAWS, FEWEST_PATIENTS
 from eus_ray.architectures import architectures
+from eus_ray.config_file import build_study
 from eus_ray.store import TrialState
 
-_UNITS = {"px": "pixels", "mm": "millimetres"}
-_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
-_SCHEDULES = {"cosine": "a cosine schedule", "one_cycle": "a one-cycle schedule"}
 _SAMPLERS = {
     "tpe": "a tree-structured Parzen estimator",
     "gp": "a Gaussian process",
     "random": "random draws",
     "grid": "a grid",
 }
+_PROGRAMS = {"ray": "Ray", "torch": "PyTorch", "timm": "timm"}
 
 
 def build(results: Results) -> Section | None:
     """Build the section."""
-    folds = results.provenance.get("folds", {})
+    folds, versions = results.provenance.get("folds", {}), results.provenance.get("versions", {})
     cite = Citations()
     text = render(
         "methods_text.html",
@@ -43,109 +45,154 @@ def build(results: Results) -> Section | None:
         synthetic=results.synthetic,
         num_folds=results.patients["fold"].nunique(),
         seed=folds.get("seed"),
-        strata=_and([column_label(str(name)) for name in folds.get("stratify", ())]),
+        strata=listed([column_label(str(name)) for name in folds.get("stratify", ())]),
         study=bool(results.settings_text),
-        training=_training(results.settings, cite),
-        versions=results.provenance.get("versions", {}),
+        training=_training(results, cite),
+        programs=listed([f"{label} {versions[name]}" for name, label in _PROGRAMS.items() if name in versions]),
         searches=[_search(search) for search in results.searches.values()],
         protocols={search.protocol for search in results.searches.values()},
         judged={search.protocol for search in results.searches.values() if not search.selection.empty},
-        unended=_and([model_label(search.model) for search in results.searches.values() if search.selection.empty]),
-        has_winner=ReportKind.WINNER in set(results.images["kind"]),
-        original_grid=results.settings.get("evaluate", {}).get("grid") == "original",
-        measured=not results.headline.empty,
+        unended=listed([model_label(search.model) for search in results.searches.values() if search.selection.empty]),
+        winners=_winners(results),
+        measured=_measured(results),
+        averaged=_averaged(results),
         interval_note=results.interval_note,
-        unit=_UNITS.get(results.unit, results.unit),
-        pooled=bool(results.rocs),
-        draws=DRAWS,
+        draws=f"{DRAWS:,}",
         level=LEVEL,
         compared=_compared(results),
     )
+    efforts = [*_efforts(results), *_winners_beside(results)]
     body = render(
         "methods.html",
         text=text,
         references=cite.texts,
         bibtex=cite.bibtex,
+        settings=recipe.settings_table(efforts) if any(effort.settings for effort in efforts) else None,
         settings_text=results.settings_text,
         facts=_facts(results.provenance),
-        versions=sorted(results.provenance.get("versions", {}).items()),
+        versions=sorted(versions.items()),
     )
     return Section(90, "methods", "Methods", body)
 
 
-def _training(settings: Mapping[str, Any], cite: Citations) -> dict[str, Any] | None:
-    """Return the training settings in words; None if some of them are missing."""
-    if not {"models", "data", "optim", "loss", "train", "augment", "model"} <= settings.keys():
+# ---- training -----------------------------------------------------------------------------------
+
+
+def _efforts(results: Results) -> list[Effort]:
+    """Return the effort behind each model's headline; before any is predicted, what is to be its headline's."""
+    if results.efforts:
+        return list(results.efforts.values())
+    first = sorted(results.all_efforts.items(), key=lambda item: HEADLINE_KINDS.index(ReportKind(item[0][1])))
+    by_model = {model: effort for (model, _), effort in reversed(first)}
+    return [by_model[model] for model in dict.fromkeys(model for model, _ in results.all_efforts)]
+
+
+def _winners_beside(results: Results) -> list[Effort]:
+    """Return the efforts of winners that are not their model's headline."""
+    shown = _efforts(results)
+    return [
+        effort for (_, kind), effort in results.all_efforts.items() if kind == ReportKind.WINNER and effort not in shown
+    ]
+
+
+def _winners(results: Results) -> list[dict[str, str]]:
+    """Return each model that was trained again with its best setting, and how, if the text has not said it yet."""
+    beside = _winners_beside(results)
+    return [
+        {"model": model_label(model), "training": recipe.training(effort) if effort in beside else ""}
+        for (model, kind), effort in results.all_efforts.items()
+        if kind == ReportKind.WINNER
+    ]
+
+
+def _training(results: Results, cite: Citations) -> dict[str, Any] | None:
+    """Return in words how the models were trained, model by model; None for a table of scores."""
+    efforts, data = _efforts(results), results.settings.get("data", {})
+    if not efforts:
         return None
-    only, optim, loss, augment = settings.get("only", {}), settings["optim"], settings["loss"], settings["augment"]
-    specs = [spec for model in settings["models"] if (spec := architectures().get(model)) is not None]
-    citations = {spec.name: cite(*spec.citations) for spec in specs if spec.citations}
-    models = [
-        f"{model_label(model)} ({citations[model]})" if model in citations else model_label(model)
-        for model in settings["models"]
-    ]
-    steps = f"a learning rate multiplied by {optim['gamma']} from epochs {_and(optim['milestones'])} on"
-    parts = [
-        f"{weight:g} times {name}" if weight != 1 else name
-        for weight, name in ((loss["dice_weight"], "the Dice loss"), (loss["bce_weight"], "binary cross-entropy"))
-        if weight
-    ]
+    specs = {effort.model: architectures().get(effort.model) for effort in efforts}
+    cited = {model: cite(*spec.citations) for model, spec in specs.items() if spec is not None and spec.citations}
+    labels = {effort.model: model_label(effort.model) for effort in efforts}
+    seeds = [effort.values("train.seed") for effort in efforts]
+    tuned = [effort for effort in efforts if effort.kind != ReportKind.FIXED]
     return {
-        "models": _and(models),
-        "several": len(models) > 1,
-        "supervised": _and(spec.label for spec in specs if spec.deep_supervision),
-        "encoders": [
-            _encoder(spec.label, settings["model"], only.get(spec.name, {}))
-            for spec in specs
-            if "model.encoder" in spec.settings and {"encoder", "pretrained", "weights"} & settings["model"].keys()
-        ],
-        "data": settings["data"],
-        "train": settings["train"],
-        "optim": optim,
-        "optimizer": _OPTIMIZERS.get(optim["optimizer"], optim["optimizer"]),
-        "schedule": _SCHEDULES.get(optim["schedule"], steps),
-        "loss": " plus ".join(parts),
-        "smooth": f"{loss['smooth']:g}" if loss["dice_weight"] else "",
-        "augmented": _augmented(augment),
-        "own_settings": _and([model_label(model) for model in only]),
+        "models": listed(f"{label} ({cited[model]})" if model in cited else label for model, label in labels.items()),
+        "several": len(efforts) > 1,
+        "networks": [(labels[effort.model], had) for effort in efforts if (had := recipe.network(effort, cite))],
+        "size": data.get("image_size"),
+        "is_padded": data.get("resize") == "pad",
+        "different": listed(recipe.different_settings(efforts)) if len(efforts) > 1 else "",
+        "seed": seeds[0][0] if len(seeds[0]) == 1 and all(seed == seeds[0] for seed in seeds) else None,
+        "trained": statements(efforts, recipe.training),
+        "kept": statements(efforts, recipe.kept_epoch),
+        "losses": statements(efforts, recipe.loss),
+        "supervised": statements(efforts, recipe.supervision),
+        "augmented": statements(efforts, recipe.augmentation),
+        "tuned": listed(labels[effort.model] for effort in tuned if effort.kind == ReportKind.WINNER),
+        "nested": listed(labels[effort.model] for effort in tuned if effort.kind == ReportKind.NESTED),
+        "varied": listed(labels[effort.model] for effort in efforts if recipe.varies_by_fold(effort)),
+        "costs": listed(
+            f"{cost}{f' for {labels[effort.model]}' if len(efforts) > 1 else ''}"
+            for effort in efforts
+            if (cost := recipe.cost(effort))
+        ),
+        "is_added_up": any(effort.gpu_hours is None for effort in efforts),
+        "has_search": any(effort.settings_tried > 1 for effort in efforts),
+        "devices": listed(dict.fromkeys(device for effort in efforts for device in effort.devices)),
     }
 
 
-def _encoder(label: str, model: Mapping[str, Any], only: Mapping[str, Any]) -> dict[str, Any]:
-    """An architecture's encoder, whose settings may be its own."""
-    name, pretrained, weights = (
-        only.get(f"model.{field}", model.get(field)) for field in ("encoder", "pretrained", "weights")
-    )
-    start = "published weights" if pretrained else "weights of a file" if weights else "random weights"
-    return {"model": label, "name": name, "start": start}
-
-
-def _augmented(augment: Mapping[str, Any]) -> str:
-    turns, scales = augment["rotations_degrees"], augment["scales"]
-    elastic = (
-        f"elastic deformation (probability {augment['elastic_probability']:g}, "
-        f"α {augment['elastic_alpha']:g}, σ {augment['elastic_sigma']:g} pixels)"
-    )
-    parts = [
-        (set(turns) != {0.0}, f"rotation by {_and(f'{turn:g}' for turn in turns)} degrees"),
-        (set(scales) != {1.0}, f"scaling by {_and(f'{scale:g}' for scale in scales)}"),
-        (augment["flip_probability"], f"flips (probability {augment['flip_probability']:g})"),
-        (augment["elastic_probability"], elastic),
-    ]
-    return _and(text for is_used, text in parts if is_used)
-
-
 def _search(search: Search) -> dict[str, Any]:
+    number, complete = len(search.trials), int((search.trials["state"] == TrialState.COMPLETE).sum())
     return {
         "model": model_label(search.model),
-        "trials": len(search.trials),
-        "fields": _and([dimension.name for dimension in search.dimensions]),
+        "trials": f"{number} trials, each a cross-validation" if number != 1 else "1 trial, a cross-validation",
+        "complete": f"{complete or 'none'} {'was' if complete < 2 else 'were'} completed",
+        "fields": listed([dimension.name for dimension in search.dimensions]),
         "sampler": _SAMPLERS.get(search.sampler, search.sampler),
         "tpe": search.sampler == "tpe",
         "scheduler": search.scheduler,
         "alpha": f"{search.racing_alpha:g}",
         "metric": METRIC_LABELS[search.metric],
-        "complete": int((search.trials["state"] == TrialState.COMPLETE).sum()),
+    }
+
+
+# ---- measuring and comparing --------------------------------------------------------------------
+
+
+def _measured(results: Results) -> dict[str, Any] | None:
+    """Return how masks were made and measured; None without predicted images."""
+    if results.headline.empty:
+        return None
+    evaluate = build_study({"evaluate": results.settings.get("evaluate", {})}, layout.STUDY).evaluate
+    return {
+        "target": results.target,
+        "threshold": f"{evaluate.threshold:g}",
+        "keeps_largest": evaluate.keep == "largest",
+        "fills_holes": evaluate.fill_holes,
+        "original_grid": evaluate.grid == "original",
+        "unit": results.unit_long,
+        "tolerance": f"{results.analysis.tolerance:g} {results.unit}",
+        "pooled": bool(results.rocs),
+        "has_distances": bool(set(DISTANCES) & set(results.headline.dropna(axis=1, how="all"))),
+        "calibrated": "brier" in results.headline and bool(results.headline["brier"].notna().any()),
+        "baseline": _has_baseline(results),
+    }
+
+
+def _has_baseline(results: Results) -> bool:
+    return bool((results.images["kind"] == ReportKind.BASELINE).any())
+
+
+def _averaged(results: Results) -> dict[str, Any] | None:
+    """Return what a model's number is the mean of; None without predicted images."""
+    if results.headline.empty:
+        return None
+    words = results.average_words
+    return {
+        "words": words,
+        "by_patient": words.endswith("patients"),
+        "by_fold": results.headline["fold"].nunique() > 1,
     }
 
 
@@ -154,26 +201,29 @@ def _compared(results: Results) -> dict[str, Any] | None:
     metrics = [] if results.headline.empty else shown_metrics(results.table2)
     if not metrics:
         return None
-    margins = read_margins(results.settings)
-    divisions, _ = divide(results.headline)
+    divisions, _ = results.divided
     clinical = [division.label for division in divisions if division.is_clinical]
     return {
-        "models": len(results.models),
+        "pairs": len(results.models) > 1 or _has_baseline(results),
+        "baseline": _has_baseline(results),
+        "several": len(results.models) > 1,
+        "many": len(results.models) > 2,
         "folds": results.headline["fold"].nunique() > 1,
         "primary": METRIC_LABELS[PRIMARY] if PRIMARY in metrics else "",
         "others": len(metrics) > 1,
-        "ratio": f"{margins.ratio:g}" if set(metrics) - set(DISTANCES) else "",
-        "distance": f"{margins.distance:g}" if set(metrics) & set(DISTANCES) else "",
-        "clinical": _and(clinical),
+        "most_for_all_flips": sign_flips.MOST_FOR_ALL_FLIPS,
+        "flips": f"{sign_flips.DRAWS:,}",
+        "ratio": f"{results.analysis.margin:g}" if set(metrics) - set(DISTANCES) else "",
+        "distance": f"{results.analysis.distance_margin:g} {results.unit}" if set(metrics) & set(DISTANCES) else "",
+        "clinical": listed(clinical),
         "several_clinical": len(clinical) > 1,
         "divided": bool(divisions),
+        "fewest": FEWEST_PATIENTS,
         "shares": "iou" in metrics,
     }
 
 
-def _and(names: Sequence[Any] | Any) -> str:
-    names = [str(name) for name in names]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+# ---- provenance ---------------------------------------------------------------------------------
 
 
 def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -193,4 +243,5 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
-    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return ", ".join(map(_text, value)) if is_list else str(value)
