@@ -12,6 +12,8 @@ from eus_ray.analysis.report.results import Results, Section
 
 def build(results: Results) -> Section | None:
     """Build the section; None before the first epoch."""
+    if results.epochs.empty:
+        return None
     epochs = _shown(results)
     curves = epochs[epochs["split"] == "train"]
     if curves.empty:
