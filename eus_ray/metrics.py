@@ -148,8 +148,12 @@ def agreement(masks: npt.NDArray[np.bool_]) -> float:
     """
     if len(masks) < 2:
         return float("nan")
+    bits = np.packbits(masks.reshape(len(masks), -1), axis=1)  # many times faster than pixel by pixel
     one, other = np.triu_indices(len(masks), k=1)
-    return float(from_counts("dsc", counts(masks[one], masks[other])).mean())
+    sizes = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+    both = np.bitwise_count(bits[one] & bits[other]).sum(axis=1, dtype=np.int64)
+    pairs = np.stack([both, sizes[one] - both, sizes[other] - both, np.zeros_like(both)], axis=-1)
+    return float(from_counts("dsc", pairs).mean())
 
 
 def patient_means(values: npt.NDArray[np.float64], patients: npt.ArrayLike) -> npt.NDArray[np.float64]:
