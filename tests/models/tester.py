@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eus_ray.config import ARCHITECTURES, LossSettings, ModelSettings
-from eus_ray.models import Outputs, build_model, check_model, network_class, probability
+from eus_ray.models import Outputs, build_model, check_model, count_parameters, network_class, probability
 from eus_ray.training.losses import segmentation_loss
 
 
@@ -48,6 +48,9 @@ class ModelTester:
     def test_the_registry_holds_what_the_study_file_names(self) -> None:
         assert all(issubclass(network_class(arch), nn.Module) for arch in ARCHITECTURES)
         assert type(self.build()) is network_class(self.settings.arch)
+
+    def test_its_weights_are_counted_without_building_them(self) -> None:
+        assert count_parameters(self.settings) == sum(weight.numel() for weight in self.build().parameters())
 
     @pytest.mark.parametrize(("num", "height", "width"), [(1, 32, 32), (2, 48, 48), (3, 96, 96), (1, 80, 48)])
     def test_gives_logits_of_the_images_size(self, num: int, height: int, width: int) -> None:
