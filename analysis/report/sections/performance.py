@@ -26,8 +26,10 @@ def build(results: Results) -> Section | None:
     table = results.table2
     metrics = paper_tables.shown_metrics(table)
     uneven_note = _uneven_note(results.uneven, metrics)
-    num_images = results.headline["model"].value_counts().to_dict() if results.uneven else {}
-    notes = " ".join(filter(None, ["Synthetic data." if results.synthetic else "", uneven_note]))
+    num_images = results.compared["model"].value_counts().to_dict() if results.uneven else {}
+    has_distances = bool(set(metrics) & set(DISTANCES))
+    unit_note = f"Distances are in {results.unit_long}." if has_distances and results.unit else ""
+    notes = " ".join(filter(None, ["Synthetic data." if results.synthetic else "", unit_note, uneven_note]))
     latex = paper_tables.table2_latex(table, results.unit, notes, results.uneven, num_images)
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
@@ -46,6 +48,9 @@ def build(results: Results) -> Section | None:
         has_common=bool(metrics) and not paper_tables.common_images(results.headline, metrics[0]).empty,
         has_best=len(results.uneven) < len(metrics),
         several=len(table) > 1,
+        several_models=len(results.models) > 1,
+        has_distances=has_distances,
+        unit_note=unit_note,
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
         behind=behind_the_means(results.headline, results.target, results.analysis.average),
@@ -70,7 +75,8 @@ def _winners_beside(results: Results) -> pd.DataFrame:
     """Compute Table 2 of the winners that are not the headline."""
     shown = [model for model in results.models if results.kind(model) == ReportKind.WINNER]
     is_winner = results.images["kind"] == ReportKind.WINNER
-    return paper_tables.table2(results.images[is_winner & ~results.images["model"].isin(shown)])
+    beside = results.images[is_winner & ~results.images["model"].isin(shown)]
+    return paper_tables.table2(beside, average=results.analysis.average)
 
 
 def _uneven_note(uneven: Sequence[str], metrics: Sequence[str]) -> str:
