@@ -103,7 +103,7 @@ def divide(
 
 def _named(clinical: Sequence[str], columns: Sequence[str]) -> list[str]:
     lines = [
-        f"analysis.clinical names {name}, which is no clinical column of the data"
+        f"analysis.clinical: there is no clinical column {name}"
         + did_you_mean(name, columns, otherwise="" if columns else "there is none")
         for name in clinical
         if name not in columns

@@ -12,7 +12,7 @@ from eus_ray.data.arrays import Arrays, arrays_name, load_arrays, num_bytes
 from eus_ray.data.manifest import Manifest, read_manifest
 from eus_ray.data.split_solver import Ints
 from eus_ray.data.splits import FoldPlan, assign_folds
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,22 @@ class Dataset:
 
 
 def check_data(study: Study) -> Dataset:
-    """Read and check the manifest, and assign the folds.
+    """Read and check the manifest, and the columns that the analysis names, and assign the folds.
 
     Raises:
         UserError: With one line for each defect.
     """
     if not study.data.manifest:
         raise UserError("data.manifest is not set: name the manifest in the study file")
-    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates)
+    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates, target=study.analysis.target)
+    columns = [*map(str, manifest.frame.columns)]
+    named = () if study.analysis.clinical == "auto" else study.analysis.clinical
+    lines = [
+        f"analysis.clinical: the manifest has no column {name}{did_you_mean(name, columns)}"
+        for name in named
+        if name not in columns
+    ]
+    if lines:
+        raise UserError(*lines)
     plan = assign_folds(manifest.frame, study.folds.count, study.folds.seed, study.folds.stratify)
     return Dataset(study, manifest, plan)

@@ -30,11 +30,15 @@ from eus_ray.data.io.tables import MISSING, Lines, Table, names_alike, near_colu
 from eus_ray.data.names import alike, composed, near_hint
 from eus_ray.data.signs import (
     MaskFacts,
+    SmallMasks,
+    all_have_lesions,
+    fixed_mask_signs,
     is_its_mask,
     mask_facts,
     mask_signs,
     repeated_masks,
     resembles_its_mask,
+    small_mask,
     spacing_signs,
 )
 from eus_ray.errors import UserError, collapsed
@@ -65,17 +69,22 @@ class _Case:
     height: int = 0
     width: int = 0
     mask: MaskFacts | None = None
+    small_mask: bytes = b""
     digests: tuple[str, ...] = ()
     look: Look | None = None
     remarks: tuple[tuple[str, Remark], ...] = ()
 
 
-def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> Manifest:
+def read_manifest(
+    path: Path, duplicates: Literal["stop", "warn"] = "stop", *, is_for_training: bool = True, target: str = "lesion"
+) -> Manifest:
     """Read a manifest and check all of it: table, images, masks, patients.
 
     Args:
         path: The table. Its images and masks are decoded whole.
         duplicates: Whether the same picture under two patients, exactly or nearly, is a defect or a warning.
+        is_for_training: Whether the warnings also tell what the masks are worth to train on.
+        target: What the masks show, in the words of the warnings.
 
     Raises:
         UserError: With one line for each defect.
@@ -128,7 +137,10 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop") -> M
     fingerprint = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
     names = [*near_columns(table.columns, OPTIONAL, "clinical"), *alike("column", table.columns)]
     names += names_alike(frame, clinical)
-    told = [*table.warnings, *names, *warnings.told(), *_signs(cells, cases, frame)]
+    told = [*table.warnings, *names, *warnings.told(), *_signs(cells, cases, frame, target)]
+    if is_for_training:
+        told += all_have_lesions([case.mask for case in cases if case.mask], target)
+        told += fixed_mask_signs(SmallMasks([case.small_mask for case in cases]), cells["patient_id"], target)
     return Manifest(path, frame, tuple(f"{path}: {line}" for line in collapsed(told)), within, fingerprint)
 
 
@@ -252,6 +264,7 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
                 notes.append(f"{name} has one gray value only")
         else:
             kept["mask"] = mask_facts(pixels, hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+            kept["small_mask"] = small_mask(pixels)
     if len(found) == 2 and found["image"].shape != found["mask"].shape:
         (height, width), (mask_height, mask_width) = found["image"].shape, found["mask"].shape
         turned = "; one of them is turned" if (height, width) == (mask_width, mask_height) else ""
@@ -265,12 +278,12 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
     return _Case(problems, notes, digests=tuple(digests), **kept)
 
 
-def _signs(cells: dict[str, list[str]], cases: Sequence[_Case], frame: pd.DataFrame) -> list[str]:
+def _signs(cells: dict[str, list[str]], cases: Sequence[_Case], frame: pd.DataFrame, target: str) -> list[str]:
     """Return how files were read, and what is odd about masks and spacing."""
     masks = [case.mask for case in cases if case.mask]
     return [
         *told_remarks(remark for case in cases for remark in case.remarks),
-        *mask_signs(cells["mask"], masks),
+        *mask_signs(cells["mask"], masks, target=target),
         *repeated_masks(cells["mask"], cells["patient_id"], masks),
         *spacing_signs(frame[["spacing_row", "spacing_col"]].max(axis=1).tolist()),
     ]

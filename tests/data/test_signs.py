@@ -11,11 +11,15 @@ import pytest
 
 from eus_ray.data.signs import (
     MaskFacts,
+    SmallMasks,
+    all_have_lesions,
+    fixed_mask_signs,
     is_its_mask,
     mask_facts,
     mask_signs,
     repeated_masks,
     resembles_its_mask,
+    small_mask,
     spacing_signs,
 )
 
@@ -39,14 +43,36 @@ def test_facts_of_a_mask() -> None:
     assert mask_facts(MASK, b"x") == MaskFacts(0.2, False, b"x")  # 4 of 20
     assert mask_facts(MASK != 0) == MaskFacts(0.2, False, b"")
     assert mask_facts(EMPTY) == MaskFacts(0.0, False, b"")
-    assert mask_facts(FULL) == MaskFacts(1.0, True, b"")
-    assert mask_facts(1 - MASK) == MaskFacts(0.8, True, b"")
+    assert mask_facts(FULL) == MaskFacts(1.0, True, b"", has_borders=True)
+    assert mask_facts(1 - MASK) == MaskFacts(0.8, True, b"", has_borders=True)
     corners = EMPTY.copy()
     corners[[0, 0, -1, -1], [0, -1, 0, -1]] = 1
-    assert mask_facts(corners) == MaskFacts(0.2, True, b"")
+    assert mask_facts(corners) == MaskFacts(0.2, True, b"", has_borders=True)
     corners[0, 0] = 0
-    assert mask_facts(corners) == MaskFacts(0.15, False, b"")
-    assert mask_facts(np.ones((1, 1), np.uint8)) == MaskFacts(1.0, True, b"")
+    assert mask_facts(corners) == MaskFacts(0.15, False, b"", has_borders=True)
+    assert mask_facts(np.ones((1, 1), np.uint8)) == MaskFacts(1.0, True, b"", has_borders=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
+def test_an_outline_has_a_hole_larger_than_itself(dtype: npt.DTypeLike) -> None:
+    def frame(side: int, at: tuple[int, int] = (3, 2)) -> npt.NDArray[np.uint8]:
+        """Return a square's contour of 4 (side - 1) pixels around (side - 2)² others."""
+        mask = np.zeros((20, 24), np.uint8)
+        mask[at[0] : at[0] + side, at[1] : at[1] + side] = 1
+        mask[at[0] + 1 : at[0] + side - 1, at[1] + 1 : at[1] + side - 1] = 0
+        return mask
+
+    assert not mask_facts(frame(6).astype(dtype)).is_outline  # 20 around 16
+    assert mask_facts(frame(7).astype(dtype)).is_outline  # 24 around 25
+    open_ = frame(8)
+    open_[3, 5] = 0
+    assert not mask_facts(open_.astype(dtype)).is_outline  # the inside is the outside
+    assert mask_facts(frame(8, (12, 16)).astype(dtype)).is_outline  # at the picture's border too
+    diamond = np.abs(np.mgrid[-9:10, -9:10]).sum(axis=0) == 8  # closed only over corners
+    assert mask_facts(diamond.astype(dtype)).is_outline
+    many = np.tile(frame(4)[3:7, 2:6], (4, 4))
+    assert not mask_facts(many.astype(dtype)).is_outline  # 16 holes of 4 in 192 pixels
+    assert not mask_facts(np.eye(9, dtype=dtype)).is_outline
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -149,3 +175,69 @@ def test_a_few_large_lesions_are_nothing_odd() -> None:
     assert mask_signs("abcde", [large, *[small] * 4]) == []
     (line,) = mask_signs("abcd", [large, *[small] * 3])
     assert line.startswith("in 1 of 4 masks the lesion covers most of the image")
+
+
+def test_outlines_are_counted() -> None:
+    outline = small()._replace(is_outline=True)
+    assert mask_signs(["a", "b", "c"], [small(), outline, outline], "truths") == [
+        "in 2 of 3 truths a hole is larger than the rest of the mask, such as b: see that they are filled areas and "
+        "not outlines"
+    ]
+
+
+def test_lesions_that_fill_their_pictures_are_told_if_most_do() -> None:
+    filling, empty = small()._replace(has_borders=True), MaskFacts(0.0, False, b"")
+    line = (
+        "in 2 of 5 masks the nodule touches all four borders of the picture, such as b: see that pictures are not cut "
+        "out around it, which tells a network where it is"
+    )
+    assert mask_signs(list("abcde"), [small(), filling, filling, small(), empty], target="nodule") == [line]
+    assert mask_signs(list("abcde"), [small(), filling, filling, small(), small()]) == []
+    swapped = MaskFacts(0.8, True, b"", has_borders=True)
+    assert not any("borders" in line for line in mask_signs(["a", "b"], [swapped, swapped]))
+    large = MaskFacts(0.78, False, b"", has_borders=True)  # an ellipse and its bounding box: not swapped
+    assert [line for line in mask_signs(["a", "b"], [large, large]) if "borders" not in line] == []
+
+
+def test_a_set_in_which_every_image_has_a_lesion_is_told() -> None:
+    (line,) = all_have_lesions([small(), small()], "fetal head")
+    assert line.startswith("no image is without the fetal head: false alarms cannot be measured")
+    assert all_have_lesions([small(), MaskFacts(0.0, False, b"")]) == []
+    assert all_have_lesions([]) == []
+
+
+def _squares(rows: list[int], patients: int) -> tuple[SmallMasks, list[str]]:
+    """Return squares of 32 by 32 pixels of a 64 by 64 picture, one per row that they begin at."""
+    masks = []
+    for row in rows:
+        mask = np.zeros((64, 64), np.uint8)
+        mask[row : row + 32, 16:48] = 1
+        masks.append(small_mask(mask))
+    return SmallMasks(masks), [f"p{place % patients}" for place in range(len(rows))]
+
+
+def test_one_mask_that_fits_all_is_told_with_its_score() -> None:
+    # Half of the squares begin 8 rows below the others: 24 of 32 rows are common. The common rows alone have a DSC of
+    # 2 · 24 / (24 + 32) = 0.857 with each; all 40 rows have 2 · 32 / (40 + 32) = 0.889, and so the mask is theirs.
+    masks, patients = _squares([8, 16] * 3, 6)
+    (line,) = fixed_mask_signs(masks, patients, "nodule")
+    assert line.startswith(
+        "one fixed mask, which looks at no image, has a DSC of 0.89 on these masks, because the nodule"
+    )
+    far, _ = _squares([0, 32] * 3, 6)  # all 64 rows have 2 · 32 / (64 + 32) = 0.667
+    assert fixed_mask_signs(far, patients) == []
+
+
+def test_few_patients_and_empty_masks_are_no_sign_of_a_fixed_lesion() -> None:
+    assert fixed_mask_signs(*_squares([8] * 8, 4)) == []
+    assert len(fixed_mask_signs(*_squares([8] * 8, 5))) == 1
+    assert fixed_mask_signs(SmallMasks([small_mask(EMPTY)] * 6), list("abcdef")) == []
+
+
+def test_masks_are_compared_on_a_common_grid() -> None:
+    large = np.zeros((128, 256), np.uint8)
+    large[32:96, 64:128] = 1
+    (found,) = (SmallMasks([small_mask(large)])[0],)
+    expected = np.zeros((64, 64), bool)
+    expected[16:48, 16:32] = True
+    assert np.array_equal(found, expected)

@@ -173,10 +173,10 @@ def test_a_named_column_that_is_not_there_is_one_line() -> None:
     with pytest.raises(UserError) as caught:
         divide(cohort(), ["stage", "age", "dsc"])
     assert caught.value.lines == (
-        "analysis.clinical names stage, which is no clinical column of the data; did you mean t_stage?",
-        "analysis.clinical names dsc, which is no clinical column of the data; there is t_stage, age",
+        "analysis.clinical: there is no clinical column stage; did you mean t_stage?",
+        "analysis.clinical: there is no clinical column dsc; there is t_stage, age",
     )
-    with pytest.raises(UserError, match="names stage, which is no clinical column of the data; there is none"):
+    with pytest.raises(UserError, match="there is no clinical column stage; there is none"):
         divide(cohort().drop(columns=["t_stage", "age"]), ["stage"])
 
 
