@@ -318,7 +318,7 @@ def _remarks(pair: Comparison, background: Background) -> list[str]:
         *(
             (
                 background.kinds.get(model) == ReportKind.WINNER,
-                f"The numbers of {model_label(model)} are optimistic: it was tuned on these folds.",
+                f"The numbers of {model_label(model)} may flatter it: its settings were chosen on these folds.",
             )
             for model in (pair.first, pair.second)
         ),
