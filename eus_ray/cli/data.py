@@ -119,7 +119,7 @@ def _check(args: argparse.Namespace) -> None:
     odd = f"no defect, warnings: {len(manifest.warnings)}" if manifest.warnings else "nothing wrong"
     print(f"{manifest.path}: {len(frame)} images of {frame['patient_id'].nunique()} patients, {odd}")
     print(f"images without a lesion: {empty}; near-duplicates within a patient: {manifest.near_duplicates_within}")
-    print_lines(manifest.warnings, "warning: ")
+    print_lines([*manifest.warnings, *manifest.training_warnings()], "warning: ")
     print_table(table1(frame), "Table 1. Patients")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,11 @@ class Dataset:
     def num_bytes(self) -> int:
         """Return how many bytes the decoded arrays take."""
         return num_bytes(self.frame, self.study.data)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is odd about the data, and what to know before networks are trained on them."""
+        return (*self.manifest.warnings, *self.manifest.training_warnings(self.study.analysis.target))
 
     def arrays(self, into: Path | None = None) -> Arrays:
         """Decode all images.

@@ -58,6 +58,14 @@ class Manifest:
     """Pairs of images of one patient that are the same picture, exactly or nearly."""
     fingerprint: str
     """SHA-256 of ids, file contents and spacing; the order of the rows and the place of the files do not matter."""
+    small_masks: SmallMasks
+    """The masks on a common grid."""
+
+    def training_warnings(self, target: str = "lesion") -> tuple[str, ...]:
+        """Return what to know before networks are trained on these masks, as lines like `warnings`."""
+        lines = all_have_lesions(self.frame["lesion_share"].tolist(), target)
+        lines += fixed_mask_signs(self.small_masks, self.frame["patient_id"].tolist(), target)
+        return tuple(f"{self.path}: {line}" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -75,15 +83,12 @@ class _Case:
     remarks: tuple[tuple[str, Remark], ...] = ()
 
 
-def read_manifest(
-    path: Path, duplicates: Literal["stop", "warn"] = "stop", *, is_for_training: bool = True, target: str = "lesion"
-) -> Manifest:
+def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop", target: str = "lesion") -> Manifest:
     """Read a manifest and check all of it: table, images, masks, patients.
 
     Args:
         path: The table. Its images and masks are decoded whole.
         duplicates: Whether the same picture under two patients, exactly or nearly, is a defect or a warning.
-        is_for_training: Whether the warnings also tell what the masks are worth to train on.
         target: What the masks show, in the words of the warnings.
 
     Raises:
@@ -138,10 +143,8 @@ def read_manifest(
     names = [*near_columns(table.columns, OPTIONAL, "clinical"), *alike("column", table.columns)]
     names += names_alike(frame, clinical)
     told = [*table.warnings, *names, *warnings.told(), *_signs(cells, cases, frame, target)]
-    if is_for_training:
-        told += all_have_lesions([case.mask for case in cases if case.mask], target)
-        told += fixed_mask_signs(SmallMasks([case.small_mask for case in cases]), cells["patient_id"], target)
-    return Manifest(path, frame, tuple(f"{path}: {line}" for line in collapsed(told)), within, fingerprint)
+    small_masks = SmallMasks([case.small_mask for case in cases])
+    return Manifest(path, frame, tuple(f"{path}: {line}" for line in collapsed(told)), within, fingerprint, small_masks)
 
 
 # ---- names ------------------------------------------------------------------------------------------

@@ -160,9 +160,9 @@ def mask_signs(
     return lines
 
 
-def all_have_lesions(masks: Sequence[MaskFacts], target: str = "lesion") -> list[str]:
-    """Return a line if no mask is empty; nothing without masks."""
-    if not masks or not all(mask.share for mask in masks):
+def all_have_lesions(shares: Sequence[float], target: str = "lesion") -> list[str]:
+    """Return a line if no mask is empty, by the share of its pixels that is lesion; nothing without masks."""
+    if not shares or not all(shares):
         return []
     return [
         f"no image is without the {target}: false alarms cannot be measured, and a network that is trained on such "

@@ -157,7 +157,7 @@ def _look(place: Path) -> tuple[Sources, bool]:
 
 
 def _of_manifest(path: Path) -> Sources:
-    manifest = read_manifest(path, duplicates="warn", is_for_training=False)
+    manifest = read_manifest(path, duplicates="warn")
     frame, folder = manifest.frame, path.parent.resolve()
     names = [Path(image).relative_to(folder).as_posix() for image in frame["image"]]
     times = pd.to_numeric(frame[TIME], errors="coerce") if TIME in frame else [math.nan] * len(frame)

@@ -55,7 +55,7 @@ def prepare_dataset(study: Study, store: Store, *, resume: bool) -> Dataset:
 
 def tell_warnings(callbacks: Sequence[Callback], dataset: Dataset) -> None:
     """Tell settings without effect and what is odd about the data, once nothing is left to refuse."""
-    for warning in (*collapsed(without_effect(dataset.study)), *dataset.manifest.warnings):
+    for warning in (*collapsed(without_effect(dataset.study)), *dataset.warnings):
         for callback in callbacks:
             callback.on_warning(warning)
 
@@ -210,8 +210,8 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
 
 
 def _warnings(dataset: Dataset) -> list[str]:
-    """Return the manifest's warnings without its path: the study folder travels."""
-    return [line.removeprefix(f"{dataset.manifest.path}: ") for line in dataset.manifest.warnings]
+    """Return the data's warnings without the manifest's path: the study folder travels."""
+    return [line.removeprefix(f"{dataset.manifest.path}: ") for line in dataset.warnings]
 
 
 def _commit() -> str | None:

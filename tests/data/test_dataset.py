@@ -25,10 +25,10 @@ def test_columns_that_the_analysis_names_must_be_there(phantom: Path) -> None:
 
 
 def test_warnings_call_the_lesion_as_the_study_does(phantom: Path) -> None:
-    assert check_data(light_study(phantom)).manifest.warnings == ()
+    assert check_data(light_study(phantom)).warnings == ()
     has_lesion = read_manifest(phantom).frame["lesion_share"] > 0
     table = phantom.parent / "with_lesion.csv"
     pd.read_csv(phantom)[has_lesion].to_csv(table, index=False)
     study = light_study(table).model_copy(update={"analysis": AnalysisSettings(target="nodule")})
-    (line,) = check_data(study).manifest.warnings
+    (line,) = check_data(study).warnings
     assert line.startswith(f"{table}: no image is without the nodule")

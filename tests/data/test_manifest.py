@@ -81,7 +81,8 @@ def test_frame(folder: Path) -> None:
     assert frame["lesion_share"].tolist() == [180 / 1920] * 3
     assert list(frame.columns) == [*COLUMNS, "t_stage", "age"]
     assert frame["age"].isna().tolist() == [False, True, False]
-    assert manifest.warnings == (f"{manifest.path}: {ALL_HAVE_LESIONS}",)
+    assert manifest.warnings == ()
+    assert manifest.training_warnings() == (f"{manifest.path}: {ALL_HAVE_LESIONS}",)
     assert manifest.near_duplicates_within == 0
 
 
@@ -121,7 +122,6 @@ def test_full_mask_and_black_image_are_legal_and_told(folder: Path) -> None:
     assert read_manifest(path).warnings == (
         f"{path}: row 4: image images/c.png has one gray value only",
         f"{path}: 1 of 3 masks cover the whole image, such as masks/a.png",
-        f"{path}: {ALL_HAVE_LESIONS}",
     )
 
 
@@ -385,13 +385,11 @@ def test_what_masks_are_worth_to_train_on_is_told_in_the_study_s_words(folder: P
     for seed in range(6):
         cv2.imwrite(str(folder / f"images/{seed}.png"), picture(10 + seed))
     path = write(folder, [f"images/{seed}.png,masks/a.png,P{seed}" for seed in range(6)])
-    repeated, *told = read_manifest(path, target="nodule").warnings
-    assert told == [
+    assert read_manifest(path).training_warnings("nodule") == (
         f"{path}: {ALL_HAVE_LESIONS.replace('lesion', 'nodule')}",
         f"{path}: one fixed mask, which looks at no image, has a DSC of 1.00 on these masks, because the nodule lies "
         "much alike in them: judge a network by how far it is above that",
-    ]
-    assert read_manifest(path, is_for_training=False).warnings == (repeated,)
+    )
 
 
 def test_outlines_and_pictures_cut_out_around_the_lesion_are_told(folder: Path) -> None:
@@ -401,7 +399,7 @@ def test_outlines_and_pictures_cut_out_around_the_lesion_are_told(folder: Path) 
     for name, mask in (("a", outline), ("b", filling), ("c", filling)):
         cv2.imwrite(str(folder / f"masks/{name}.png"), mask)
     path = write(folder)
-    outlines, filled, *_ = read_manifest(path).warnings
+    outlines, filled, _ = read_manifest(path).warnings
     assert outlines.startswith(f"{path}: in 1 of 3 masks a hole is larger than the rest of the mask, such as masks/a")
     assert filled.startswith(f"{path}: in 2 of 3 masks the lesion touches all four borders of the picture, such as")
 
@@ -409,7 +407,7 @@ def test_outlines_and_pictures_cut_out_around_the_lesion_are_told(folder: Path) 
 def test_names_that_nearly_mean_something_are_told(folder: Path) -> None:
     rows = [f"{ROWS[0]},0", f"{ROWS[1].replace('P1', 'p1')},0", f"{ROWS[2]},1"]
     path = write(folder, rows, f"{HEADER},Fold")
-    assert read_manifest(path, is_for_training=False).warnings == (
+    assert read_manifest(path).warnings == (
         f"{path}: column Fold is taken as clinical; write fold if it is that",
         f"{path}: patients P1 and p1 differ in case only; they are taken as 2 patients",
     )
@@ -419,6 +417,7 @@ def test_real_data(busbra: Path) -> None:
     manifest = read_manifest(busbra / "manifest.csv")
     assert len(manifest.frame) == 320
     assert manifest.frame["patient_id"].nunique() == 182
-    assert manifest.warnings == (f"{busbra / 'manifest.csv'}: {ALL_HAVE_LESIONS}",)
+    assert manifest.warnings == ()
+    assert manifest.training_warnings() == (f"{busbra / 'manifest.csv'}: {ALL_HAVE_LESIONS}",)
     assert manifest.near_duplicates_within == 0
     assert manifest.frame["birads"].dtype == np.int64
