@@ -14,6 +14,29 @@ from eus_ray.analysis.report.references import Citations
 from eus_ray.architectures import architectures
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+_WORDS = {
+    "optim.optimizer": "optimiser",
+    "optim.lr": "learning rate",
+    "optim.momentum": "momentum",
+    "optim.weight_decay": "weight decay",
+    "optim.schedule": "schedule of the learning rate",
+    "train.epochs": "epochs",
+    "train.stop_after": "epochs",
+    "train.batch_size": "batch size",
+    "train.precision": "precision",
+    "model.width": "width",
+    "model.encoder": "encoder",
+    "model.pretrained": "pretraining",
+    "model.weights": "pretraining",
+    "model.decoder_width": "width of the decoder",
+}
+_SECTIONS = {
+    "augment": "augmentation",
+    "loss": "loss",
+    "optim": "optimisation",
+    "train": "training",
+    "model": "network",
+}
 _STARTS = {"published": "published weights", "file": "weights of a file", "random": "random weights"}
 
 
@@ -72,10 +95,10 @@ def network(effort: Effort, cite: Citations) -> str:
     uniform = effort.values("model.decoder_init") == ["uniform"]
     parts = [
         f"{width} channel{_s(width)} at its first level" if (width := _numbers(effort, "model.width")) else "",
-        f"the encoder {encoders}, begun from {starts} ({cite('wightman')})" if encoders else "",
         f"{width} channels in its decoder" if (width := _numbers(effort, "model.decoder_width")) else "",
         "decoder weights drawn from [0, 1]" if uniform else "",
         f"{span(effort.parameters)} trainable parameters" if effort.parameters else "",
+        f"the encoder {encoders} ({cite('wightman')}), begun from {starts}" if encoders else "",
     ]
     return listed(filter(None, parts))
 
@@ -241,13 +264,14 @@ def varies_by_fold(effort: Effort) -> bool:
 
 
 def different_settings(efforts: Sequence[Effort]) -> list[str]:
-    """Return the settings that several models have and that are not the same in all of them."""
-    return [
+    """Return in words the settings that several models have and that are not the same in all of them."""
+    names = [
         name
         for name in _names(efforts)
         if (found := [values for effort in efforts if (values := effort.values(name))])
         and any(values != found[0] for values in found)
     ]
+    return list(dict.fromkeys(_WORDS.get(name) or _SECTIONS.get(name.split(".")[0], name) for name in names))
 
 
 def settings_table(efforts: Sequence[Effort]) -> dict[str, Any]:

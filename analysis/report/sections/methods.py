@@ -52,7 +52,7 @@ def build(results: Results) -> Section | None:
         searches=[_search(search) for search in results.searches.values()],
         protocols={search.protocol for search in results.searches.values()},
         judged={search.protocol for search in results.searches.values() if not search.selection.empty},
-        unended=listed([model_label(search.model) for search in results.searches.values() if search.selection.empty]),
+        unended=listed(model_label(model) for model, search in results.searches.items() if not search.ended),
         winners=_winners(results),
         measured=_measured(results),
         averaged=_averaged(results),
@@ -95,11 +95,15 @@ def _winners_beside(results: Results) -> list[Effort]:
     ]
 
 
-def _winners(results: Results) -> list[dict[str, str]]:
+def _winners(results: Results) -> list[dict[str, Any]]:
     """Return each model that was trained again with its best setting, and how, if the text has not said it yet."""
     beside = _winners_beside(results)
     return [
-        {"model": model_label(model), "training": recipe.training(effort) if effort in beside else ""}
+        {
+            "model": model_label(model),
+            "training": recipe.training(effort) if effort in beside else "trained again",
+            "by_median": model in results.searches and results.searches[model].protocol == "nested",
+        }
         for (model, kind), effort in results.all_efforts.items()
         if kind == ReportKind.WINNER
     ]
