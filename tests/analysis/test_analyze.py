@@ -193,11 +193,11 @@ def test_a_single_fold_of_a_single_model(make_study: MakeStudy) -> None:
         state="running", whole=[], without=[("daf_net", 0), ("daf_net", 2)] + [("unet", f) for f in range(3)]
     )
     analyze(study.location)
-    (row,) = pd.read_csv(Path(study.root, "report/table2.csv")).to_dict("records")
-    assert row["model"] == "daf_net"
+    row, baseline = pd.read_csv(Path(study.root, "report/table2.csv")).to_dict("records")
+    assert (row["model"], baseline["model"]) == ("daf_net", "baseline")
     assert row["dsc_low"] <= row["dsc"] <= row["dsc_high"]
     assert np.isnan(row["dsc_sd"])
-    assert r"\textbf" not in Path(study.root, "report/table2.tex").read_text()
+    assert r"DAF-Net & \textbf{" in Path(study.root, "report/table2.tex").read_text()  # better than the baseline
 
 
 def test_nothing_finished_is_a_report_that_says_so(make_study: MakeStudy) -> None:
