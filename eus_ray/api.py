@@ -171,9 +171,10 @@ def compare(scores: pd.DataFrame, metric: str = "dsc") -> pd.DataFrame:
     Raises:
         UserError: With one line for each defect of the scores.
     """
-    from eus_ray.analysis.comparison.claims import Background, claims_table
+    from eus_ray.analysis.comparison.claims import claims_table
     from eus_ray.analysis.comparison.pairwise import compare_pairs, read_training
     from eus_ray.analysis.comparison.score_matrix import align
+    from eus_ray.analysis.comparison.verdicts import Background
     from eus_ray.analysis.inputs.score_table import checked_scores
 
     if metric not in scores:

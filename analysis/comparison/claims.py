@@ -1,32 +1,33 @@
-"""Claims: one sentence about each pair of models in each metric (`claims.csv`).
-
-The verdict rests on the sign-flip permutation test of the difference of the two models' averages, two-sided, adjusted
-by Holm over the pairs within the metric, at level 0.05. DSC is the primary metric, all others are exploratory.
-"""
+"""Claims: one sentence about each pair of models in each metric (`claims.csv`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pandas as pd
-from scipy.special import ndtri
 
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.paper_tables import printed
-from eus_ray.analysis.inputs.effort import Effort, differences
+from eus_ray.analysis.comparison.verdicts import (
+    ARCHITECTURES,
+    EQUIVALENT,
+    LEVEL,
+    NOT_SUPPORTED,
+    PRIMARY,
+    SUPPORTED,
+    TOO_FEW,
+    Background,
+    better,
+    folds_agree,
+    patients_needed,
+    scope,
+    verdict,
+    worse,
+)
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
-LEVEL = 0.05
-POWER = 0.8
-PRIMARY = "dsc"
-
-SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
-EQUIVALENT, TOO_FEW = "equivalent", "too few patients"
-VERDICTS = (SUPPORTED, EQUIVALENT, NOT_SUPPORTED, TOO_FEW)
-ARCHITECTURES, THESE_MODELS = "architectures", "these trained models"
 FIXED_MASK = "one fixed mask that looks at no image"
 
 COLUMNS = (
@@ -60,28 +61,6 @@ COLUMNS = (
 the same test. `favour_a` and `favour_b` count the patients who favour each. `effort` says in what the two models'
 efforts differ. `better` is the model that a supported claim favours, `scope` is what the claim is about; both are empty
 if no claim is supported."""
-
-
-@dataclass(frozen=True)
-class Background:
-    """What a claim must say about two models besides their scores."""
-
-    kinds: Mapping[str, str]
-    """Kind of each model."""
-    unit: str = ""
-    """Unit of distances."""
-    efforts: Mapping[str, Effort] = field(default_factory=dict)
-    """By model; none for a table of scores."""
-
-    def effort_differences(self, pair: Comparison) -> list[str] | None:
-        """Return in what two models' efforts differ; None if it is not known."""
-        if not {pair.first, pair.second} <= self.efforts.keys():
-            return None
-        return differences(self.efforts[pair.first], self.efforts[pair.second])
-
-    def has_baseline(self, pair: Comparison) -> bool:
-        """Return whether one of the two is the fixed mask."""
-        return ReportKind.BASELINE in (self.kinds.get(pair.first), self.kinds.get(pair.second))
 
 
 def claims_table(compared: Sequence[Comparison], background: Background) -> pd.DataFrame:
@@ -129,73 +108,6 @@ def claims_table(compared: Sequence[Comparison], background: Background) -> pd.D
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"patients_needed": "Int64"})
 
 
-# ---- verdicts -----------------------------------------------------------------------------------
-
-
-def verdict(pair: Comparison) -> str:
-    """Return the verdict on a pair: one of `VERDICTS`.
-
-    - `supported`: the adjusted p of the mean difference is below 0.05.
-    - `equivalent`: it is not, and two one-sided tests (TOST) put the mean difference within the margin.
-    - `too few patients`: neither, and fewer patients than would show a difference as large as the margin.
-    - `not supported`: neither, although there are that many patients.
-    """
-    if pair.p_adjusted < LEVEL:
-        return SUPPORTED
-    needed = patients_needed(pair)
-    enough = needed is not None and pair.num_patients >= needed
-    # two patients whose differences are equal are no evidence
-    if pair.equivalence.equivalent and (enough or not pair.is_constant):
-        return EQUIVALENT
-    return NOT_SUPPORTED if enough else TOO_FEW
-
-
-def scope(pair: Comparison, background: Background) -> str:
-    """Return the scope of a supported claim: architectures, or these trained models.
-
-    It is `ARCHITECTURES` if Nadeau-Bengio over folds agrees, so that other trainings would show the difference too,
-    and the same effort is known to have gone into both.
-    """
-    same_effort = background.effort_differences(pair) == []
-    return ARCHITECTURES if folds_agree(pair) and same_effort else THESE_MODELS
-
-
-def folds_agree(pair: Comparison) -> bool:
-    """Return whether Nadeau-Bengio over folds shows the same difference as the mean over patients."""
-    statistic = pair.folds.statistic  # infinite if all folds have the same difference
-    return pair.folds.p_value < LEVEL and math.isfinite(statistic) and statistic * pair.difference > 0
-
-
-def better(pair: Comparison) -> str:
-    """Return the model that the mean difference favours."""
-    return pair.first if (pair.difference > 0) != (pair.metric in DISTANCES) else pair.second
-
-
-def worse(pair: Comparison) -> str:
-    """Return the other model."""
-    return pair.second if better(pair) == pair.first else pair.first
-
-
-def patients_needed(pair: Comparison) -> int | None:
-    """Estimate how many patients would show a mean difference as large as the margin.
-
-    This holds with probability 0.8 for normal differences with the SD seen here, two-sided at Holm's first step
-    a = 0.05/m of m pairs. A t-test needs ((z_(1 - a/2) + z_0.8) SD / margin)^2 + z_(1 - a/2)^2 / 2 patients (Guenther,
-    Am. Stat. 35, 1981); sign flips need as many, for their power is that of the t-test (Hoeffding, Ann. Math. Stat. 23,
-    1952).
-
-    Returns:
-        At least as many as can reach the level if every patient favours the same model; None if the SD is not known.
-    """
-    if math.isnan(pair.sd):
-        return None
-    alpha = LEVEL / max(pair.num_tests, 1)
-    z = -ndtri(alpha / 2)
-    by_t = ((z + ndtri(POWER)) * pair.sd / pair.margin) ** 2 + z**2 / 2
-    fewest = math.floor(math.log2(2 / alpha)) + 1  # who can reach the level if all agree: 2^(1 - n) < alpha
-    return max(math.ceil(by_t), fewest)
-
-
 # ---- sentences ----------------------------------------------------------------------------------
 
 
@@ -218,9 +130,30 @@ def claim(pair: Comparison, background: Background) -> str:
     else:
         shown = {EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[found]
         said = shown(pair, metric, background.unit)
-    if background.has_baseline(pair) and not (found == SUPPORTED and better(pair) == pair.first):
+    if background.has_baseline(pair) and found == SUPPORTED and better(pair) != pair.first:
+        said = f"{said} So {a} is not shown to be better than it."
+    elif background.has_baseline(pair) and found != SUPPORTED:
         said = f"{a} is not shown to be better than {FIXED_MASK}. {said}"
     return " ".join([said, *_remarks(pair, background)])
+
+
+def short_claim(pair: Comparison, background: Background) -> str:
+    """Return the verdict on a pair, with difference and interval, in one short sentence."""
+    metric, found = METRIC_LABELS[pair.metric], verdict(pair)
+    a, b = model_label(pair.first), model_label(pair.second)
+    differ = background.effort_differences(pair)
+    efforts = f"; their efforts differ: {'; '.join(differ)}" if differ else ""
+    end = f" ({_effect(pair, background.unit)}){efforts}."
+    if not pair.num_patients:
+        return f"{a} and {b} have no {metric} of the same image."
+    if background.has_baseline(pair):
+        is_better = found == SUPPORTED and better(pair) == pair.first
+        return f"{a} {'is better' if is_better else 'is not shown to be better'} in {metric} than {FIXED_MASK}{end}"
+    if found == SUPPORTED:
+        more = "lower" if pair.metric in DISTANCES else "higher"
+        return f"{model_label(better(pair))} has a {more} {metric} than {model_label(worse(pair))}{end}"
+    words = {EQUIVALENT: "are equivalent", NOT_SUPPORTED: "are not shown to differ", TOO_FEW: "cannot be told apart"}
+    return f"{a} and {b} {words[found]} in {metric}{end}"
 
 
 def _supported(pair: Comparison, metric: str, background: Background) -> str:

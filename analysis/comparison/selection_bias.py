@@ -148,7 +148,8 @@ def estimates(
     best, best_on_test = (int(np.argmax(list(map(criterion, each)))) for each in (searched, tested))
     as_found, on_test = (criterion(np.repeat(each, weights, axis=1)) for each in (searched[best], tested[best_on_test]))
     winners, left_out = bbc_cv(scores.test, scores.folds, draws)
-    outside = weighted_scores(scores.test, scores.folds, left_out * weights)
+    judges = (left_out * weights).astype(np.float64)
+    outside = weighted_scores(scores.test, scores.folds, judges)
     chosen = outside[np.arange(draws), winners]
     corrected = float(chosen.mean())
 
@@ -168,7 +169,7 @@ def estimates(
         {"estimate": "bbc", "value": corrected} | _limits(chosen),
         {"estimate": "bias", "value": on_test - corrected},
     ]
-    rivals = []
+    rivals: list[tuple[str, str, Floats]] = []
     if default_trial in scores.trials:
         rivals.append(("default", "gain", scores.test[scores.trials.index(default_trial)]))
     if scores.baseline is not None:
@@ -178,7 +179,7 @@ def estimates(
         if nested is not None:
             rows.append({"estimate": difference} | _difference(nested - theirs, scores, weights))
         else:
-            gains = chosen - weighted_scores(theirs[None], scores.folds, left_out * weights)[:, 0]
+            gains = chosen - weighted_scores(theirs[None], scores.folds, judges)[:, 0]
             rows.append({"estimate": difference, "value": float(gains.mean())} | _limits(gains))
         if name == "default":
             rows[-2]["trial"] = default_trial
@@ -190,7 +191,8 @@ def _with_interval(values: Floats, scores: PatientScores, weights: npt.NDArray[n
 
     Patients are resampled within their folds. Limits are NaN if a fold has a single patient.
     """
-    repeated, patients, folds = (np.repeat(each, weights) for each in (values, scores.patients, scores.folds))
+    repeated = np.repeat(values, weights)
+    patients, folds = np.repeat(scores.patients, weights), np.repeat(scores.folds, weights)
     drawn = bootstrap.bootstrap(repeated[:, None], patients, folds, draws)
     value = bootstrap.mean_of_fold_means(bootstrap.fold_means(repeated[:, None], folds))
     has_interval = bootstrap.has_interval(patients, folds)

@@ -9,11 +9,9 @@ import importlib
 import pkgutil
 from typing import Any
 
-from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.figures import style
-from eus_ray.analysis.labels import KIND_LABELS, METRIC_LABELS, ReportKind, model_label
-from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report import sections as package
+from eus_ray.analysis.report.headline import headline, what_to_believe
 from eus_ray.analysis.report.page import render, script_source, verbatim
 from eus_ray.analysis.report.remarks import names_in_figures
 from eus_ray.analysis.report.results import Results, Section
@@ -44,7 +42,8 @@ def report_html(results: Results, sections: list[Section]) -> str:
             script=script,
             script_source=script_source(script),
             sections=sections,
-            headline=_headline(results),
+            headline=headline(results),
+            believed=what_to_believe(results),
             facts=_facts(results),
             unfinished=results.unfinished,
             nothing=results.images.empty,
@@ -52,47 +51,6 @@ def report_html(results: Results, sections: list[Section]) -> str:
             source=results.source,
         )
     )
-
-
-def _headline(results: Results) -> dict[str, Any] | None:
-    """Return each model's mean of the first known metric with its interval.
-
-    A winner's own scores chose it, so BBC-CV's estimate replaces them if there is one. If models were tested on
-    different images, the means are over the images that all of them have; if there are none, beside each mean stands
-    over how many images it is.
-    """
-    metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
-    if not metrics:
-        return None
-    metric = metrics[0]
-    images, table, where = results.headline, results.table2, ""
-    is_uneven, common = metric in results.uneven, paper_tables.common_images(images, metric)
-    if is_uneven and not common.empty:
-        images, table = common, paper_tables.table2(common, [metric])
-        where = f", over the {common['image_id'].nunique()} images that all models have"
-    elif is_uneven:
-        where = ", over different images: do not compare them"
-    rows = []
-    for row in table.to_dict("records"):
-        kind = results.kind(row["model"])
-        value, low, high = (row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
-        note = KIND_LABELS.get(kind, "")
-        search = results.searches.get(row["model"]) if kind == ReportKind.WINNER else None
-        corrected = search.estimate("bbc") if search and search.metric == metric and not is_uneven else None
-        if corrected is not None:
-            value, low, high = (corrected[name] for name in ("value", "low", "high"))
-            note = "corrected for the search, BBC-CV"
-        rows.append(
-            {
-                "model": model_label(row["model"]),
-                "note": note,
-                "text": paper_tables.printed(metric, value),
-                "interval": paper_tables.printed_interval(metric, low, high),
-            }
-        )
-    unit = results.unit if metric in DISTANCES else ""
-    over = "mean of the fold means" if images["fold"].nunique() > 1 else "mean over images"
-    return {"what": f"{METRIC_LABELS[metric]}{f' ({unit})' if unit else ''}, {over}{where}", "rows": rows}
 
 
 def _facts(results: Results) -> list[tuple[str, Any]]:

@@ -14,11 +14,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from eus_ray import store as layout
-from eus_ray.analysis.comparison.claims import Background
 from eus_ray.analysis.comparison.pairwise import Comparison, compare_pairs, read_training
 from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_images, shown_metrics, table2
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.subgroups import Division, divide
+from eus_ray.analysis.comparison.verdicts import Background
 from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
 from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table

@@ -13,9 +13,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison.claims import LEVEL, SUPPORTED, verdict
 from eus_ray.analysis.comparison.pairwise import Training, compare_pairs
 from eus_ray.analysis.comparison.score_matrix import Aligned
+from eus_ray.analysis.comparison.verdicts import LEVEL, SUPPORTED, verdict
 
 ICCS = (0.1, 0.3, 0.5)
 PATIENTS = (30, 50)

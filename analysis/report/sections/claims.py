@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison import claims, paper_tables, statistics_table
+from eus_ray.analysis.comparison import claims, paper_tables, statistics_table, verdicts
 from eus_ray.analysis.comparison.claims import p_text, signed
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
@@ -43,14 +43,14 @@ def build(results: Results) -> Section | None:
         "statistics.parquet": statistics_table.as_parquet(table),
         "claims.csv": paper_tables.as_csv(said).encode(),
     }
-    main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
+    main = verdicts.PRIMARY if verdicts.PRIMARY in metrics else metrics[0]
     of_main = [pair for pair in results.pairs if pair.metric == main]
     body = render(
         "claims.html",
         has_pairs=bool(of_main),
         has_baseline=any(results.background.has_baseline(pair) for pair in of_main),
         metric=METRIC_LABELS[main],
-        primary=main == claims.PRIMARY,
+        primary=main == verdicts.PRIMARY,
         listed=said[said["metric"] == main].to_dict("records"),
         most_listed=_MAX_OPEN_CLAIMS,
         beside=[_beside(pair) for pair in of_main],
@@ -66,7 +66,7 @@ def build(results: Results) -> Section | None:
         most_exact=sign_flips.MOST_FOR_ALL_FLIPS,
         average=results.average_words,
         interval_note=results.interval_note,
-        power=round(100 * claims.POWER),
+        power=round(100 * verdicts.POWER),
     )
     return Section(12, "claims", "What can be claimed", body, files)
 
@@ -106,7 +106,7 @@ def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
         f"{model_label(aligned.models[i])} and {model_label(aligned.models[j])} ({p_text(each.p_values[i, j])})"
         for place, i in enumerate(order)
         for j in order[place + 1 :]
-        if each.p_values[i, j] < claims.LEVEL
+        if each.p_values[i, j] < verdicts.LEVEL
     ]
     return {
         "n": whole.n,
@@ -131,7 +131,7 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
                 "text": signed(metric, by_metric[metric]["difference"]),
                 "sort": sort_key(by_metric[metric]["difference"]),
                 "verdict": _short_verdict(by_metric[metric]),
-                "believed": by_metric[metric]["verdict"] == claims.SUPPORTED,
+                "believed": by_metric[metric]["verdict"] == verdicts.SUPPORTED,
             }
             for metric in metrics
         ]
@@ -144,9 +144,9 @@ def _short_verdict(row: Mapping[Any, Any]) -> str:
 
     It says so if a supported difference is smaller than the margin.
     """
-    if row["verdict"] == claims.SUPPORTED and row["equivalent_p"] < claims.LEVEL:
+    if row["verdict"] == verdicts.SUPPORTED and row["equivalent_p"] < verdicts.LEVEL:
         return "supported, small"
-    return "too few" if row["verdict"] == claims.TOO_FEW else str(row["verdict"])
+    return "too few" if row["verdict"] == verdicts.TOO_FEW else str(row["verdict"])
 
 
 def _shares(aligned: Aligned, has_numbers: bool) -> str:

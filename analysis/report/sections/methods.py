@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eus_ray import store as layout
-from eus_ray.analysis.comparison.claims import LEVEL, PRIMARY
 from eus_ray.analysis.comparison.paper_tables import shown_metrics
+from eus_ray.analysis.comparison.verdicts import LEVEL, PRIMARY
 from eus_ray.analysis.inputs.effort import Effort
 from eus_ray.analysis.inputs.searches import Search
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, model_label

@@ -11,18 +11,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from eus_ray.analysis.comparison.claims import (
-    COLUMNS,
-    Background,
-    claim,
-    claims_table,
-    p_text,
-    patients_needed,
-    scope,
-    verdict,
-)
+from eus_ray.analysis.comparison.claims import COLUMNS, claim, claims_table, p_text
 from eus_ray.analysis.comparison.pairwise import Comparison, Training, compare_pairs
 from eus_ray.analysis.comparison.score_matrix import align
+from eus_ray.analysis.comparison.verdicts import Background, patients_needed, scope, verdict
 from eus_ray.analysis.inputs.effort import Effort
 from eus_ray.analysis.statistics import sign_flip_test
 from tests.benchmarks.false_positives import differ, draw
@@ -188,7 +180,8 @@ def test_a_model_must_be_better_than_a_mask_that_looks_at_no_image() -> None:
     assert "effort" not in better
     not_shown = "DAF-Net is not shown to be better than one fixed mask that looks at no image. "
     worse = against_the_fixed_mask(normal(-0.1, 0.05, 40))
-    assert worse.startswith(f"{not_shown}One fixed mask that looks at no image has a higher DSC than DAF-Net, on av")
+    assert worse.startswith("One fixed mask that looks at no image has a higher DSC than DAF-Net, on average by 0.100")
+    assert "So DAF-Net is not shown to be better than it." in worse
     assert against_the_fixed_mask(normal(0.0, 0.2, 40)).startswith(f"{not_shown}40 patients are too few to tell")
     assert against_the_fixed_mask(normal(0.001, 0.02, 40)).startswith(f"{not_shown}Of these trained models, on pat")
 
