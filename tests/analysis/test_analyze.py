@@ -117,7 +117,7 @@ def test_the_report_says_what_was_done(make_study: MakeStudy) -> None:
         "Synthetic data.",
         "12 synthetic images of 8 patients",
         "3 folds (seed 0), balanced by T-stage",
-        "U-Net (Ronneberger et al., 2015) and DAF-Net (Wang et al., 2018; Seo et al., 2022) were trained",
+        "The models were U-Net (Ronneberger et al., 2015) and DAF-Net (Wang et al., 2018; Seo et al., 2022).",
         "Missed lesions",
         "T-stage (T1, T2, T3) 2/4/1 1",
         "0123abc",
