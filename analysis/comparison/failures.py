@@ -9,7 +9,7 @@ SUCCESS_IOU = 0.5
 """The paper counts an image as segmented above it."""
 
 POOR, MISSED, FALSE_ALARM = "poor", "missed", "false alarm"
-"""What is wrong: a poor or misplaced outline; nothing found; something found in an image without lesion."""
+"""What is wrong: a poor or misplaced outline; no pixel of the lesion found; something found in an image without one."""
 
 
 def failures(images: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ _PLACES = {"Best": 1.0, "Upper quartile": 0.75, "Median": 0.5, "Lower quartile":
 
 
 def build(results: Results) -> Section | None:
-    """Build the section; None if no lesion was predicted by all models."""
+    """Build the section; None if no image with a lesion was predicted by all models."""
     if results.headline.empty or not results.cases:
         return None
     lesions = results.headline[results.headline["tp"] + results.headline["fn"] > 0]
@@ -50,8 +50,8 @@ def build(results: Results) -> Section | None:
         "examples",
         image_panels.examples_strip(shown, results.models),
         f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
-        "Images with a lesion, from the highest to the lowest DSC (mean over the models), chosen by rank alone. White: "
-        "truth. Numbers: DSC.",
+        f"Images that show the {results.target}, from the highest to the lowest DSC (mean over the models), chosen by "
+        "rank alone. White: truth. Numbers: DSC.",
         has_photos=True,
     )
     return Section(40, "examples", "Examples", render("picture.html", picture=drawn), files)

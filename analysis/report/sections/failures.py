@@ -17,14 +17,14 @@ from eus_ray.analysis.report.results import Results, Section
 _MAX_IMAGES = 6
 """The paper's figure has as many images per model."""
 _WORDS = {
-    POOR: "Lesion outlined in part, too large, or elsewhere",
-    MISSED: "Lesion missed: nothing is found",
-    FALSE_ALARM: "False alarm: there is no lesion",
+    POOR: "Outlined in part, too large, or elsewhere",
+    MISSED: "Missed: no pixel of the {target} is found",
+    FALSE_ALARM: "False alarm: something is predicted, and there is no {target}",
 }
 
 
 def build(results: Results) -> Section | None:
-    """Build the section; None without IoU, missed lesions and false alarms."""
+    """Build the section; None without IoU, misses and false alarms."""
     images = results.headline
     if images.empty or not {"iou", "missed", "false_alarm"} <= set(images.columns):
         return None
@@ -44,7 +44,7 @@ def build(results: Results) -> Section | None:
         "failures.html",
         total=len(failed),
         models=[model_label(model) for model in results.models],
-        lines=_lines(images, failed, results.models),
+        lines=_lines(images, failed, results.models, results.target),
         picture=drawn,
         more=drawn is not None and len(failed) > sum(map(len, chosen.values())),
     )
@@ -52,8 +52,8 @@ def build(results: Results) -> Section | None:
 
 
 _CAPTION = (
-    f"Images with an IoU below 0.5, at most {_MAX_IMAGES} per model. The worst poor outlines, missed lesions and false "
-    "alarms are taken in turn, and each patient gets one image before any patient gets two. White: truth."
+    f"Images with an IoU below 0.5, at most {_MAX_IMAGES} per model. The worst poor outlines, misses and false alarms "
+    "are taken in turn, and each patient gets one image before any patient gets two. White: truth."
 )
 
 
@@ -91,7 +91,7 @@ def _in_words(chosen: Mapping[str, pd.DataFrame]) -> str:
     return f"Ultrasound images with the outlines of truth and prediction. {'; '.join(parts)}."
 
 
-def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
+def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str], target: str) -> list[dict[str, Any]]:
     sizes = images["model"].value_counts()
     wrong = failed.groupby(["model", "wrong"]).size()
     shares = [
@@ -102,7 +102,7 @@ def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str]) -> lis
         {"name": "Tested", "values": [str(sizes[model]) for model in models]},
         {"name": "IoU below 0.5", "values": shares},
         *(
-            {"name": name, "values": [str(wrong.get((model, kind), 0)) for model in models]}
+            {"name": name.format(target=target), "values": [str(wrong.get((model, kind), 0)) for model in models]}
             for kind, name in _WORDS.items()
         ),
     ]

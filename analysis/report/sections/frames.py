@@ -51,8 +51,11 @@ def build(results: Results) -> Section | None:
     strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.has_change)[:num_shown]
     legend = image_panels.legend_of({model: place for place, model in enumerate(results.models)})
     files: dict[str, bytes] = {}
+    has_change = all(strip.has_change for strip in strips)
+    change = f" in which the {results.target} comes into or goes out of view" if has_change else ""
     body = render(
         "frames.html",
+        target=results.target,
         num_videos=len(videos),
         models=[model_label(model) for model in results.models],
         lines=_lines(results, {image for video in videos for image in video.images}),
@@ -61,9 +64,7 @@ def build(results: Results) -> Section | None:
             "frames",
             image_panels.picture_grid(_rows(results, strips, scores), legend),
             _in_words(results, strips, scores),
-            "Consecutive frames"
-            + (" in which the lesion comes into or goes out of view" if all(one.has_change for one in strips) else "")
-            + ". White: truth; a frame without a white line shows no lesion.",
+            f"Consecutive frames{change}. White: truth; a frame without a white line shows no {results.target}.",
             has_photos=True,
         ),
     )
@@ -88,20 +89,21 @@ def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[ima
                 drawn = [image_panels.truth_beneath(truths[image_id])]
                 if score is not None:
                     drawn.append(image_panels.prediction(results.outlines[model, score["kind"], image_id], place))
-                panels.append(image_panels.Panel(f"{caption}: {_finding(score)}", pixels[image_id], tuple(drawn)))
+                finding = _finding(score, results.target)
+                panels.append(image_panels.Panel(f"{caption}: {finding}", pixels[image_id], tuple(drawn)))
             label = f"{style.fitted(model_label(model))}\n{style.shortened(strip.video, 20)}"
             rows.append(image_panels.Row(label, tuple(panels)))
     return rows
 
 
-def _finding(score: Mapping[Any, Any] | None) -> str:
+def _finding(score: Mapping[Any, Any] | None, target: str) -> str:
     if score is None:
         return "not predicted yet"
     if score["missed"]:
         return "missed"
     if score["false_alarm"]:
         return "false alarm"
-    return f"DSC {score['dsc']:.2f}" if score["tp"] + score["fn"] else "no lesion"
+    return f"DSC {score['dsc']:.2f}" if score["tp"] + score["fn"] else f"no {target}"
 
 
 def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
@@ -109,24 +111,26 @@ def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
     for strip in strips:
         for model in results.models:
             frames = zip(strip.images, strip.captions, strict=True)
-            found = ", ".join(f"{caption}: {_finding(scores.get((model, image_id)))}" for image_id, caption in frames)
+            found = ", ".join(
+                f"{caption}: {_finding(scores.get((model, image_id)), results.target)}" for image_id, caption in frames
+            )
             parts.append(f"{strip.video}, {model_label(model)}: {found}")
     return f"Consecutive video frames with the outlines of truth and prediction. {'; '.join(parts)}."
 
 
 def _lines(results: Results, frames: set[str]) -> list[dict[str, Any]]:
     images = results.headline[results.headline["image_id"].isin(frames)]
-    columns = [_counts(images[images["model"] == model]) for model in results.models]
+    columns = [_counts(images[images["model"] == model], results.target) for model in results.models]
     return [{"name": name, "values": [column[name] for column in columns]} for name in columns[0]]
 
 
-def _counts(mine: pd.DataFrame) -> dict[str, str]:
+def _counts(mine: pd.DataFrame, target: str) -> dict[str, str]:
     lesion = mine["tp"] + mine["fn"] > 0
     dsc = mine.loc[lesion, "dsc"].to_numpy(np.float64)
     return {
-        "Without lesion": str(int((~lesion).sum())),
+        f"Without the {target}": str(int((~lesion).sum())),
         "Something outlined there (false alarms)": str(int(mine["false_alarm"].sum())),
-        "With a lesion": str(int(lesion.sum())),
-        "Nothing outlined there (missed)": str(int(mine["missed"].sum())),
-        "Mean DSC of the frames with a lesion": f"{dsc.mean():.3f}" if len(dsc) else DASH,
+        f"With the {target}": str(int(lesion.sum())),
+        "No pixel of it found (missed)": str(int(mine["missed"].sum())),
+        f"Mean DSC of the frames with the {target}": f"{dsc.mean():.3f}" if len(dsc) else DASH,
     }

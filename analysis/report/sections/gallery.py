@@ -66,6 +66,7 @@ def build(results: Results) -> Section | None:
         left_out=len(order) - len(cards),
         most_polygons=MOST_POLYGONS,
         unit=results.unit,
+        target=results.target,
     )
     return Section(50, "gallery", "Every image", body)
 

@@ -38,6 +38,7 @@ def build(results: Results) -> Section | None:
     pairs = table.loc[table["minus"] != "", ["model", "minus"]].drop_duplicates()
     body = render(
         "roc.html",
+        target=results.target,
         picture=shown,
         pooled=bool(rocs),
         folds=folds,

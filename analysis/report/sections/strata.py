@@ -6,28 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from eus_ray.analysis.comparison import claims, paper_tables
+from eus_ray.analysis.comparison import paper_tables, verdicts
 from eus_ray.analysis.comparison.claims import p_text
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
 from eus_ray.analysis.report.page import p_cell, picture, render
+from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
 
 MAX_FIGURES = 4
+_MAX_IN_TITLE = 4
 
 
 def build(results: Results) -> Section | None:
-    """Build the section; None if nothing divides the images."""
+    """Build the section; None if no column could divide the images."""
     metrics = [] if results.headline.empty else paper_tables.shown_metrics(results.table2)
     divisions, left_out = results.divided if metrics else ((), ())
-    if not divisions:
+    if not divisions and not left_out:
         return None
-    main = claims.PRIMARY if claims.PRIMARY in metrics else metrics[0]
+    main = verdicts.PRIMARY if verdicts.PRIMARY in metrics else metrics[0]
     aligned = align(results.headline, [main])
     strata = stratum_means(aligned, divisions, results.analysis.average)
     tests = level_tests(aligned, divisions)
@@ -37,11 +40,16 @@ def build(results: Results) -> Section | None:
     body = render(
         "strata.html",
         metric=METRIC_LABELS[main],
+        average=results.average_words,
         models=[model_label(model) for model in aligned.models],
         divisions=[_division(division, strata, aligned.models, main) for division in divisions],
         tests=[_test(over_images, tests) for over_images in tests if over_images.unit == "images"],
+        few=any(each.has_few_patients and each.num_images for each in strata),
         fewest=FEWEST_PATIENTS,
+        num_patients=len(np.unique(aligned.patients)),
+        overlaps=[text for division in divisions if (text := _overlap(division, aligned.patients))],
         left_out=left_out,
+        is_study=results.store is not None,
         uneven=any(
             len({each.num_images for each in strata if each.division is division and each.level == level}) > 1
             for division in divisions
@@ -50,7 +58,30 @@ def build(results: Results) -> Section | None:
         draws=bootstrap.DRAWS,
         pictures=[_picture(everything, division, main, results.unit, files) for division in drawn],
     )
-    return Section(25, "strata", "By stage, size and other strata", body, files)
+    return Section(25, "strata", _title(divisions), body, files)
+
+
+def _title(divisions: Sequence[Division]) -> str:
+    """Return a title that names what divides, as `By T-stage, location and age`."""
+    names = [_within_sentence(division.label.split(",")[0]) for division in divisions]
+    if not names:
+        return "By subgroup"
+    return "By " + listed(names if len(names) <= _MAX_IN_TITLE else [*names[: _MAX_IN_TITLE - 1], "other subgroups"])
+
+
+def _within_sentence(label: str) -> str:
+    """Return a label without its capital, unless more than the first letter is one or a hyphen follows: T-stage."""
+    return label[:1].lower() + label[1:] if label[1:2].islower() else label
+
+
+def _overlap(division: Division, patients: npt.NDArray[np.generic]) -> str:
+    """Return how many patients are in several strata, or in none; empty if each is in one."""
+    known = division.level >= 0
+    strata = np.unique(np.stack([np.unique(patients, return_inverse=True)[1][known], division.level[known]]), axis=1)
+    _, num_strata = np.unique(strata[0], return_counts=True)
+    several, none = int((num_strata > 1).sum()), len(np.unique(patients)) - len(num_strata)
+    parts = [f"{number} in {where}" for number, where in ((several, "several strata"), (none, "none")) if number]
+    return f"{division.label} ({', '.join(parts)})" if parts else ""
 
 
 def _division(division: Division, strata: Sequence[Stratum], models: Sequence[str], metric: str) -> dict[str, Any]:
@@ -95,7 +126,7 @@ def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
         f"{pair.first} and {pair.second} ({p_text(pair.pair.p_adjusted)}"
         + (f"; one has fewer than {FEWEST_PATIENTS} patients)" if pair.has_few_patients else ")")
         for pair in (over_patients.pairs if over_patients else ())
-        if pair.pair.p_adjusted < claims.LEVEL
+        if pair.pair.p_adjusted < verdicts.LEVEL
     ]
     found = over_patients.test if over_patients else None
     return {

@@ -316,7 +316,7 @@ def test_nothing_to_measure_is_no_section(tmp_path: Path) -> None:
 
 def test_ten_models_and_many_columns_stay_within_bounds(tmp_path: Path) -> None:
     frame = scores(10, 20)
-    number = frame["image_id"].str[1:].astype(int)
+    number = frame["patient_id"].str[1:].astype(int)
     frame = frame.assign(**{f"c{k}": "level " + (number % (k % 14 + 2)).astype(str) for k in range(20)})
     results = results_of(frame, tmp_path)
     started = time.process_time()
