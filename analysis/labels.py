@@ -25,7 +25,7 @@ class ReportKind(StrEnum):
 DASH = "\N{EN DASH}"
 KIND_LABELS = {
     ReportKind.NESTED.value: "nested estimate",
-    ReportKind.WINNER.value: "tuned on these folds: optimistic",
+    ReportKind.WINNER.value: "tuned on these folds",
     ReportKind.BASELINE.value: "looks at no image",
 }
 """Remarks beside a model's name; fixed settings need none."""

@@ -142,34 +142,29 @@ def short_claim(pair: Comparison, background: Background) -> str:
     metric, found = METRIC_LABELS[pair.metric], verdict(pair)
     a, b = model_label(pair.first), model_label(pair.second)
     differ = background.effort_differences(pair)
-    efforts = f"; their efforts differ: {'; '.join(differ)}" if differ else ""
-    end = f" ({_effect(pair, background.unit)}){efforts}."
+    end = f"; their efforts differ ({'; '.join(differ)})." if differ else "."
     if not pair.num_patients:
         return f"{a} and {b} have no {metric} of the same image."
     if background.has_baseline(pair):
-        is_better = found == SUPPORTED and better(pair) == pair.first
-        return f"{a} {'is better' if is_better else 'is not shown to be better'} in {metric} than {FIXED_MASK}{end}"
+        if found == SUPPORTED and better(pair) == pair.first:
+            return f"{a} is better in {metric} than {FIXED_MASK}, {_by(pair, background.unit)}{end}"
+        return f"{a} is not shown to be better in {metric} than {FIXED_MASK}: {_effect(pair, background.unit)}{end}"
     if found == SUPPORTED:
         more = "lower" if pair.metric in DISTANCES else "higher"
-        return f"{model_label(better(pair))} has a {more} {metric} than {model_label(worse(pair))}{end}"
+        by = _by(pair, background.unit)
+        return f"{model_label(better(pair))} has a {more} {metric} than {model_label(worse(pair))}, {by}{end}"
     words = {EQUIVALENT: "are equivalent", NOT_SUPPORTED: "are not shown to differ", TOO_FEW: "cannot be told apart"}
-    return f"{a} and {b} {words[found]} in {metric}{end}"
+    return f"{a} and {b} {words[found]} in {metric}: {_effect(pair, background.unit)}{end}"
 
 
 def _supported(pair: Comparison, metric: str, background: Background) -> str:
     """Return what a supported difference says, and how far it reaches."""
     more = "lower" if pair.metric in DISTANCES else "higher"
-    sizes = sorted(abs(limit) for limit in (pair.mean.low, pair.mean.high))
     first, other = (
         FIXED_MASK if background.kinds.get(each) == ReportKind.BASELINE else model_label(each)
         for each in (better(pair), worse(pair))
     )
-    said = (
-        f"{first} has a {more} {metric} than {other}, on average by "
-        f"{printed(pair.metric, abs(pair.difference))}{_unit(pair, background.unit)} (95 % interval "
-        f"{printed(pair.metric, sizes[0])} to {printed(pair.metric, sizes[1])}; {_p(pair)}; "
-        f"{_count(pair.num_patients, 'patient')})"
-    )
+    said = f"{first} has a {more} {metric} than {other}, {_by(pair, background.unit)}"
     if background.has_baseline(pair):
         return f"{said[:1].upper()}{said[1:]}."
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds.p_value)}"
@@ -183,6 +178,16 @@ def _supported(pair: Comparison, metric: str, background: Background) -> str:
     elif folds_agree(pair):
         doubt = f"the folds would show it too ({nadeau_bengio})"
     return f"Of these trained models, on patients like these, {said}; of other trainings {doubt}."
+
+
+def _by(pair: Comparison, unit: str) -> str:
+    """Return the size of a supported difference; its interval lies on one side of 0."""
+    low, high = sorted(abs(limit) for limit in (pair.mean.low, pair.mean.high))
+    return (
+        f"on average by {printed(pair.metric, abs(pair.difference))}{_unit(pair, unit)} (95 % interval "
+        f"{printed(pair.metric, low)} to {printed(pair.metric, high)}; {_p(pair)}; "
+        f"{_count(pair.num_patients, 'patient')})"
+    )
 
 
 def _equivalent(pair: Comparison, metric: str, unit: str) -> str:

@@ -44,14 +44,17 @@ def build(results: Results) -> Section | None:
         "claims.csv": paper_tables.as_csv(said).encode(),
     }
     main = verdicts.PRIMARY if verdicts.PRIMARY in metrics else metrics[0]
-    of_main = [pair for pair in results.pairs if pair.metric == main]
+    of_main = sorted(
+        (pair for pair in results.pairs if pair.metric == main),
+        key=lambda pair: not results.background.has_baseline(pair),
+    )
     body = render(
         "claims.html",
         has_pairs=bool(of_main),
         has_baseline=any(results.background.has_baseline(pair) for pair in of_main),
         metric=METRIC_LABELS[main],
         primary=main == verdicts.PRIMARY,
-        listed=said[said["metric"] == main].to_dict("records"),
+        listed=claims.claims_table(of_main, results.background).to_dict("records"),
         most_listed=_MAX_OPEN_CLAIMS,
         beside=[_beside(pair) for pair in of_main],
         ranked=_ranked(aligned, main),
