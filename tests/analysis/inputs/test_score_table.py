@@ -258,3 +258,35 @@ def test_unit_and_grid_are_kept_and_are_no_clinical_columns(tmp_path: Path) -> N
 def test_rows_that_were_measured_in_different_ways_are_one_line(tmp_path: Path, text: str, expected: str) -> None:
     (line,) = refused(tmp_path, text)
     assert line.startswith(expected)
+
+
+# ---- the baseline -------------------------------------------------------------------------------
+
+
+def test_a_network_may_not_have_the_name_of_the_baseline(tmp_path: Path) -> None:
+    told = [
+        "model baseline is a mask that looks at no image, and its kind is baseline, too; "
+        "rename a model that is a network"
+    ]
+    assert refused(tmp_path, "model,image_id,patient_id,dsc\nbaseline,1,1,.5\n") == told
+    assert refused(tmp_path, "model,kind,image_id,patient_id,dsc\na,fixed,1,1,.5\nbaseline,fixed,1,1,.5\n") == told
+    assert refused(tmp_path, "model,kind,image_id,patient_id,dsc\na,fixed,1,1,.5\nb,baseline,1,1,.5\n") == told
+    both = "model,kind,image_id,patient_id,dsc\na,fixed,1,1,.5\nbaseline,baseline,1,1,.4\n"
+    assert read(tmp_path, both)["model"].tolist() == ["a", "baseline"]
+
+
+def test_a_baseline_alone_compares_nothing(tmp_path: Path) -> None:
+    told = refused(tmp_path, "model,kind,image_id,patient_id,dsc\nbaseline,baseline,1,1,.5\n")
+    assert told == ["has no model but the baseline; add one to compare"]
+
+
+def test_later_columns_are_scores_and_some_may_be_undefined(tmp_path: Path) -> None:
+    text = "model,image_id,patient_id,nsd,hd_largest,empty,brier_box\na,1,1,0.5,2,False,\na,2,2,1,0,True,0.25\n"
+    frame = read(tmp_path, text)
+    assert clinical_columns(frame) == []
+    assert frame["empty"].tolist() == [False, True]
+    assert math.isnan(frame["brier_box"][0])
+    assert refused(tmp_path, text.replace("0.5,2", ",2")) == ["nsd is missing or NaN in row 2; leave out no image"]
+    assert refused(tmp_path, text.replace("0.25", "25")) == [
+        "brier_box must lie in 0 to 1, but does not in row 3; divide percentages by 100"
+    ]

@@ -76,3 +76,32 @@ def test_the_unit_of_a_study_names_its_grid(cases: list[Case], grid: str, unit: 
 def test_the_unit_of_a_table_is_what_the_table_says(columns: dict[str, list[str]], unit: str, unit_long: str) -> None:
     results = _table(["p", "q"], [0, 0], **columns)
     assert (results.unit, results.unit_long) == (unit, unit_long)
+
+
+def test_the_baseline_is_compared_but_is_no_model() -> None:
+    """A table with the baseline's rows first: they come last, whatever the order of the table."""
+    images = pd.DataFrame(
+        {
+            "model": ["baseline", "baseline", "a", "a", "a", "a"],
+            "kind": ["baseline", "baseline", "winner", "winner", "fixed", "fixed"],
+            "fold": 0,
+            "image_id": ["v", "w"] * 3,
+            "patient_id": ["p", "q"] * 3,
+            "dsc": [0.5, 0.7, 0.9, 0.9, 0.7, 0.9],
+            "diagonal": 9.0,
+        }
+    )
+    results = Results(source="table", images=images, patients=images)
+    assert results.models == ["a"]
+    assert results.headline["kind"].tolist() == ["fixed", "fixed"]
+    assert results.compared["model"].tolist() == ["a", "a", "baseline", "baseline"]
+    assert results.table2[["model", "dsc"]].to_numpy().tolist() == [["a", 0.8], ["baseline", 0.6]]
+    assert (results.kind("a"), results.kind("baseline")) == ("fixed", "baseline")
+    assert not results.uneven
+
+
+def test_without_a_baseline_the_compared_rows_are_the_headline() -> None:
+    table = _table(["p", "q"], [0, 0])
+    assert table.compared.equals(table.headline)
+    nothing = replace(table, images=table.images[:0])
+    assert nothing.compared.empty
