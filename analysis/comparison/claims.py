@@ -225,6 +225,10 @@ def _remarks(pair: Comparison, background: Background) -> list[str]:
     remarks = [
         (pair.metric != PRIMARY, "Exploratory."),
         (
+            pair.metric in DISTANCES and background.unit_long not in ("", background.unit),
+            f"Distances are in {background.unit_long}.",
+        ),
+        (
             bool(different),
             f"Their efforts differ ({'; '.join(different or ())}), so this says nothing about the architectures.",
         ),

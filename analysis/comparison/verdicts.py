@@ -37,6 +37,8 @@ class Background:
     """Unit of distances."""
     efforts: Mapping[str, Effort] = field(default_factory=dict)
     """By model; none for a table of scores."""
+    unit_long: str = ""
+    """The unit with the grid of its pixels."""
 
     def effort_differences(self, pair: Comparison) -> list[str] | None:
         """Return in what two models' efforts differ; None if it is not known."""

@@ -124,7 +124,7 @@ class Results:
     def background(self) -> Background:
         """Return what claims must say besides scores."""
         kinds = dict(zip(self.compared["model"], self.compared["kind"], strict=True))
-        return Background(kinds, self.unit, self.efforts)
+        return Background(kinds, self.unit, self.efforts, self.unit_long)
 
     @cached_property
     def pairs(self) -> tuple[Comparison, ...]:

@@ -114,6 +114,10 @@ def test_distances_have_a_margin_of_their_own_and_less_is_better() -> None:
     assert claim(nearer, Background(KINDS, "px", EQUAL.efforts)).startswith(
         "DAF-Net has a lower HD than U-Net, on average by 5.00 px ("
     )
+    on_grid = Background(KINDS, "px", EQUAL.efforts, "px of the 128 × 128 grid")
+    assert "Exploratory. Distances are in px of the 128 × 128 grid." in claim(nearer, on_grid)
+    assert "Distances are" not in claim(nearer, Background(KINDS, "mm", EQUAL.efforts, "mm"))
+    assert "Distances are" not in claim(compared(study(normal(0.1, 0.05, 40))), on_grid)
     assert verdict(compared(study(normal(0.1, 2, 40), "hd"), "hd")) == "equivalent"
 
 
