@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from eus_ray.store.layout import MANIFEST, TRIALS, TRIALS_FILE, TrialKey
+from eus_ray.store.layout import MANIFEST, STUDY, TRIALS, TRIALS_FILE, TrialKey
 from eus_ray.store.study_folder import Store
 
 
@@ -164,11 +165,22 @@ def write_trials(store: Store, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_trials(store: Store) -> pd.DataFrame:
     """Read `trials.parquet` as a frame; no rows before the first trial.
 
-    Columns that an older study lacks are empty.
+    Models come in the order in which `study.toml` names them, then those that it does not name. Columns that an older
+    study lacks are empty.
     """
     if not store.exists(TRIALS_FILE):
         return TRIALS.empty_table().to_pandas()
-    return _with_all_columns(store.read_table(TRIALS_FILE).to_pandas())
+    frame = _with_all_columns(store.read_table(TRIALS_FILE).to_pandas())
+    order = list(dict.fromkeys([*_named_models(store), *frame["model"]]))
+    return frame.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
+def _named_models(store: Store) -> list[str]:
+    try:
+        models = tomllib.loads(store.read_text(STUDY)).get("models", []) if store.exists(STUDY) else []
+    except tomllib.TOMLDecodeError:  # whoever needs more of it than an order tells
+        return []
+    return [str(model) for model in models] if isinstance(models, list) else []
 
 
 def _with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:

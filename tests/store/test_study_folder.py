@@ -163,6 +163,31 @@ def test_trials_keep_their_settings_as_columns(tmp_path: Path) -> None:
     assert read["value"] != read["value"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ('models = ["unet", "daf_net"]', ["unet", "unet", "daf_net", "attention_unet"]),  # one was added later
+        ("", ["attention_unet", "daf_net", "unet", "unet"]),
+        ("models = [", ["attention_unet", "daf_net", "unet", "unet"]),
+        ("models = 3", ["attention_unet", "daf_net", "unet", "unet"]),
+        (None, ["attention_unet", "daf_net", "unet", "unet"]),
+    ],
+)
+def test_trials_are_read_in_the_order_in_which_the_study_names_its_models(
+    tmp_path: Path, settings: str | None, order: list[str]
+) -> None:
+    store = Store(tmp_path)
+    if settings is not None:
+        store.write_text(names.STUDY, settings)
+    row = {"kind": "fixed", "state": "complete", "reason": "", "folds_done": 0, "value": None}
+    keys = [("attention_unet", 0), ("daf_net", 0), ("unet", 0), ("unet", 1)]
+    write_trials(store, [row | {"model": model, "trial": trial} for model, trial in keys])
+    found = read_trials(store)
+    assert found["model"].tolist() == order
+    assert found.loc[found["model"] == "unet", "trial"].tolist() == [0, 1]
+    assert found.index.tolist() == [0, 1, 2, 3]
+
+
 def test_only_the_holder_of_the_token_may_write(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert not is_held_by(store, "a")
