@@ -127,7 +127,9 @@ def test_the_section_shows_missed_lesions_and_false_alarms(
     assert [len(one.outline) for one in alarm.drawn] == [0, 1]
     said = text(results)
     assert '<th scope="row">Missed: no pixel of the lesion is found</th><td>1</td><td>0</td>' in said
-    assert '<th scope="row">False alarm: something is predicted, and there is no lesion</th><td>1</td><td>0</td>' in said
+    assert (
+        '<th scope="row">False alarm: something is predicted, and there is no lesion</th><td>1</td><td>0</td>' in said
+    )
     share = f"{len(failed)} ({100 * len(failed) / 12:.1f} %)"
     assert f'<th scope="row">IoU below 0.5</th><td>{share}</td><td>0 (0.0 %)</td>' in said
 

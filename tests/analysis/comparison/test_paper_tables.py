@@ -87,12 +87,12 @@ def test_table1_of_the_largest_numbers() -> None:
 
 def test_table1_of_identifiers_many_categories_and_nothing() -> None:
     frame = pd.DataFrame({"image_id": [f"i{n}" for n in range(20)], "patient_id": [f"p{n}" for n in range(20)]})
-    frame = frame.assign(file=[f"x{n}.png" for n in range(20)], histology=[f"h{n % 13}" for n in range(20)], empty=None)
+    frame = frame.assign(file=[f"x{n}.png" for n in range(20)], histology=[f"h{n % 13}" for n in range(20)], grade=None)
     assert values(table1(frame)) == {
         "Patients": "20",
         "Images": "20",
         "Histology": "13 different",
-        "Empty": "\N{EN DASH}",
+        "Grade": "\N{EN DASH}",
     }
     assert values(table1(frame.iloc[:0]))["Patients"] == "0"
 
@@ -107,7 +107,12 @@ def test_table2_by_hand() -> None:
     inf = math.inf
     images = scores("m", [0, 1, 1, 1], ["a", "b", "b", "c"], dsc=[0.9, 0.3, 0.6, 0.0], hd=[4, 10, 20, inf])
     images["auc"] = [0.8, math.nan, 0.6, math.nan]
-    row = table2(images).iloc[0]
+    by_patient = table2(images, average="patients").iloc[0]
+    assert by_patient["dsc"] == pytest.approx((0.9 + (0.45 + 0.0) / 2) / 2)
+    assert by_patient["hd"] == pytest.approx((4 + (15 + 100) / 2) / 2)
+    assert by_patient["hd_finite"] == pytest.approx((4 + 15) / 2)
+    assert by_patient["auc"] == pytest.approx(0.7)
+    row = table2(images, average="images").iloc[0]
     assert row["dsc"] == pytest.approx((0.9 + 0.3) / 2)
     assert row["dsc_sd"] == pytest.approx(math.sqrt(2) * 0.3)
     assert row["hd"] == pytest.approx((4 + 130 / 3) / 2)
@@ -125,9 +130,11 @@ def test_table2_columns_are_the_contract() -> None:
     table = table2(images)
     assert table["model"].tolist() == ["b", "a"]
     assert list(table.columns[:10]) == ["model", "dsc", "iou", "avd", "hd", "mad", "sen", "sp", "pc", "auc"]
+    assert TABLE2_METRICS[9:] == ("hd95", "assd", "nsd")
     expected = {f"{name}_{end}" for name in TABLE2_METRICS for end in ("low", "high", "sd")}
-    expected |= {f"{name}_{end}" for name in ("avd", "hd", "mad") for end in ("not_finite", "finite")}
-    assert set(table.columns[10:]) == expected
+    expected |= {f"{name}_{end}" for name in ("avd", "hd", "mad", "hd95", "assd") for end in ("not_finite", "finite")}
+    assert set(table.columns[10:]) == expected | set(TABLE2_METRICS[9:])
+    assert table.columns.get_loc("auc_sd") < table.columns.get_loc("hd95") < table.columns.get_loc("hd95_low")
     assert math.isnan(table["dsc_sd"][0])  # one fold has no spread
     assert table[["dsc_low", "dsc_high"]].isna().all(axis=None)  # nor has one patient
 
@@ -137,9 +144,13 @@ def test_table2_interval_is_the_patient_bootstrap_within_folds() -> None:
     patients = np.repeat(np.arange(40), 3)
     images = scores("m", (patients % 5).tolist(), patients.astype(str).tolist(), dsc=rng.random(120).tolist())
     drawn = bootstrap.bootstrap(images[["dsc"]].to_numpy(), images["patient_id"], images["fold"], draws=2000, seed=0)
-    row = table2(images).iloc[0]
+    row = table2(images, average="images").iloc[0]
     assert (row["dsc_low"], row["dsc_high"]) == tuple(np.percentile(drawn, [2.5, 97.5]))
-    assert row.equals(table2(images).iloc[0])
+    assert row.equals(table2(images, average="images").iloc[0])
+    means = images.groupby("patient_id", as_index=False)[["dsc", "fold"]].mean()
+    drawn = bootstrap.bootstrap(means[["dsc"]].to_numpy(), means["patient_id"], means["fold"], draws=2000, seed=0)
+    row = table2(images).iloc[0]
+    assert (row["dsc_low"], row["dsc_high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
 
 
 def test_table2_refuses_two_rows_for_one_image() -> None:

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 
+from eus_ray.analysis.comparison.paper_tables import table2
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.subgroup_columns import is_category, known_values, level_order, level_text
 from eus_ray.analysis.comparison.subgroups import (
@@ -300,10 +301,10 @@ def test_pairs_with_few_patients_are_marked_and_many_levels_have_none() -> None:
 
 
 def test_means_by_level_have_the_patient_bootstraps_interval() -> None:
-    rows = cohort()
+    rows = cohort().assign(fold=0)
     found = {
         (each.level, each.model, each.metric): each
-        for each in stratum_means(align(rows, ["dsc", "hd"]), [division(rows, "t_stage")], draws=300, seed=5)
+        for each in stratum_means(align(rows, ["dsc", "hd"]), [division(rows, "t_stage")], "images", draws=300, seed=5)
     }
     mine = rows[(rows["model"] == "b") & (rows["t_stage"] == "T3")]
     each = found["T3", "b", "dsc"]
@@ -311,6 +312,18 @@ def test_means_by_level_have_the_patient_bootstraps_interval() -> None:
     assert (each.mean, each.low, each.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert (each.num_patients, each.num_images) == (20, 40)
     assert found["T3", "b", "hd"].mean == pytest.approx(mine["hd"].replace(math.inf, 100.0).mean())
+
+
+def test_means_by_level_are_averaged_as_table_2() -> None:
+    rows = cohort()
+    rows = rows.drop(index=rows.index[(rows["t_stage"] == "T3")][::5])  # some patients have fewer images
+    for average in ("patients", "images"):
+        found = stratum_means(align(rows, ["dsc", "hd"]), [division(rows, "t_stage")], average, draws=20)
+        for level, mine in rows.groupby("t_stage"):
+            expected = table2(mine.dropna(subset="dsc"), ["dsc", "hd"], average, draws=2).set_index("model")
+            for each in found:
+                if each.level == level:
+                    assert each.mean == pytest.approx(expected.loc[each.model, each.metric])
 
 
 def test_too_few_patients_have_a_mean_without_interval() -> None:
