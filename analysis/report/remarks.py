@@ -29,9 +29,10 @@ def remarks(results: Results) -> list[str]:
     told = results.data_warnings
     is_study, is_judged = results.store is not None, told is not None
     found = [] if is_judged else names_alike(results.patients, clinical_columns(results.patients))
-    found += alike("model", results.models) if is_study else []
+    found += alike("model", results.models) if is_study else _images_as_patients(results.images)
     if not results.headline.empty and set(COUNTS) <= set(results.headline):
-        found += _signs(results.headline, truths=not (is_study and is_judged), predictions=not is_study)
+        judges_truths = not (is_study and is_judged)
+        found += _signs(results.headline, results.target, truths=judges_truths, predictions=not is_study)
     if letters := fonts.letters_without_font(names_in_figures(results)):
         more = "…" if len(letters) > _MAX_LETTERS_TOLD else ""
         found.append(
@@ -52,22 +53,33 @@ def names_in_figures(results: Results) -> list[str]:
     return names
 
 
-def _signs(headline: pd.DataFrame, *, truths: bool, predictions: bool) -> list[str]:
+def _images_as_patients(images: pd.DataFrame) -> list[str]:
+    """Return a line if each image of a table is a patient of its own, by the same name."""
+    if not images["patient_id"].equals(images["image_id"]):
+        return []
+    return [
+        "patients are named as their images, so each image counts as a patient of its own: if images share a patient, "
+        "intervals are too narrow and p-values too small"
+    ]
+
+
+def _signs(headline: pd.DataFrame, target: str, *, truths: bool, predictions: bool) -> list[str]:
     """Return the signs of masks as far as pixel counts show them.
 
     Args:
         headline: One row per model and image, with counts.
+        target: What the masks show, in print.
         truths: Whether the truths are judged.
         predictions: Whether predictions are judged by themselves; those of a study are a network's own.
     """
     lines = []
     if truths:
         images = headline.drop_duplicates("image_id")
-        lines += mask_signs([*map(shown, images["image_id"])], [*_facts(images, "fn")], "truths")
+        lines += mask_signs([*map(shown, images["image_id"])], [*_facts(images, "fn")], "truths", target)
     for model, mine in headline.groupby("model", sort=False):
         what = f"predictions of {shown(model_label(str(model)))}"
         if predictions:
-            lines += mask_signs([*map(shown, mine["image_id"])], [*_facts(mine, "fp")], what)
+            lines += mask_signs([*map(shown, mine["image_id"])], [*_facts(mine, "fp")], what, target)
         is_equal = (mine["fp"] == 0) & (mine["fn"] == 0)
         lines += equal_signs([*_facts(mine, "fn")], [*is_equal], what)
     return lines

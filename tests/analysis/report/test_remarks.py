@@ -87,6 +87,12 @@ def test_names_and_counts_of_a_table_from_elsewhere(tmp_path: Path, columns: dic
     assert str(tmp_path) not in page  # a report may be given away
 
 
+def test_a_table_that_names_no_patients_but_images_says_so(tmp_path: Path) -> None:
+    (line,), page = told(scores(tmp_path, patient_id=list("wxyz")), tmp_path / "out")
+    assert line.startswith("patients are named as their images, so each image counts as a patient of its own: if")
+    assert line in page
+
+
 def test_a_network_that_finds_too_much_is_no_sign_of_swapped_masks(make_study: MakeStudy, tmp_path: Path) -> None:
     probabilities = {name: value * 0 + 1 for name, value in example_probabilities(example_truths()).items()}
     assert told(make_study(probabilities=probabilities).location, tmp_path / "out")[0] == []
