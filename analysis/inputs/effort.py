@@ -20,7 +20,8 @@ from eus_ray.analysis.labels import ReportKind, model_label
 from eus_ray.architectures import architectures
 from eus_ray.config import Study, to_dotted
 from eus_ray.config_file import idle_fields, with_settings
-from eus_ray.store import TRIALS, Store, TrialKind, checkpoint_name
+from eus_ray.errors import UserError
+from eus_ray.store import TRIALS, TRIALS_FILE, Store, TrialKind, checkpoint_name
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of a checkpoint that batch norm counts and no gradient changes."""
@@ -159,11 +160,7 @@ def read_efforts(
 
 
 def _settings(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the settings of a row of `trials.parquet` that it has and that change its model.
-
-    Raises:
-        UserError: If one of them is none that it may be.
-    """
+    """Return the settings of a row of `trials.parquet` that it has and that change its model."""
     known = {
         str(name): _value(str(name), value)
         for name, value in row.items()
@@ -172,8 +169,10 @@ def _settings(row: Mapping[Any, Any]) -> dict[str, Any]:
     arch = known.get("model.arch", row["model"])
     if arch not in architectures():
         return known
-    study = with_settings(Study(models=(arch,)).for_model(arch), known, f"{row['model']}, trial {row['trial']}")
-    idle = idle_fields(study)
+    try:
+        idle = idle_fields(with_settings(Study(models=(arch,)).for_model(arch), known, TRIALS_FILE))
+    except UserError:  # an older study may have values that are refused now
+        idle = {}
     return {name: value for name, value in known.items() if name not in idle and name != "model.arch"}
 
 

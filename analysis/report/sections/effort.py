@@ -12,7 +12,7 @@ from eus_ray.analysis.comparison.paper_tables import as_csv
 from eus_ray.analysis.inputs.effort import Effort, span
 from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
 from eus_ray.analysis.report.page import render, sort_key
-from eus_ray.analysis.report.recipe import hours_text, listed
+from eus_ray.analysis.report.recipe import hours_text, listed, statements
 from eus_ray.analysis.report.results import Results, Section
 
 
@@ -27,7 +27,7 @@ def build(results: Results) -> Section | None:
         columns=[name for name, known in _measures(efforts).items() if known],
         different=listed(_different(efforts)),
         known=all(effort.epochs for effort in efforts),
-        devices=[f"{model_label(effort.model)}: {listed(effort.devices)}" for effort in efforts if effort.devices],
+        devices=[f"{said.who}: {said.text}" for said in statements(efforts, lambda effort: listed(effort.devices))],
         is_added_up=any(effort.gpu_hours is None for effort in efforts),
     )
     return Section(12, "effort", "Effort", body, {"effort.csv": as_csv(effort_table(efforts)).encode()})

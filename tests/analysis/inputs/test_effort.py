@@ -71,9 +71,7 @@ def test_each_fold_of_a_nested_search_has_its_own(make_study: MakeStudy, example
     example_search(study, example[0], example[1])
     write_selection(study)
     rows = layout.read_trials(study).to_dict("records")
-    for row in rows:
-        row["parameters"] = 100 + row["trial"]
-    layout.write_trials(study, rows)
+    layout.write_trials(study, [row | {"parameters": 100 + row["trial"]} for row in rows])
     write_epochs(study, "unet", 2, {0: 5, 2: 1})
     write_epochs(study, "unet", 4, {1: 3})
     results = read_study(study)
@@ -143,6 +141,12 @@ def test_settings_that_a_table_lacks_are_not_made_up(make_study: MakeStudy) -> N
     for effort in read_study(study).efforts.values():
         assert effort.settings == ({"optim.lr": 0.001},) * 3
         assert effort.epochs == (6, 6, 6)  # its learning curve has them
+
+
+def test_a_value_that_is_refused_now_is_told_as_it_was(make_study: MakeStudy) -> None:
+    study = make_study()
+    change_rows(study, "unet", train__batch_size=0)
+    assert read_study(study).efforts["unet"].values("train.batch_size") == [0]
 
 
 def test_epochs_without_a_curve_are_those_that_were_set(make_study: MakeStudy) -> None:

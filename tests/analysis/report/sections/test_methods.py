@@ -63,7 +63,7 @@ def test_a_cross_validation_has_no_search(make_study: MakeStudy) -> None:
         "Images were stretched, whatever their aspect, to squares of 256 × 256 pixels",
         "Both models were trained for 6 epochs in batches of 16, with AdamW, learning rate 0.001, weight decay 0.01 "
         "and a one-cycle schedule.",
-        "A fold's weights were taken after the last epoch. No test image chose an epoch.",
+        "Weights were taken after the last epoch. No test image chose an epoch.",
         "The loss was the Dice loss (smooth 1). For DAF-Net it was added up over single-layer features (weight 1) and "
         "single images (weight 1).",
         "Training images were augmented at random by rotation by -5, -2.5, 0, 2.5 and 5 degrees, scaling by 0.9, 1 and "
@@ -270,7 +270,7 @@ def test_a_tuned_model_beside_an_untuned_one(make_study: MakeStudy, example: Exa
     assert "The settings of U-Net were chosen by a search, in each fold anew." in text
     assert "Ranges and alternatives of U-Net are over the folds." in text
     scored = "the epoch at which the fold's validation patients scored best (2 to 6 epochs)"
-    assert f"A fold's weights of U-Net were taken after {scored}. A fold's weights of DAF-Net were taken after" in text
+    assert f"Weights of U-Net were taken after {scored}. Weights of DAF-Net were taken after" in text
     assert "With its best setting U-Net was then trained for 1 epoch in batches of 12, with AdamW, learning" in text
     assert "U-Net had 64 channels at its first level and 1,234,567 trainable parameters." in text
     assert "7,654,321 trainable parameters" in text
