@@ -11,7 +11,7 @@ from eus_ray.analysis.comparison.importances import MIN_TRIALS
 from eus_ray.analysis.comparison.search_statements import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
@@ -37,7 +37,7 @@ def build(results: Results) -> Section | None:
     }
     body = render(
         "search.html",
-        searches=[_search(search, colours[search.model], files) for search in searches],
+        searches=[_search(search, _estimates(results, search), colours[search.model], files) for search in searches],
         several=len(searches) > 1,
         protocols={search.protocol for search in searches},
         raced={search.racing_alpha for search in searches if search.scheduler == "racing"},
@@ -50,7 +50,23 @@ def build(results: Results) -> Section | None:
     return Section(15, "search", "Search", body, files)
 
 
-def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, Any]:
+def _estimates(results: Results, search: Search) -> pd.DataFrame:
+    """Return the search's estimates, with the nested one as Table 2 has it.
+
+    They are the same, unless the study was told after the search to average otherwise.
+    """
+    if search.model not in results.models or results.kind(search.model) != ReportKind.NESTED:
+        return search.selection
+    row = results.table2.set_index("model").loc[search.model]
+    if search.metric not in row or pd.isna(row[search.metric]):
+        return search.selection
+    shown = [row[f"{search.metric}{end}"] for end in ("", "_low", "_high")]
+    estimates = search.selection.copy()
+    estimates.loc[estimates["estimate"] == "nested", ["value", "low", "high"]] = shown
+    return estimates
+
+
+def _search(search: Search, estimates: pd.DataFrame, colour: str, files: dict[str, bytes]) -> dict[str, Any]:
     number = search.trials["state"].value_counts()
     counts = ", ".join(f"{number[state]} {state}" for state in _STATES if state in number)
     return {
@@ -58,7 +74,7 @@ def _search(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
         "counts": f"{len(search.trials)} trial{'s' if len(search.trials) > 1 else ''}: {counts}",
         "metric": METRIC_LABELS[search.metric],
         "sampler": _SAMPLERS.get(search.sampler, search.sampler),
-        "statements": statements(search.selection),
+        "statements": statements(estimates),
         "ended": search.ended,
         "asked": search.num_trials,
         "winners": _fold_winners(search),

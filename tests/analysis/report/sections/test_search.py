@@ -81,8 +81,13 @@ def test_the_headline_is_nested_and_the_winner_stands_beside(tuned: Callable[...
     images = pq.read_table(study.path("report/images.parquet")).to_pandas()
     table = pd.read_csv(study.path("report/table2.csv"), index_col="model")
     nested = images[(images["model"] == "unet") & (images["kind"] == "nested")]
-    assert table.loc["unet", "dsc"] == pytest.approx(nested.groupby("fold")["dsc"].mean().mean())
-    assert list(table.index) == ["unet", "daf_net"]
+    by_patient = nested.groupby(["fold", "patient_id"])["dsc"].mean()
+    assert table.loc["unet", "dsc"] == pytest.approx(by_patient.groupby("fold").mean().mean())
+    selection = pd.read_parquet(study.path("selection.parquet"))
+    found = selection[selection["estimate"] == "nested"].iloc[0]
+    assert found["value"] == pytest.approx(table.loc["unet", "dsc"])
+    assert (found["low"], found["high"]) == pytest.approx((table.loc["unet", "dsc_low"], table.loc["unet", "dsc_high"]))
+    assert list(table.index) == ["unet", "daf_net", "baseline"]
     winner = images[images["kind"] == "winner"].groupby("fold")["dsc"].mean().mean()
     assert "U-Net tuned on these folds" in page.text
     assert f"{winner:.3f}" in page.text
