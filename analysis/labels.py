@@ -62,3 +62,13 @@ def column_label(column: str) -> str:
     unit = UNITS.get(last.lower()) if words else ("years" if last.lower() == "age" else None)
     text = " ".join(words if words and unit else [*words, last])
     return f"{text[:1].upper()}{text[1:]}" + (f", {unit}" if unit else "")
+
+
+def in_sentence(label: str) -> str:
+    """Return a column's label as it is written within a sentence, without its unit.
+
+    >>> [in_sentence(label) for label in ("Size, mm", "T-stage", "BI-RADS")]
+    ['size', 'T-stage', 'BI-RADS']
+    """
+    name = label.split(",")[0]
+    return name[:1].lower() + name[1:] if name[1:2].islower() else name

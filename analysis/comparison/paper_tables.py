@@ -17,6 +17,7 @@ from eus_ray.analysis.comparison.subgroup_columns import (
     level_order,
     level_text,
     overflow_scale,
+    purpose,
 )
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
@@ -35,8 +36,8 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
     """Compute the characteristics of the patients: the paper's Table 1.
 
     A measurement becomes a mean (range) of one value per patient, the mean over their images. A category is counted
-    per patient, or per image if it differs between images of a patient. A column with a text of its own for each image
-    is an identifier and left out; of more than 12 categories only their number is given.
+    per patient, or per image if it differs between images of a patient. Ids and parts of splits are left out, and so is
+    a column with a text of its own for each image; of more than 12 categories only their number is given.
 
     Args:
         frame: One row per image with `image_id`, `patient_id` and clinical columns.
@@ -56,6 +57,8 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _characteristic(images: pd.DataFrame, column: str) -> dict[str, str | int] | None:
     values = known_values(images[column])
+    if purpose(values, images["patient_id"]):
+        return None
     if not is_category(values, images["patient_id"]):
         scale = overflow_scale(values.to_numpy(np.float64, na_value=np.nan))
         each = (values.astype(float) / scale).groupby(images["patient_id"]).mean()
@@ -240,6 +243,7 @@ def table2_latex(
     note: str = "",
     uneven: Sequence[str] = (),
     num_images: Mapping[Any, int] = MappingProxyType({}),
+    average: str = "mean of the fold means",
 ) -> str:
     """Return Table 2 as LaTeX; needs the package booktabs.
 
@@ -251,6 +255,7 @@ def table2_latex(
         note: Sentences to add to the caption.
         uneven: Metrics that models have of different images: no mean is bold.
         num_images: Number of images by model, to be printed beside it if it is not empty.
+        average: What the values are the mean of.
     """
     metrics = shown_metrics(table)
     best = {name: None if name in uneven else best_printed(table, name) for name in metrics}
@@ -268,10 +273,11 @@ def table2_latex(
             lines.append(["", *limits])
     heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and name in DISTANCES else ''}" for name in metrics]
     has_interval = len(lines) > len(table)
-    interval = " and its 95\\,\\% interval (patients resampled within folds)" if has_interval else ""
+    within = " within folds" if "fold" in average else ""
+    interval = f" and its 95\\,\\% interval (patients resampled{within})" if has_interval else ""
     bold = "" if set(metrics) <= set(uneven) else " Best mean in bold."
     said = f" {escape_latex(note)}" if note else ""
-    caption = f"Segmentation performance: mean of the fold means{interval}.{bold}{said}"
+    caption = f"Segmentation performance: {average}{interval}.{bold}{said}"
     return _booktabs(caption, "tab:performance", "l" + "c" * len(metrics), ["Model", *heads], lines)
 
 

@@ -58,6 +58,26 @@ def _is_measured(column: object) -> bool:
     return str(column).split("_")[-1].lower() in {*UNITS, "age", "size"}
 
 
+def purpose(values: pd.Series, patients: pd.Series) -> str:
+    """Return what a column is for by its name, if that is nothing clinical: `an id`, `a part of a split`; else empty.
+
+    Numbers that are not whole, and measurements by their name, are neither.
+
+    Args:
+        values: What `known_values` returns, one value per image, with the column's name.
+        patients: The patient of each image.
+    """
+    if not _is_code(values, patients):
+        return ""
+    words = set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(values.name)).lower()))
+    return "an id" if words & _IDS else "a part of a split" if words & _SPLITS else ""
+
+
+def _is_code(values: pd.Series, patients: pd.Series) -> bool:
+    """Return whether values are categories, or whole numbers that measure nothing."""
+    return is_category(values, patients) or bool(not _is_measured(values.name) and (values.dropna() % 1 == 0).all())
+
+
 def why_left_out(values: pd.Series, patients: pd.Series) -> str:
     """Return why a column divides nothing unless the study names it, in a few words; empty if it does.
 
@@ -69,18 +89,14 @@ def why_left_out(values: pd.Series, patients: pd.Series) -> str:
     levels = known["value"].nunique()
     if levels < 2:
         return "one value only" if levels else "no values"
-    is_tested = is_category(values, patients)
-    if is_tested or (not _is_measured(values.name) and (known["value"] % 1 == 0).all()):
-        words = set(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(values.name)).lower()))
-        if words & _IDS:
-            return "an id"
-        if words & _SPLITS:
-            return "a part of a split"
+    if found := purpose(values, patients):
+        return found
+    if _is_code(values, patients):
         if levels == len(known):
             return "a value of its own for each image"
         if levels == known["patient"].nunique() == len(known.drop_duplicates()):
             return "a value of its own for each patient"
-    if not is_tested:
+    if not is_category(values, patients):
         return ""
     if levels > MAX_TESTED_LEVELS:
         return f"{levels} levels"

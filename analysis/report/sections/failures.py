@@ -9,7 +9,7 @@ import pandas as pd
 
 from eus_ray.analysis.comparison.failures import FALSE_ALARM, MISSED, POOR, failures, worst
 from eus_ray.analysis.figures import image_panels, style
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.labels import DASH, model_label
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
@@ -92,17 +92,30 @@ def _in_words(chosen: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str], target: str) -> list[dict[str, Any]]:
+    """Return the counts by model; a dash for a failure that none of the model's images could have."""
     sizes = images["model"].value_counts()
     wrong = failed.groupby(["model", "wrong"]).size()
     shares = [
         f"{(failed['model'] == model).sum()} ({100 * (failed['model'] == model).sum() / sizes[model]:.1f} %)"
         for model in models
     ]
+    possible = {model: _possible(images[images["model"] == model]) for model in models}
     return [
         {"name": "Tested", "values": [str(sizes[model]) for model in models]},
         {"name": "IoU below 0.5", "values": shares},
         *(
-            {"name": name.format(target=target), "values": [str(wrong.get((model, kind), 0)) for model in models]}
+            {
+                "name": name.format(target=target),
+                "values": [str(wrong.get((model, kind), 0)) if kind in possible[model] else DASH for model in models],
+            }
             for kind, name in _WORDS.items()
         ),
     ]
+
+
+def _possible(mine: pd.DataFrame) -> set[str]:
+    """Return what may go wrong in a model's images; all of it if no counts tell which of them have a lesion."""
+    if not {"tp", "fn"} <= set(mine.columns):
+        return set(_WORDS)
+    has_lesion = mine["tp"] + mine["fn"] > 0
+    return ({POOR, MISSED} if has_lesion.any() else set()) | (set() if has_lesion.all() else {FALSE_ALARM})

@@ -128,9 +128,9 @@ def _counts(mine: pd.DataFrame, target: str) -> dict[str, str]:
     lesion = mine["tp"] + mine["fn"] > 0
     dsc = mine.loc[lesion, "dsc"].to_numpy(np.float64)
     return {
-        f"Without the {target}": str(int((~lesion).sum())),
-        "Something outlined there (false alarms)": str(int(mine["false_alarm"].sum())),
+        f"Without {target}": str(int((~lesion).sum())),
+        "Something outlined there (false alarms)": DASH if lesion.all() else str(int(mine["false_alarm"].sum())),
         f"With the {target}": str(int(lesion.sum())),
-        "No pixel of it found (missed)": str(int(mine["missed"].sum())),
+        "No pixel of it found (missed)": str(int(mine["missed"].sum())) if lesion.any() else DASH,
         f"Mean DSC of the frames with the {target}": f"{dsc.mean():.3f}" if len(dsc) else DASH,
     }

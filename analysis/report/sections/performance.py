@@ -30,7 +30,7 @@ def build(results: Results) -> Section | None:
     has_distances = bool(set(metrics) & set(DISTANCES))
     unit_note = f"Distances are in {results.unit_long}." if has_distances and results.unit else ""
     notes = " ".join(filter(None, ["Synthetic data." if results.synthetic else "", unit_note, uneven_note]))
-    latex = paper_tables.table2_latex(table, results.unit, notes, results.uneven, num_images)
+    latex = paper_tables.table2_latex(table, results.unit, notes, results.uneven, num_images, results.average_words)
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
     if "dsc" in results.headline:

@@ -13,7 +13,7 @@ from eus_ray.analysis.comparison.claims import p_text
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, in_sentence, model_label
 from eus_ray.analysis.report.page import p_cell, picture, render
 from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
@@ -63,15 +63,10 @@ def build(results: Results) -> Section | None:
 
 def _title(divisions: Sequence[Division]) -> str:
     """Return a title that names what divides, as `By T-stage, location and age`."""
-    names = [_within_sentence(division.label.split(",")[0]) for division in divisions]
+    names = [in_sentence(division.label) for division in divisions]
     if not names:
         return "By subgroup"
     return "By " + listed(names if len(names) <= _MAX_IN_TITLE else [*names[: _MAX_IN_TITLE - 1], "other subgroups"])
-
-
-def _within_sentence(label: str) -> str:
-    """Return a label without its capital, unless more than the first letter is one or a hyphen follows: T-stage."""
-    return label[:1].lower() + label[1:] if label[1:2].islower() else label
 
 
 def _overlap(division: Division, patients: npt.NDArray[np.generic]) -> str:

@@ -134,6 +134,18 @@ def test_the_section_shows_missed_lesions_and_false_alarms(
     assert f'<th scope="row">IoU below 0.5</th><td>{share}</td><td>0 (0.0 %)</td>' in said
 
 
+def test_failures_that_no_image_could_have_are_a_dash() -> None:
+    """There is no false alarm to make if every image has a lesion, and none to miss if no image has."""
+    images = pd.DataFrame(
+        {"model": ["a", "a", "b", "b"], "kind": "fixed", "fold": 0, "image_id": list("xyxy"), "patient_id": "p"}
+        | {"dsc": 0.1, "iou": 0.05, "tp": [1, 1, 0, 0], "fn": [9, 9, 0, 0], "fp": 5, "tn": 85}
+        | {"missed": False, "false_alarm": [False, False, True, True]}
+    )
+    said = text(Results("scores.csv", images, images))
+    assert "Missed: no pixel of the lesion is found</th><td>0</td><td>–</td>" in said
+    assert "and there is no lesion</th><td>–</td><td>2</td>" in said
+
+
 def test_where_all_went_well_the_section_says_so(make_study: MakeStudy, drawn: list[list[image_panels.Row]]) -> None:
     results = read_study(make_study(without=[("unet", fold) for fold in range(3)]))
     assert "No image of any model is below" in text(results)

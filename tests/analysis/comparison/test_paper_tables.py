@@ -208,7 +208,15 @@ def test_latex_has_intervals_where_there_are_some() -> None:
     assert "mean of the fold means. Best" in alone
     two = table2_latex(table2(scores("unet", [0, 0], ["p", "q"], dsc=[0.8, 0.6])), "px")
     assert r" & {\scriptsize 0.600--0.800} \\" in two
-    assert r"its 95\,\% interval" in two
+    assert r"its 95\,\% interval (patients resampled within folds)" in two
+    no_folds = table2_latex(table2(scores("a", [0, 0], ["p", "q"], dsc=[0.8, 0.6])), "px", average="mean over patients")
+    assert r"Segmentation performance: mean over patients and its 95\,\% interval (patients resampled)." in no_folds
+
+
+def test_ids_and_parts_of_splits_are_no_characteristics_of_patients() -> None:
+    frame = pd.DataFrame({"image_id": list("abcd"), "patient_id": list("pqrs"), "case_id": list("xyxy")})
+    frame = frame.assign(kfold5=[1, 2, 1, 2], stage=["T1", "T2", "T1", "T1"], set_mm=[0.5, 1.5, 2.5, 3.5])
+    assert table1(frame)["characteristic"].tolist() == ["Patients", "Images", "Stage (T1, T2)", "Set, mm, mean (range)"]
 
 
 def test_images_that_all_models_have() -> None:

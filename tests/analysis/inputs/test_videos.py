@@ -125,7 +125,7 @@ def test_a_strip_a_model_with_no_outline_where_nothing_is(make_study: MakeStudy,
     assert [sum(len(one.outline) for one in panel.drawn) for panel in unet.panels][1] == 1
     assert '<th scope="row">Without lesion</th><td>1</td><td>1</td>' in said
     assert '<th scope="row">Something outlined there (false alarms)</th><td>1</td><td>0</td>' in said
-    assert '<th scope="row">Nothing outlined there (missed)</th><td>0</td><td>0</td>' in said
+    assert '<th scope="row">No pixel of it found (missed)</th><td>0</td><td>0</td>' in said
 
 
 def test_a_model_that_has_not_come_so_far(make_study: MakeStudy, example: Example, drawn: Rows) -> None:
