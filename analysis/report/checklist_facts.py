@@ -7,7 +7,7 @@ from typing import Any
 
 from eus_ray import store as layout
 from eus_ray.analysis.comparison import paper_tables
-from eus_ray.analysis.labels import METRIC_LABELS, ReportKind, column_label, model_label
+from eus_ray.analysis.labels import METRIC_LABELS, ReportKind, column_label, in_sentence, model_label
 from eus_ray.analysis.report.checklist import Fact
 from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results
@@ -124,7 +124,7 @@ def _of_scores(results: Results, metrics: list[str]) -> dict[str, Fact]:
         found["failures"] = Fact("Images with an IoU below 0.5 are counted by what is wrong.", "failures")
     divisions, _ = results.divided
     for topic, words in (("fairness", _GROUP_WORDS), ("heterogeneity", _SITE_WORDS)):
-        labels = [each.label.partition(",")[0] for each in divisions if words & set(each.column.lower().split("_"))]
+        labels = [in_sentence(each.label) for each in divisions if words & set(each.column.lower().split("_"))]
         if labels:
             found[topic] = Fact(f"Scores are given by {listed(labels)}, with the number of patients.", "strata")
     return found

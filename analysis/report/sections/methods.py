@@ -10,7 +10,7 @@ from eus_ray.analysis.comparison.paper_tables import shown_metrics
 from eus_ray.analysis.comparison.verdicts import LEVEL, PRIMARY
 from eus_ray.analysis.inputs.effort import Effort
 from eus_ray.analysis.inputs.searches import Search
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, in_sentence, model_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report import recipe
 from eus_ray.analysis.report.page import render
@@ -206,7 +206,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
     if not metrics:
         return None
     divisions, _ = results.divided
-    clinical = [division.label for division in divisions if division.is_clinical]
+    clinical = [in_sentence(division.label) for division in divisions if division.is_clinical]
     return {
         "pairs": len(results.models) > 1 or _has_baseline(results),
         "baseline": _has_baseline(results),

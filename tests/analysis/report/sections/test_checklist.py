@@ -75,7 +75,7 @@ def test_statements_have_the_studys_own_numbers(make_study: MakeStudy) -> None:
     assert found["partitions"] == (
         "Whole patients were divided into 3 folds (seed 0), balanced by T-stage. Nobody is in two of them."
     )
-    assert found["fairness"] == "Scores are given by Age and Sex, with the number of patients."
+    assert found["fairness"] == "Scores are given by age and sex, with the number of patients."
     assert found["analysed"] == "3 folds of 2 to 3 patients, with the number of images."
     assert found["limitations"].endswith("The data are synthetic.")  # two truths are empty
     assert "heterogeneity" not in found  # no column names a place
