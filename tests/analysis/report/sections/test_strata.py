@@ -94,11 +94,7 @@ def test_few_patients_are_told_where_the_number_stands() -> None:
     assert "too few" not in built(scores(t_stage=STAGE)).body
 
 
-@pytest.mark.parametrize(
-    ("average", "words"), [("patients", "the mean over patients"), ("images", "the mean over images")]
-)
-def test_the_mean_is_named(average: str, words: str) -> None:
-    assert (
-        f"DSC of each model in each stratum: {words} of"
-        in built(scores(t_stage=STAGE), f'[analysis]\naverage = "{average}"\n').body
-    )
+@pytest.mark.parametrize("average", ["patients", "images"])
+def test_the_mean_is_named(average: str) -> None:
+    body = built(scores(t_stage=STAGE), f'[analysis]\naverage = "{average}"\n').body
+    assert f"DSC of each model from the images of one stratum alone: mean over {average}, with the" in body
