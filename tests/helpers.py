@@ -54,6 +54,9 @@ class Recorder(Callback):
         self.updates.append(update)
 
 
+OF_THE_MACHINE = ("device", "gpus", "threads", "precision")
+"""Columns of `trials.parquet` that tell where a trial ran. A trial that was stopped as its driver died has none."""
+
 LIGHT = (
     "data.image_size=32",
     "model.width=4",

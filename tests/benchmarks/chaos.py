@@ -27,7 +27,7 @@ import psutil
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.store import Store, read_trials
 from tests.benchmarks.data import ROOT
-from tests.helpers import LIGHT, assert_same, tables
+from tests.helpers import LIGHT, OF_THE_MACHINE, assert_same, tables
 from tests.processes import marked, name_of
 
 SPACE = """
@@ -251,7 +251,8 @@ def _command(subject: Subject, folder: Path) -> list[str]:
 
 
 def _results(folder: Path) -> dict[str, pd.DataFrame]:
-    trials = read_trials(Store(folder)).sort_values(["model", "trial"], ignore_index=True)
+    trials = read_trials(Store(folder)).drop(columns=list(OF_THE_MACHINE))
+    trials = trials.sort_values(["model", "trial"], ignore_index=True)
     return tables(folder) | {"trials": trials}
 
 

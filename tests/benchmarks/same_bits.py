@@ -35,6 +35,8 @@ STUDIES = {
 """Searches run one trial at a time: side by side, what a race stops depends on time."""
 MODELS = {"tune-asha": "unet,daf_net", "tune-paper": "unet"}
 TABLES = ("epochs", "scores", "predictions")
+NO_NUMBERS = ["reason", "parameters", "device", "gpus", "threads", "precision"]
+"""Columns of `trials.parquet` that are words, or that older versions lack."""
 
 
 def eus_ray(*words: str) -> None:
@@ -62,10 +64,10 @@ def frame_digest(frame: pd.DataFrame) -> str:
 def digests(study: Path) -> list[tuple[str, str]]:
     """Return the digests of all files of a study and its report that must not change."""
     found = [(table, rows_digest(study, table)) for table in TABLES]
-    trials = pq.read_table(study / "trials.parquet").to_pandas().drop(columns="reason")
+    trials = pq.read_table(study / "trials.parquet").to_pandas().drop(columns=NO_NUMBERS, errors="ignore")
     found.append(("trials", frame_digest(trials[sorted(trials)].sort_values(["model", "trial"]))))
     for path in sorted((study / "report").rglob("*")):
-        if path.suffix == ".csv":
+        if path.suffix == ".csv" and path.name != "effort.csv":  # it has the hours
             found.append((str(path.relative_to(study)), hashlib.sha256(path.read_bytes()).hexdigest()[:16]))
         if path.suffix == ".parquet":
             found.append((str(path.relative_to(study)), frame_digest(pq.read_table(path).to_pandas())))

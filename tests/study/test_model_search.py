@@ -43,7 +43,7 @@ from eus_ray.study.model_search import ModelSearch
 from eus_ray.study.trials import Trials
 from eus_ray.study.tune import first_points
 from eus_ray.training.fold import FoldData
-from tests.helpers import light_study
+from tests.helpers import OF_THE_MACHINE, light_study
 
 pytestmark = pytest.mark.slow
 
@@ -148,8 +148,8 @@ def table(store: Store) -> pd.DataFrame:
 
 
 def everything(store: Store) -> dict[str, pd.DataFrame]:
-    """All tables of a study, `seconds` left out, in the order of their keys."""
-    found = {"trials": table(store)}
+    """All tables of a study, without seconds and hardware, in the order of their keys."""
+    found = {"trials": table(store).drop(columns=list(OF_THE_MACHINE))}
     for name in ("epochs", "scores", "predictions"):
         frame = store.read_parts(name).to_pandas().drop(columns="seconds", errors="ignore")
         if "probability" in frame:
