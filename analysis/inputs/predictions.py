@@ -211,7 +211,7 @@ def _measure_one(
     found = predicted_mask(probability, made.threshold, made.keep, made.fill_holes)
     counts = count_levels(probability, truth)
     ranked = roc(counts)
-    calibrated = calibration(probability, truth, found)
+    calibrated = calibration(probability, truth, found, counts)
     row = {
         **key,
         **image_metrics(truth, found, spacing=case.spacing, tolerance=settings.analysis.tolerance),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eus_ray.analysis.measures.distances import bounding_box
+from eus_ray.analysis.measures.roc import LevelCounts
 
 NUM_BINS = 15
 """Bins of equal width, as Guo et al. (2017) have them for the expected calibration error."""
@@ -39,7 +40,10 @@ CALIBRATION = Calibration._fields[1:]
 
 
 def calibration(
-    levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_]
+    levels: npt.NDArray[np.uint16],
+    truth: npt.NDArray[np.bool_],
+    pred: npt.NDArray[np.bool_],
+    counts: LevelCounts | None = None,
 ) -> Calibration:
     """Compute Brier score, expected calibration error and reliability bins of one image.
 
@@ -52,9 +56,11 @@ def calibration(
             one p = 0 too: scikit-learn's `calibration_curve`.
         truth: The true mask `(H, W)`.
         pred: The predicted mask `(H, W)`.
+        counts: `count_levels(levels, truth)`, if it is known: levels are fewer than pixels.
     """
     box = grown_box(truth, pred)
-    whole, inner = _Region.of(levels, truth), _Region.of(levels[box], truth[box])
+    whole = _Region.of(_pixels(levels, truth) if counts is None else counts)
+    inner = _Region.of(_pixels(levels[box], truth[box]))
     return Calibration(np.stack([whole.bins, inner.bins]), whole.brier, whole.ece, inner.brier, inner.ece)
 
 
@@ -85,20 +91,24 @@ class _Region(NamedTuple):
     ece: float
 
     @classmethod
-    def of(cls, levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> _Region:
+    def of(cls, counts: LevelCounts) -> _Region:
         """Judge pixels by their levels; whole numbers up to the last step, so that no sum is rounded."""
+        levels, positive, negative = counts
         if not levels.size:
             return cls(np.zeros((NUM_BINS, 3)), math.nan, math.nan)
-        level, lesion = levels.ravel(), truth.ravel()
-        place = (np.maximum(level, 1) - np.uint16(1)) // np.uint16(_LEVELS_IN_BIN)
-        number = np.bincount(place, minlength=NUM_BINS)
-        sums = np.bincount(place, level, NUM_BINS)
-        positive = np.bincount(place[lesion], minlength=NUM_BINS)
-        wide = level.astype(np.uint64)
-        squares = int(wide @ wide) + _TOP_LEVEL * (_TOP_LEVEL * int(positive.sum()) - 2 * int(wide[lesion].sum()))
-        off = np.abs(_TOP_LEVEL * positive - sums).sum()
+        wide, number = levels.astype(np.int64), positive + negative
+        place = (np.maximum(wide, 1) - 1) // _LEVELS_IN_BIN
+        num_pixels, sums, lesion = (np.bincount(place, each, NUM_BINS) for each in (number, wide * number, positive))
+        squares = int(wide * wide @ number) + _TOP_LEVEL * int((_TOP_LEVEL - 2 * wide) @ positive)
+        total = int(number.sum())
         return cls(
-            np.stack([number, sums / _TOP_LEVEL, positive], axis=-1),
-            squares / (_TOP_LEVEL**2 * level.size),
-            float(off) / (_TOP_LEVEL * level.size),
+            np.stack([num_pixels, sums / _TOP_LEVEL, lesion], axis=-1),
+            squares / (_TOP_LEVEL**2 * total),
+            float(np.abs(_TOP_LEVEL * lesion - sums).sum()) / (_TOP_LEVEL * total),
         )
+
+
+def _pixels(levels: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> LevelCounts:
+    """Return the pixels of a map as if each had a level of its own."""
+    lesion = truth.ravel().astype(np.int64)
+    return LevelCounts(levels.ravel(), lesion, 1 - lesion)

@@ -112,17 +112,21 @@ def num_components(mask: npt.NDArray[np.bool_]) -> int:
 
     Pixels that touch at a corner belong together.
     """
-    return _num_components(np.ascontiguousarray(mask[bounding_box(mask)]))
+    return _pieces(np.ascontiguousarray(mask[bounding_box(mask)]))[0]
 
 
-def _num_components(mask: npt.NDArray[np.bool_]) -> int:
-    """Count the regions of a mask without much around it."""
-    return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if mask.size else 0
-
-
-def _hd_largest(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], spacing: tuple[float, float]) -> float:
-    """Return the Hausdorff distance of the prediction's largest piece alone; neither mask is empty."""
-    return max(float(each[-1]) for each in contour_distances(truth, largest_piece(pred), spacing))
+def _pieces(mask: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Return how many regions a mask without much around it has, and the largest one: `metrics.largest_piece`."""
+    if not mask.size:
+        return 0, mask
+    number, labels, facts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if number <= 2:
+        return number - 1, mask
+    areas = facts[1:, cv2.CC_STAT_AREA]
+    largest = 1 + np.flatnonzero(areas == areas.max())
+    if len(largest) > 1:  # OpenCV numbers regions by blocks of four pixels, and the first pixel decides
+        return number - 1, largest_piece(mask)
+    return number - 1, labels == largest
 
 
 def _counts(truth: npt.NDArray[np.bool_], pred: npt.NDArray[np.bool_], pixels: int) -> tuple[int, int, int, int]:
@@ -193,10 +197,11 @@ def image_metrics(
         lesion, guess = np.ascontiguousarray(true[box]), np.ascontiguousarray(found[box])
         counts[index] = _counts(lesion, guess, true.size)
         lists = contour_distances(lesion, guess, step)
-        regions[index] = _num_components(guess)
         all_pieces = summarise(lists, diagonal(true.shape, step), one_empty, both_empty)
+        regions[index], largest = _pieces(guess)
         is_torn = regions[index] > 1 and lesion.any()
-        lengths[index] = *all_pieces, _hd_largest(lesion, guess, step) if is_torn else all_pieces.hd
+        alone = contour_distances(lesion, largest, step) if is_torn else lists
+        lengths[index] = *all_pieces, max(each[-1] for each in alone) if is_torn else all_pieces.hd
         agreeing[index] = agreeing_share(lists, tolerance)
         if ranked is not None:
             areas[index] = auc(ranked[index], true)
