@@ -42,7 +42,7 @@ def test_a_notebook_from_a_manifest_to_a_figure(
     results = eus_ray.open_study(folder)
     assert results.trials()["state"].tolist() == ["complete"] * 2
     images = results.images()
-    assert images.groupby("model").size().to_dict() == {"unet": 20, "daf_net": 20}
+    assert images.groupby("model").size().to_dict() == {"unet": 20, "daf_net": 20, "baseline": 20}
     assert images["dsc"].between(0, 1).all()
     claims = results.claims()
     assert set(claims["metric"]) >= {"dsc", "hd"}
