@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from eus_ray.analysis.measures.roc import FPR, Floats, FoldRoc
-from eus_ray.analysis.statistics import bootstrap
+from eus_ray.analysis.statistics import Test, bootstrap
 
 AREA_COLUMNS = ("model", "minus", "pixels", "fold", "auc", "low", "high")
 CURVE_COLUMNS = ("model", "pixels", "fold", "fpr", "tpr", "sd", "threshold")
@@ -78,6 +79,8 @@ def pooled_draws(fold: FoldRoc, draws: int = bootstrap.DRAWS, seed: int = bootst
 def areas(
     images: pd.DataFrame,
     rocs: Mapping[str, Sequence[FoldRoc]],
+    tests: Mapping[tuple[str, str], Test] = MappingProxyType({}),
+    average: bootstrap.Average = "patients",
     draws: int = bootstrap.DRAWS,
     seed: int = bootstrap.SEED,
 ) -> pd.DataFrame:
@@ -86,16 +89,18 @@ def areas(
     Args:
         images: One row per model and image with `model, image_id, patient_id, fold, auc`.
         rocs: The folds of each model; a model may be missing.
+        tests: Of two models, the test of the difference of their averages, as the claims have it.
+        average: What a fold's mean is taken over.
         draws: Number of bootstrap samples of patients.
         seed: Seed of these samples.
 
     Returns:
         `AREA_COLUMNS`. `pixels` says which pixels are ranked together: `image`, those of one image (areas are averaged
-        over images, then over folds, as in Table 2), or `fold`, all pixels of a fold (areas are averaged over folds). A
+        as in Table 2), or `fold`, all pixels of a fold (areas are averaged over folds). A
         row with a `fold` has that fold's area. The row without one has the mean over folds and its 95 % interval:
         patients are resampled within folds; NaN if a fold has a single patient. In a row with `minus` the areas are
-        differences, `model` minus `minus`, on the images or folds and the bootstrap samples that both share. An
-        undefined area is NaN.
+        differences, `model` minus `minus`, on the images or folds that both share. The interval of an `image`'s is that
+        of the claim; that of a `fold`'s takes the same bootstrap samples for both. An undefined area is NaN.
     """
     models = list(dict.fromkeys(images["model"]))
     by_model = {model: images[images["model"] == model].set_index("image_id") for model in models}
@@ -106,12 +111,18 @@ def areas(
     rows = []
     for model in models:
         mine, folds = by_model[model], by_fold[model]
-        rows += _of_images((model, ""), mine["auc"], mine, draws, seed)
+        rows += _of_images((model, ""), mine, average, draws, seed)
         rows += _of_folds((model, ""), folds, {fold: folds[fold].pooled.auc for fold in folds}, drawn[model])
     for pair in itertools.combinations(models, 2):
         first, second = (by_model[model] for model in pair)
         both = first.index.intersection(second.index, sort=False)
-        rows += _of_images(pair, first.loc[both, "auc"] - second.loc[both, "auc"], first.loc[both], draws, seed)
+        differences = first.loc[both].assign(auc=first.loc[both, "auc"] - second.loc[both, "auc"])
+        of_pair = _of_images(pair, differences, average, draws, seed)
+        if of_pair and pair in tests:
+            test = tests[pair]
+            limits = (test.low, test.high) if np.isfinite(test.low) else (np.nan, np.nan)
+            of_pair[0] = (*of_pair[0][:4], test.effect_size, *limits)
+        rows += of_pair
         one, other = (by_fold[model] for model in pair)
         # the draws are shared only if the patients are the same
         same = [fold for fold in one if fold in other and one[fold].patients == other[fold].patients]
@@ -124,13 +135,16 @@ def areas(
     return pd.DataFrame(rows, columns=list(AREA_COLUMNS)).astype({"fold": "Int64"})
 
 
-def _of_images(names: tuple[str, str], values: pd.Series, images: pd.DataFrame, draws: int, seed: int) -> list[Row]:
+def _of_images(
+    names: tuple[str, str], images: pd.DataFrame, average: bootstrap.Average, draws: int, seed: int
+) -> list[Row]:
     if images.empty:
         return []
-    column, folds = values.to_numpy(np.float64)[:, None], images["fold"].to_numpy()
+    rows = bootstrap.rows_to_average(images, ["auc"], average)
+    column, folds = rows[["auc"]].to_numpy(np.float64), rows["fold"].to_numpy()
     means = bootstrap.fold_means(column, folds)[:, 0]
-    drawn = bootstrap.bootstrap(column, images["patient_id"], folds, draws, seed)
-    enough = bootstrap.has_interval(images["patient_id"], folds)
+    drawn = bootstrap.bootstrap(column, rows["patient_id"], folds, draws, seed)
+    enough = bootstrap.has_interval(rows["patient_id"], folds)
     return _rows(names, "image", dict(zip(np.unique(folds).tolist(), means.tolist(), strict=True)), drawn, enough)
 
 

@@ -26,7 +26,8 @@ def build(results: Results) -> Section | None:
     if images.empty or "auc" not in images or images["auc"].isna().all():
         return None
     rocs = headline_rocs(results)
-    table = areas(images, rocs)
+    tests = {(pair.first, pair.second): pair.mean for pair in results.pairs if pair.metric == "auc"}
+    table = areas(images, rocs, tests, results.analysis.average)
     files = {"auc.csv": paper_tables.as_csv(table).encode()}
     points, shown = curves(rocs), None
     if not points.empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from eus_ray import metrics, store
 from eus_ray.analysis.comparison import roc_tables
+from eus_ray.analysis.comparison.pairwise import Training, compare_pairs
 from eus_ray.analysis.comparison.paper_tables import table2
+from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.measures import image_metrics, roc
@@ -233,12 +236,14 @@ def only(table: pd.DataFrame, **where: object) -> pd.Series:
 
 def test_areas_of_images_are_those_of_table_2() -> None:
     frame, rocs, _ = two_models()
-    table = roc_tables.areas(frame, rocs)
-    expected = table2(frame, ["auc"]).set_index("model")
+    for average in ("patients", "images"):
+        table = roc_tables.areas(frame, rocs, average=average)
+        expected = table2(frame, ["auc"], average).set_index("model")
+        for model in ("one", "two"):
+            row = only(table, model=model, minus="", pixels="image", fold=None)
+            for column, theirs in (("auc", "auc"), ("low", "auc_low"), ("high", "auc_high")):
+                assert row[column] == pytest.approx(expected.loc[model, theirs], abs=1e-15)
     for model in ("one", "two"):
-        row = only(table, model=model, minus="", pixels="image", fold=None)
-        for column, theirs in (("auc", "auc"), ("low", "auc_low"), ("high", "auc_high")):
-            assert row[column] == pytest.approx(expected.loc[model, theirs], abs=1e-15)
         for fold in range(3):
             mean = frame.loc[(frame["model"] == model) & (frame["fold"] == fold), "auc"].mean()
             assert only(table, model=model, minus="", pixels="image", fold=fold)["auc"] == pytest.approx(mean)
@@ -248,7 +253,7 @@ def test_areas_of_images_are_those_of_table_2() -> None:
 
 def test_pooled_areas_are_averaged_over_folds() -> None:
     frame, rocs, data = two_models()
-    table = roc_tables.areas(frame, rocs)
+    table = roc_tables.areas(frame, rocs, average="images")
     by_fold = [image_metrics.auc(*pooled(images)) for images in data["one"].values()]
     row = only(table, model="one", minus="", pixels="fold", fold=None)
     assert row["auc"] == pytest.approx(np.mean(by_fold), abs=1e-15)
@@ -259,7 +264,7 @@ def test_pooled_areas_are_averaged_over_folds() -> None:
 
 def test_differences_are_paired() -> None:
     frame, rocs, _ = two_models()
-    table = roc_tables.areas(frame, rocs)
+    table = roc_tables.areas(frame, rocs, average="images")
     one, two = (frame[frame["model"] == model].reset_index() for model in ("one", "two"))
     expected = patient_bootstrap(one["auc"] - two["auc"], one["patient_id"], one["fold"])
     row = only(table, model="one", minus="two", pixels="image", fold=None)
@@ -273,24 +278,37 @@ def test_differences_are_paired() -> None:
     alone = [only(table, model=model, minus="", pixels="fold", fold=None)["auc"] for model in ("one", "two")]
     assert row["auc"] == pytest.approx(alone[0] - alone[1], abs=1e-15)
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=1e-15)
-    same = roc_tables.areas(frame, {"one": rocs["one"], "two": rocs["one"]})
+    same = roc_tables.areas(frame, {"one": rocs["one"], "two": rocs["one"]}, average="images")
     row = only(same, model="one", minus="two", pixels="fold", fold=None)
     assert row["auc"] == row["low"] == row["high"] == 0  # not drawn alike, they would differ
+
+
+def test_differences_of_images_are_those_of_the_claims() -> None:
+    frame, rocs, _ = two_models()
+    frame["diagonal"] = 100.0
+    (pair,) = compare_pairs(align(frame, ["auc"]), Training({0: 3, 1: 3, 2: 3}, {}))
+    table = roc_tables.areas(frame, rocs, {("one", "two"): pair.mean})
+    row = only(table, model="one", minus="two", pixels="image", fold=None)
+    assert row["auc"] == pair.difference
+    if math.isfinite(pair.mean.low):
+        assert (row["low"], row["high"]) == (pair.mean.low, pair.mean.high)
+    else:
+        assert np.isnan([row["low"], row["high"]]).all()
 
 
 def test_models_are_compared_where_both_are() -> None:
     frame, rocs, _ = two_models()
     part = frame[(frame["model"] == "one") | (frame["fold"] != 1)]
-    table = roc_tables.areas(part, {"one": rocs["one"], "two": [rocs["two"][0], rocs["two"][2]]})
+    table = roc_tables.areas(part, {"one": rocs["one"], "two": [rocs["two"][0], rocs["two"][2]]}, average="images")
     assert table[(table["minus"] == "two")].groupby("pixels")["fold"].apply(
         lambda fold: fold.dropna().tolist()
     ).to_dict() == {
         "image": [0, 2],
         "fold": [0, 2],
     }
-    apart = roc_tables.areas(frame[(frame["model"] == "one") == (frame["fold"] == 0)], {})
+    apart = roc_tables.areas(frame[(frame["model"] == "one") == (frame["fold"] == 0)], {}, average="images")
     assert (apart["minus"] == "").all()  # no image in common: nothing to compare
-    images = roc_tables.areas(frame, {})
+    images = roc_tables.areas(frame, {}, average="images")
     assert set(images["pixels"]) == {"image"}  # a table of scores has no pixels
 
 
@@ -308,7 +326,7 @@ def test_a_fold_without_lesions_is_left_out_of_the_mean() -> None:
     frame, rocs, data = two_models()
     blank = [(who, (levels, np.zeros_like(truth))) for who, (levels, truth) in data["one"][1]]
     folds = [rocs["one"][0], fold_of(blank, 1), rocs["one"][2]]
-    table = roc_tables.areas(frame[frame["model"] == "one"], {"one": folds})
+    table = roc_tables.areas(frame[frame["model"] == "one"], {"one": folds}, average="images")
     assert np.isnan(only(table, model="one", minus="", pixels="fold", fold=1)["auc"])
     row = only(table, model="one", minus="", pixels="fold", fold=None)
     assert row["auc"] == pytest.approx((folds[0].pooled.auc + folds[2].pooled.auc) / 2)
