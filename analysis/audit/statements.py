@@ -34,8 +34,8 @@ Kind = Literal["ratio", "distance", "age", "size", "count", "share"]
 Aspect = Literal["mean", "low", "high", "min", "max", "kruskal_p"]
 
 KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("dsc", "iou", "sen", "sp", "pc", "acc", "auc"), "ratio"),
-    **dict.fromkeys(("avd", "hd", "mad", "hd95", "hd95_pooled", "assd"), "distance"),
+    **dict.fromkeys(("dsc", "iou", "sen", "sp", "pc", "acc", "auc", "nsd"), "ratio"),
+    **dict.fromkeys(("avd", "hd", "mad", "hd95", "hd95_pooled", "assd", "hd_largest"), "distance"),
     **dict.fromkeys(("avd_truth_to_pred", "avd_pred_to_truth"), "distance"),
     "age": "age",
     "size": "size",

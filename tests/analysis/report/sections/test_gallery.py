@@ -86,7 +86,7 @@ def test_filters_by_finding(browser: Browser, tmp_path: Path) -> None:
     study = write_thirty(tmp_path / "study")
     study.delete("selection.parquet")  # so that unet's headline is the fixed trial, which has findings
     opened = Opened(browser, Path(analyze(study.location)))
-    for finding, images in {"lesion missed": ["i03"], "false alarm": ["i06"], "several components": ["i08"]}.items():
+    for finding, images in {"missed": ["i03"], "false alarm": ["i06"], "several components": ["i08"]}.items():
         opened.filters.get_by_label("Findings").select_option(finding)
         opened.filters.get_by_label("Model").select_option("DAF-Net")
         assert opened.names() == []
