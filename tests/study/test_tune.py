@@ -74,7 +74,7 @@ def test_two_architectures_are_searched_side_by_side(
     assert_same(tables(out), before)
     assert main(["analyze", str(out)]) == 0
     table2 = pd.read_csv(out / "report/table2.csv")
-    assert set(table2["model"]) == {"unet", "daf_net"}
+    assert set(table2["model"]) == {"unet", "daf_net", "baseline"}
     capsys.readouterr()
     assert main(["replay", str(out), "--rule", "racing:0.05", "--rule", "none"]) == 0
     replayed = capsys.readouterr().out
