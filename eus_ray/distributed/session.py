@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,8 @@ def _scratch_folder(parent: str) -> Iterator[Path]:
         yield folder
     finally:
         end = time.monotonic() + _PATIENCE_S
-        shutil.rmtree(folder, ignore_errors=True)
-        while folder.exists() and time.monotonic() < end:
+        while not _delete(folder) and time.monotonic() < end:
             time.sleep(0.2)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep() -> None:
@@ -198,4 +196,20 @@ def _sweep() -> None:
         except (OSError, ValueError):  # not ours, or just being made
             continue
         if owner["host"] == socket.gethostname() and birth_of(owner["pid"]) != owner["born"]:
+            _delete(folder)
+
+
+def _delete(folder: Path) -> bool:
+    """Delete a scratch folder, and return whether it is gone.
+
+    Its owner's name goes last: if this is interrupted, or a process of Ray writes meanwhile, a later run can sweep.
+    """
+    with suppress(OSError):  # another run sweeps it, too
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _OWNER:
+                path.unlink(missing_ok=True)
+        if {path.name for path in folder.iterdir()} <= {_OWNER}:
             shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()

@@ -35,6 +35,27 @@ def test_only_what_a_dead_run_of_this_machine_left_is_deleted(tmp_path: Path, mo
     assert not alive.exists()
 
 
+def test_an_interrupted_deletion_leaves_what_a_later_run_can_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "eus-ray-1-dead"
+    (folder / "session_1" / "logs").mkdir(parents=True)
+    (folder / "session_latest").symlink_to("session_1")
+    (folder / ".owner").write_text(json.dumps({**this_process(), "born": "1"}))
+
+    def interrupted(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session._delete(folder)
+    assert (folder / ".owner").exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    session._sweep()
+    assert not folder.exists()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_session_restores_what_it_sets_and_sessions_of_one_process_share_a_cluster() -> None:
