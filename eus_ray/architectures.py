@@ -1,20 +1,43 @@
-"""The facts of each architecture, from the table `[architecture]` of its file in `search_spaces/`.
+"""What a study may call an architecture, and the facts of each that are known without building it.
 
-A new architecture is two files: `models/NAME.py`, which registers the network, and `search_spaces/NAME.toml`, which
-says what it is and what a search may vary. Nothing here needs PyTorch.
+eus-ray's own come from the table `[architecture]` of their files in `search_spaces/`: a new one is two files,
+`models/NAME.py`, which registers the network, and `search_spaces/NAME.toml`, which says what it is and what a search
+may vary. Others' networks are `smp:NAME`, `module:callable`, or an entry point of the group `eus_ray.models`. Nothing
+here needs PyTorch, and nothing imports others' code.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib import metadata
 from pathlib import Path
 
-from eus_ray.errors import UserError
+from eus_ray.errors import UserError, did_you_mean
 
 SPACES = Path(__file__).parent / "search_spaces"
+ENTRY_POINTS = "eus_ray.models"
+"""The group in which installed packages offer networks by name."""
+
+_SMP = {
+    "Unet": ("ronneberger",),
+    "UnetPlusPlus": ("unetpp",),
+    "MAnet": ("manet",),
+    "Linknet": ("linknet",),
+    "FPN": ("fpn",),
+    "PSPNet": ("pspnet",),
+    "PAN": ("pan",),
+    "DeepLabV3": ("deeplabv3",),
+    "DeepLabV3Plus": ("deeplabv3plus",),
+    "UPerNet": ("upernet",),
+    "Segformer": ("segformer",),
+    "DPT": ("dpt",),
+}
+"""Works that describe a decoder of segmentation_models_pytorch."""
+_IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,14 +53,17 @@ class ArchitectureSpec:
     citations: tuple[str, ...]
     """Works that describe it, by their keys in the report's references."""
     settings: tuple[str, ...]
-    """The fields of `[model]` that change it, by dotted name."""
-    deep_supervision: bool
-    """Whether it has outputs for the loss alone, `Outputs.slf`; if `loss.slf_weight` is 0, they are unused."""
+    """The fields that change it, by dotted name: of `[model]`, and those that not every network has a use for."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether eus-ray has its code."""
+        return self.name in architectures()
 
     @property
     def space_path(self) -> Path:
         """The file with its search space."""
-        return SPACES / f"{self.name}.toml"
+        return SPACES / f"{self.name if self.is_own else 'others'}.toml"
 
 
 @functools.cache
@@ -51,6 +77,67 @@ def architectures() -> Mapping[str, ArchitectureSpec]:
     """
     found = [spec for path in sorted(SPACES.glob("*.toml")) if (spec := _read(path)) is not None]
     return {spec.name: spec for spec in sorted(found, key=lambda spec: spec.order)}
+
+
+def is_architecture(name: str) -> bool:
+    """Whether a name alone says which network is meant: one of eus-ray, or an entry point."""
+    return name in architectures() or name in entry_points()
+
+
+@functools.cache
+def entry_points() -> Mapping[str, str]:
+    """Return the networks that installed packages offer, as `module:callable` by name."""
+    return {point.name: point.value for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def check_architecture(arch: str) -> None:
+    """Check that a text may name an architecture; whether the network can be had is not asked.
+
+    Raises:
+        ValueError: If it may not.
+    """
+    if not is_architecture(arch) and not _IMPORTABLE.fullmatch(arch):
+        others = "; others' networks are smp:NAME or module:callable" if not arch.isidentifier() else ""
+        raise ValueError(f"{arch!r} is not a choice{did_you_mean(arch, [*architectures(), *entry_points()])}{others}")
+
+
+@functools.cache
+def spec_of(arch: str) -> ArchitectureSpec:
+    """Return the facts of eus-ray's own architecture, or what can be said of others' networks unseen.
+
+    >>> spec_of("smp:UnetPlusPlus").citations
+    ('smp', 'unetpp')
+    """
+    if (spec := architectures().get(arch)) is not None:
+        return spec
+    encoder = ("model.encoder", "model.pretrained", "model.weights", "model.args")
+    steps = ("train.freeze_encoder_epochs", "optim.encoder_lr_factor")
+    label, order = arch.rpartition(":")[2], len(architectures()) + 1
+    if arch.startswith("smp:"):
+        return ArchitectureSpec(arch, label, order, ("smp", *_SMP.get(label, ())), (*encoder, *steps))
+    widths = ("model.width", "model.decoder_width", "model.decoder_init")  # a callable takes the ones that it names
+    return ArchitectureSpec(arch, label, order, (), (*encoder, *widths, "loss.auxiliary_weight", *steps))
+
+
+def name_of(arch: str) -> str:
+    """Return what a model is called of which only the architecture is known.
+
+    >>> name_of("daf_net"), name_of("smp:UnetPlusPlus")
+    ('daf_net', 'unetplusplus')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", arch.rpartition(":")[2].lower()).strip("_")
+    return name if name[:1].isalpha() else f"model_{name}"
+
+
+def printed_name(model: str, label: str = "") -> str:
+    """Return a model's name in print.
+
+    Args:
+        model: Its name.
+        label: Its `model.label`; if that is empty, an architecture has its own and a variant keeps its name.
+    """
+    spec = architectures().get(model)
+    return label or (model if spec is None else spec.label)
 
 
 def _read(path: Path) -> ArchitectureSpec | None:

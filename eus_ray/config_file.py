@@ -13,7 +13,9 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from eus_ray.config import ARCHITECTURES, Study, dotted_names, set_dotted, unused_fields
+from eus_ray.architectures import check_architecture, name_of
+from eus_ray.config import Study, dotted_names, field_of, set_dotted, unused_fields
+from eus_ray.config.study import sorted_settings
 from eus_ray.errors import UserError, did_you_mean
 
 PRESETS = {"paper": Path(__file__).parent / "search_spaces/paper.toml"}
@@ -32,12 +34,13 @@ def load_study(
 
     A later argument overrides an earlier one. Paths in the file are relative to the file; a manifest among `overrides`
     or `settings` is relative to the working folder. All paths of the returned study are absolute. `model.arch` without
-    `models` means this one architecture. `without_effect` tells which settings change nothing.
+    `models` means this one network. A later `augment.preset` replaces what was said of augmentation before it.
+    `without_effect` tells which settings change nothing.
 
     Args:
         path: A TOML file; None if the other arguments say everything.
         preset: The name of one of `PRESETS`, which the file then changes.
-        models: The architectures to train.
+        models: The models to train.
         overrides: Fields as `a.b=c`.
         settings: Fields by dotted name.
 
@@ -60,7 +63,7 @@ def load_study(
     _choose_models(tree, in_file, source)
     given: dict[str, Any] = {} if models is None else {"models": list(models)}
     given |= dict(map(parse_override, overrides)) | dict(settings or {})
-    for name, value in given.items():
+    for name, value in sorted_settings(given):
         said = str(value) if isinstance(value, Path) else value
         if name == "data.manifest" and isinstance(said, str) and said:
             said = _manifest_path(Path(), said, "the settings")
@@ -90,13 +93,22 @@ def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) 
     """
     names = dict(_dotted(layer))
     arch, models = names.get("model.arch"), names.get("models")
-    if models is None and arch in ARCHITECTURES:
-        tree["models"] = [arch]
-    elif models is not None and models not in ([arch], (arch,)) and isinstance(tree.get("model"), dict):
+    meant = [name_of(arch)] if isinstance(arch, str) and _is_one(arch) else []
+    if models is None and meant:
+        tree["models"] = meant
+    elif models is not None and list(models) != meant and isinstance(tree.get("model"), dict):
         is_written_by_a_run = arch == Study().model.arch and set(_ALL_NAMES) <= set(names)
         if arch is not None and not is_written_by_a_run:
             raise UserError(f"{source}: model.arch is {arch!r}, and models is {models}; leave one of them out")
         tree["model"].pop("arch", None)
+
+
+def _is_one(arch: str) -> bool:
+    try:
+        check_architecture(arch)
+    except ValueError:
+        return False
+    return True
 
 
 def _manifest_path(base: Path, manifest: str, source: str) -> str:
@@ -109,17 +121,17 @@ def _manifest_path(base: Path, manifest: str, source: str) -> str:
 
 
 def flatten_only(tree: Mapping[str, Any]) -> None:
-    """Replace the tables below each `[only.ARCH]` by dotted names, in place.
+    """Replace the tables below each `[only.NAME]` by dotted names, in place.
 
     To TOML, `optim.lr` without quotes is a table in a table.
     """
     if isinstance(only := tree.get("only"), dict):
-        only.update({arch: dict(_dotted(names)) for arch, names in only.items() if isinstance(names, dict)})
+        only.update({name: dict(_dotted(own)) for name, own in only.items() if isinstance(own, dict)})
 
 
 def _dotted(names: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in names.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -140,34 +152,37 @@ def build_study(tree: Mapping[str, Any], source: str) -> Study:
     except ValidationError as error:
         raise UserError(*(f"{source}: {line}" for line in _explain(error))) from None
     lines: list[str] = []
-    for arch, names in study.only.items():
-        for name, value in names.items():
+    for model, own in study.only.items():
+        for name, value in own.items():
             if not _may_differ(name):
-                lines.append(f"{source}: [only.{arch}] {name}: is one for the whole study; set it outside [only]")
+                lines.append(f"{source}: [only.{model}] {name}: is one for the whole study; set it outside [only]")
                 continue
             try:
                 probe: dict[str, Any] = {}
                 set_dotted(probe, name, value)
                 Study.model_validate(probe)
             except ValidationError as error:
-                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
-    if not lines:  # fields that contradict each other only together
-        for arch in study.models:
-            try:
-                study.for_model(arch)
-            except ValidationError as error:
-                lines += [f"{source}: [only.{arch}] {line}" for line in _explain(error)]
+                lines += [f"{source}: [only.{model}] {line}" for line in _explain(error)]
+    labels: dict[str, list[str]] = {}
+    for model in study.models if not lines else ():  # fields that contradict each other only together
+        try:
+            labels.setdefault(study.for_model(model).label, []).append(model)
+        except ValidationError as error:
+            lines += [f"{source}: [only.{model}] {line}" for line in _explain(error)]
+    for label, models in labels.items():
+        if len(models) > 1:
+            lines.append(f"{source}: model.label: {' and '.join(models)} are both called {label} in print")
     if lines:
         raise UserError(*lines)
     return study
 
 
 def _may_differ(name: str) -> bool:
-    """Return whether a field may differ between the architectures of a study."""
+    """Return whether a field may differ between the models of a study."""
     section = name.split(".")[0]
     if section == "search":
         return name in ("search.space", "search.trials")
-    return section in ("model", "augment", "optim", "loss", "train") and name not in ("model.arch", "train.seed")
+    return section in ("model", "augment", "optim", "loss", "train") and name != "train.seed"
 
 
 # ---- settings without effect ------------------------------------------------------------------------
@@ -180,6 +195,14 @@ _USED_IF: dict[str, tuple[str, Any]] = {
     "optim.momentum": ("optim.optimizer", "sgd"),
     "optim.milestones": ("optim.schedule", "steps"),
     "optim.gamma": ("optim.schedule", "steps"),
+    "augment.brightness": ("augment.brightness_probability", True),
+    "augment.contrast": ("augment.contrast_probability", True),
+    "augment.gamma": ("augment.gamma_probability", True),
+    "augment.blur_sigma": ("augment.blur_probability", True),
+    "augment.noise": ("augment.noise_probability", True),
+    "augment.speckle": ("augment.speckle_probability", True),
+    "augment.downscale": ("augment.downscale_probability", True),
+    "augment.occlusion": ("augment.occlusion_probability", True),
     "loss.smooth": ("loss.dice_weight", True),
     "search.grid_points": ("search.sampler", "grid"),
     "search.racing_alpha": ("search.scheduler", "racing"),
@@ -191,6 +214,11 @@ _USED_IF: dict[str, tuple[str, Any]] = {
 """The fields that are used only if another one has some value; True: if it is set, not 0 or empty; False: if not."""
 
 
+def _is_written_by_a_run(names: Iterable[str]) -> bool:
+    """Whether these fields are more than somebody would set by hand: a run writes all that its version has."""
+    return 2 * len(set(names) & set(_ALL_NAMES)) > len(_ALL_NAMES)
+
+
 def without_effect(study: Study) -> list[str]:
     """Return a line for the fields that somebody has set and that change nothing, one for each reason.
 
@@ -200,30 +228,30 @@ def without_effect(study: Study) -> list[str]:
     ['model.encoder has no effect on unet']
     """
     written = [name for name in _ALL_NAMES if name.split(".")[-1] in _section(study, name).model_fields_set]
-    if len(written) == len(_ALL_NAMES):
+    if _is_written_by_a_run(written):
         return []
-    idle = {arch: idle_fields(study.for_model(arch)) for arch in study.models}
+    idle = {model: idle_fields(study.for_model(model)) for model in study.models}
     found: dict[str, list[str]] = {}
     for name in written:
-        if all(name in study.only.get(arch, {}) for arch in study.models):
+        if all(name in map(field_of, study.only.get(model, {})) for model in study.models):
             found.setdefault("since every model has its own in [only]", []).append(name)
-        elif all(name in idle[arch] for arch in study.models):
-            reasons = dict.fromkeys(idle[arch][name] for arch in study.models)
+        elif all(name in idle[model] for model in study.models):
+            reasons = dict.fromkeys(idle[model][name] for model in study.models)
             found.setdefault(" and ".join(reasons), []).append(name)
-    for arch, own in study.only.items():
-        if arch not in study.models:
-            found.setdefault(f"since models does not name {arch}", []).append(f"[only.{arch}]")
-        for name in own if arch in study.models else ():
-            if name in idle[arch]:
-                found.setdefault(idle[arch][name], []).append(f"[only.{arch}] {name}")
+    for model, own in study.only.items():
+        if model not in study.models:
+            found.setdefault(f"since models does not name {model}", []).append(f"[only.{model}]")
+        for name in own if model in study.models else ():
+            if (reason := idle[model].get(field_of(name))) is not None:
+                found.setdefault(reason, []).append(f"[only.{model}] {name}")
     return [
         f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no effect {why}" for why, names in found.items()
     ]
 
 
 def idle_fields(study: Study) -> dict[str, str]:
-    """Return the fields that change nothing in the study of one architecture, each with the reason."""
-    idle = dict.fromkeys(unused_fields(study.model.arch), f"on {study.model.arch}")
+    """Return the fields that change nothing in the study of one model, each with the reason."""
+    idle = dict.fromkeys(unused_fields(study.model.arch), f"on {study.name}")
     for name, (other, wanted) in _USED_IF.items():
         value = getattr(_section(study, other), other.split(".")[-1])
         if (bool(value) if isinstance(wanted, bool) else value) != wanted:
@@ -241,10 +269,10 @@ def _section(study: Study, name: str) -> BaseModel:
 
 
 def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Study:
-    """Return one architecture's study with some fields set to other values, checked.
+    """Return one model's study with some fields set to other values, checked.
 
     Args:
-        study: The study of one architecture (`Study.for_model`).
+        study: The study of one model (`Study.for_model`).
         settings: The new values by dotted name.
         source: The name of the file that they come from, for messages.
 
@@ -252,7 +280,7 @@ def with_settings(study: Study, settings: Mapping[str, Any], source: str) -> Stu
         UserError: With one line for each mistake.
     """
     tree = study.model_dump()
-    for name, value in settings.items():
+    for name, value in sorted_settings(settings):
         set_dotted(tree, name, value)
     return build_study(tree, source)
 
@@ -319,7 +347,7 @@ def _explain(error: ValidationError) -> list[str]:
             choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
             lines.append(f"{name}: {given!r} is not a choice{did_you_mean(given, choices)}")
         elif problem["type"] == "value_error":
-            lines.append(f"{name}: {message}" if name else message)
+            lines += [f"{name}: {message}"] if name else message.splitlines()
         else:
             lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
     return _joined(lines)

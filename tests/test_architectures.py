@@ -9,7 +9,7 @@ import pytest
 from eus_ray import architectures as module
 from eus_ray.analysis.report.references import REFERENCES
 from eus_ray.architectures import ArchitectureSpec, architectures
-from eus_ray.config import ModelSettings
+from eus_ray.config import dotted_names
 from eus_ray.errors import UserError
 
 TABLE = """
@@ -18,7 +18,6 @@ label = "Plain"
 order = 2
 citations = []
 settings = ["model.width"]
-deep_supervision = false
 """
 
 
@@ -38,7 +37,7 @@ def test_the_papers_three_come_in_its_order() -> None:
 
 
 def test_what_they_name_is_there() -> None:
-    fields = {f"model.{name}" for name in ModelSettings.model_fields}
+    fields = set(dotted_names())
     for spec in architectures().values():
         assert spec.citations
         assert set(spec.citations) <= set(REFERENCES)
@@ -52,7 +51,7 @@ def test_files_without_the_table_are_no_architectures(spaces: Path) -> None:
     (spaces / "mine.toml").write_text('[search."optim.lr"]\nkind = "log_float"\nlow = 1e-4\nhigh = 1e-2\n')
     found = architectures.__wrapped__()
     assert list(found) == ["first", "second"]
-    assert found["second"] == ArchitectureSpec("second", "Plain", 2, (), ("model.width",), deep_supervision=False)
+    assert found["second"] == ArchitectureSpec("second", "Plain", 2, (), ("model.width",))
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
     study = load_study(write(tmp_path, text), preset="paper")
     again = load_study(write(tmp_path, study_toml(study)))
     assert again == study
-    assert set(dotted_names()) - {"only"} <= set(_dotted(tomllib.loads(study_toml(study))))
+    assert set(dotted_names()) - {"only", "model.args"} <= set(_dotted(tomllib.loads(study_toml(study))))
 
 
 def _dotted(tree: dict, prefix: str = "") -> list[str]:
@@ -233,8 +233,8 @@ def test_override_values(text: str, value: object) -> None:
         ('[optim]\nschedule = "cosin"\n', "optim.schedule: 'cosin' is not a choice; did you mean cosine?"),
         ("[optim]\nmilestones = [20, 5]\n", "optim.milestones: epochs must rise, not [20, 5]"),
         ('models = ["unett"]\n', "'unett' is not a choice; did you mean unet?"),
-        ("models = []\n", "models: must name one architecture at least"),
-        ('models = ["unet", "unet"]\n', "models: must name one architecture at least, and each once"),
+        ("models = []\n", "models: must name one model at least"),
+        ('models = ["unet", "unet"]\n', "models: must name one model at least, and each once"),
         ("[augment]\nscales = []\n", "augment.scales: needs one value at least"),
         ("[loss]\ndice_weight = 0\n", "loss: dice_weight and bce_weight are both 0"),
         ("[data]\nintensity = [5, 5]\n", "data.intensity: [low, high] must rise"),

@@ -123,7 +123,7 @@ def supervision(effort: Effort) -> str:
     """Return over which outputs the loss is added up; empty for a network without deep supervision."""
     spec = architectures().get(effort.model)
     deep, output = (_numbers(effort, f"loss.{name}") for name in ("slf_weight", "si_weight"))
-    if spec is None or not spec.deep_supervision or not deep:
+    if spec is None or "loss.slf_weight" not in spec.settings or not deep:
         return ""
     levels = effort.values("loss.level_weights")
     weighted = "" if levels == [[1, 1, 1, 1]] else f", with weights by level of {_options_of(levels)}"

@@ -33,7 +33,7 @@ def network_class(arch: str) -> type[SegmentationNetwork]:
     return REGISTRY[arch]
 
 
-def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
+def build_model(settings: ModelSettings, seed: int, in_channels: int = 1) -> SegmentationNetwork:
     """Build the network of `settings.arch` on the CPU, in training mode.
 
     Its initial weights depend on the settings and the seed alone; torch's global generators stay as they were. To load
@@ -44,7 +44,7 @@ def build_model(settings: ModelSettings, seed: int) -> SegmentationNetwork:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
-        return network_class(settings.arch).from_settings(settings)
+        return network_class(settings.arch).from_settings(settings, in_channels)
 
 
 def without_pretraining(settings: ModelSettings) -> ModelSettings:
@@ -52,7 +52,7 @@ def without_pretraining(settings: ModelSettings) -> ModelSettings:
     return settings.model_copy(update={"pretrained": False, "weights": ""})
 
 
-def check_model(settings: ModelSettings) -> int:
+def check_model(settings: ModelSettings, in_channels: int = 1) -> int:
     """Check what would stop `build_model`, and return the bytes of the network's weights.
 
     Takes about a second (timm's import) and no memory.
@@ -64,12 +64,12 @@ def check_model(settings: ModelSettings) -> int:
     network = network_class(settings.arch)
     network.check(settings)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers
-        state = network.from_settings(without_pretraining(settings)).state_dict()
+        state = network.from_settings(without_pretraining(settings), in_channels).state_dict()
     return sum(tensor.nbytes for tensor in state.values())
 
 
-def count_parameters(settings: ModelSettings) -> int:
+def count_parameters(settings: ModelSettings, in_channels: int = 1) -> int:
     """Return the number of trainable weights of the network that the settings describe; build none of them."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without numbers
-        network = network_class(settings.arch).from_settings(without_pretraining(settings))
+        network = network_class(settings.arch).from_settings(without_pretraining(settings), in_channels)
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)

@@ -47,6 +47,6 @@ class Grow(nn.Sequential):
 class AttentionUNet(UNet):
     """Attention U-Net: 34.9 M parameters at width 64."""
 
-    def __init__(self, width: int) -> None:
-        """Build it; `width` is how many channels the first level has."""
-        super().__init__(width, Grow, AttentionGate)
+    def __init__(self, width: int, in_channels: int = 1) -> None:
+        """Build it; `width` is how many channels the first level has, and `in_channels` an image."""
+        super().__init__(width, in_channels, Grow, AttentionGate)

@@ -18,30 +18,44 @@ from eus_ray.config import ModelSettings
 
 
 class Outputs(NamedTuple):
-    """Logits of one forward pass, the finest level first."""
+    """Logits of one forward pass."""
 
-    si: Tensor
-    """Single images `(N, K, H, W)`: K is 4 for DAF-Net, 1 for a network with one output."""
-    slf: Tensor | None
-    """Predictions of DAF-Net's single-layer features `(N, 4, H, W)`, for deep supervision; else None."""
+    logits: Tensor
+    """`(N, 1, H, W)`; of DAF-Net its four single images `(N, 4, H, W)`, the finest level first."""
+    auxiliary: Tensor | None = None
+    """Further predictions `(N, M, H, W)` that only the loss sees, for deep supervision; of DAF-Net those of its
+    single-layer features, M = 4, the finest first. None if there are none."""
 
 
 def as_input(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool) -> Tensor:
-    """Return gray images `(B, S, S)` as a network takes them: `(B, 1, S, S)` float32 in [0, 1] on the device."""
+    """Return images as a network takes them, float32 in [0, 1] on the device.
+
+    Args:
+        images: Gray `(B, S, S)` or colour `(B, S, S, 3)`.
+        device: Where they go.
+        channels_last: The memory format.
+
+    Returns:
+        `(B, 1, S, S)` or `(B, 3, S, S)`.
+    """
     image = to_device(images, device) / 255
     return image.contiguous(memory_format=torch.channels_last) if channels_last else image
 
 
 def to_device(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return images or masks `(B, S, S)` as `(B, 1, S, S)` float32, copied asynchronously to a GPU."""
-    image = torch.from_numpy(np.ascontiguousarray(images)[:, None])
+    """Return images or masks as float32, copied asynchronously to a GPU.
+
+    `(B, S, S)` becomes `(B, 1, S, S)`, and colour `(B, S, S, 3)` becomes `(B, 3, S, S)`.
+    """
+    channels_first = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+    image = torch.from_numpy(np.ascontiguousarray(channels_first))
     if device.type == "cuda":
         image = image.pin_memory()
     return image.to(device, non_blocking=True).float()
 
 
 def forward(model: nn.Module, image: Tensor, precision: torch.dtype) -> Outputs:
-    """Return the network's logits of `(B, 1, S, S)`, computed in `precision`."""
+    """Return the network's logits of `(B, C, S, S)`, computed in `precision`."""
     with torch.autocast(image.device.type, precision, enabled=precision is not torch.float32):
         outputs: Outputs = model(image)
     return outputs
@@ -49,15 +63,18 @@ def forward(model: nn.Module, image: Tensor, precision: torch.dtype) -> Outputs:
 
 def probability(outputs: Outputs) -> Tensor:
     """Return the prediction `(N, H, W)`, float32 in [0, 1]: the mean of the single images (paper, section 2.4)."""
-    return outputs.si.float().sigmoid().mean(dim=1)
+    return outputs.logits.float().sigmoid().mean(dim=1)
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """A network from images `(N, 1, H, W)` in [0, 1] to `Outputs`; H and W are multiples of 16, 32 at least."""
+    """A network from images `(N, C, H, W)` in [0, 1] to `Outputs`; H and W are multiples of 16, 32 at least.
+
+    C is 1 for gray images and 3 for colour.
+    """
 
     @classmethod
     @abstractmethod
-    def from_settings(cls, settings: ModelSettings) -> Self:
+    def from_settings(cls, settings: ModelSettings, in_channels: int) -> Self:
         """Build the network that the settings describe; torch's global generator draws its initial weights."""
 
     @classmethod

@@ -80,9 +80,9 @@ class DAFNet(SegmentationNetwork):
                 part.apply(_draw_uniform)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings) -> Self:
+    def from_settings(cls, settings: ModelSettings, in_channels: int) -> Self:
         """Build the network on the encoder that the settings name."""
-        encoder = Encoder(settings.encoder, settings.pretrained, settings.weights)
+        encoder = Encoder(settings.encoder, settings.pretrained, settings.weights, in_channels)
         return cls(encoder, settings.decoder_width, settings.decoder_init)
 
     @classmethod
@@ -91,7 +91,7 @@ class DAFNet(SegmentationNetwork):
         check_encoder(settings.encoder, settings.pretrained, settings.weights)
 
     def forward(self, image: Tensor) -> Outputs:
-        """Return logits `(N, 4, H, W)` of SI and SLF from images `(N, 1, H, W)`."""
+        """Return logits `(N, 4, H, W)` of SI and SLF from images `(N, C, H, W)`."""
         levels = self.encoder(image)
         finest = levels[0].shape[-2:]
         slfs = [_resize(reduce(x), finest) for reduce, x in zip(self.single_layer, levels, strict=True)]
@@ -99,7 +99,7 @@ class DAFNet(SegmentationNetwork):
         afs = [attend(slf, mlf) for attend, slf in zip(self.attentional, slfs, strict=True)]
         si = torch.cat([head(af) for head, af in zip(self.si_heads, afs, strict=True)], dim=1)
         slf = torch.cat([head(x) for head, x in zip(self.slf_heads, slfs, strict=True)], dim=1)
-        return Outputs(si=_resize(si, image.shape[-2:]), slf=_resize(slf, image.shape[-2:]))
+        return Outputs(logits=_resize(si, image.shape[-2:]), auxiliary=_resize(slf, image.shape[-2:]))
 
 
 def _softmax_over_channels(x: Tensor) -> Tensor:

@@ -31,20 +31,24 @@ _LIST = "see timm.list_models()"
 class Encoder(nn.Module):
     """Feature maps of timm's network `name`, its four deepest levels, the finest first.
 
-    Images `(N, 1, H, W)` in [0, 1] are normalised here with the mean and standard deviation that belong to the
-    network's weights, averaged over colours. First convolutions for colour are summed over colours. `channels` are
-    those of the levels.
+    Images `(N, C, H, W)` in [0, 1] are normalised here with the mean and standard deviation that belong to the
+    network's weights, one of each colour; for gray images they are averaged over colours, and first convolutions for
+    colour are summed over colours. `channels` are those of the levels.
 
     Args:
         name: timm's name of the network, with the tag of its weights.
         pretrained: Whether to take timm's weights, from the local cache or the hub.
         weights: A file, safetensors or PyTorch, that is taken instead; empty for none.
+        in_channels: 1 for gray images, 3 for colour.
 
     Raises:
         UserError: As `check_encoder` does, and if the file does not fit.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, weights: str = "") -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, pretrained: bool = False, weights: str = "", in_channels: int = 1) -> None:
         check_encoder(name, pretrained, weights)
         import timm
 
@@ -55,17 +59,19 @@ class Encoder(nn.Module):
             cached = _cached_file(timm.models.get_pretrained_cfg(name))
             source = {"pretrained": True, "pretrained_cfg_overlay": {"file": cached} if cached else None}
         try:
-            body: Any = timm.create_model(name, features_only=True, in_chans=1, **source)
+            body: Any = timm.create_model(name, features_only=True, in_chans=in_channels, **source)
         except OSError as error:
             raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), _first_line(error))) from None
         if weights:
-            _load_weights(body, name, Path(weights))
+            _load_weights(body, name, Path(weights), in_channels)
         self.body = body
-        mean, std = body.pretrained_cfg["mean"], body.pretrained_cfg["std"]
-        self.mean, self.std = sum(mean) / len(mean), sum(std) / len(std)
+        for which in ("mean", "std"):
+            values = body.pretrained_cfg[which]
+            values = values if len(values) == in_channels else [sum(values) / len(values)] * in_channels
+            self.register_buffer(which, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return four levels `(N, channels[i], h_i, w_i)` of images `(N, 1, H, W)`."""
+        """Return four levels `(N, channels[i], h_i, w_i)` of images `(N, C, H, W)`."""
         levels: list[Tensor] = self.body((image - self.mean) / self.std)
         return levels[-NUM_LEVELS:]
 
@@ -176,7 +182,7 @@ def _cached_file(config: Any) -> str | None:
     return None
 
 
-def _load_weights(body: Any, name: str, path: Path) -> None:
+def _load_weights(body: Any, name: str, path: Path, in_channels: int) -> None:
     """Copy a file's tensors into the network; others in it, as of its classifier, are ignored.
 
     timm ignores names that differ without a word, so every tensor is checked here.
@@ -191,7 +197,7 @@ def _load_weights(body: Any, name: str, path: Path) -> None:
     for key, own in body.state_dict().items():
         found = given.get(_flat(key))
         if found is not None and _flat(key) in first_convs and found.shape != own.shape and found.ndim == 4:
-            found = adapt_input_conv(1, found, base_chans=colours)
+            found = adapt_input_conv(in_channels, found, base_chans=colours)
         if found is not None and found.shape == own.shape:
             own.copy_(found)
         elif found is not None:

@@ -52,6 +52,7 @@ class UNet(SegmentationNetwork):
     def __init__(
         self,
         width: int,
+        in_channels: int = 1,
         grow: Callable[[int, int], nn.Module] = _transposed_conv,
         attend: Callable[[int], nn.Module] | None = None,
     ) -> None:
@@ -59,12 +60,13 @@ class UNet(SegmentationNetwork):
 
         Args:
             width: How many channels the first level has.
+            in_channels: How many an image has.
             grow: Makes the upsampling between two levels from the channels of the coarser and of the finer one.
             attend: Makes the gate of a skip connection from its channels; None for skips that pass as they are.
         """
         super().__init__()
         widths = level_widths(width)
-        self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([1, *widths]))
+        self.down = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise([in_channels, *widths]))
         pairs = list(pairwise(widths))  # (finer, coarser)
         self.grow = nn.ModuleList(grow(b, a) for a, b in pairs)
         self.attend = nn.ModuleList(attend(a) for a, _ in pairs) if attend else None
@@ -72,12 +74,12 @@ class UNet(SegmentationNetwork):
         self.head = nn.Conv2d(width, 1, kernel_size=1)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings) -> Self:
+    def from_settings(cls, settings: ModelSettings, in_channels: int) -> Self:
         """Build the network of `model.width`."""
-        return cls(settings.width)
+        return cls(settings.width, in_channels)
 
     def forward(self, image: Tensor) -> Outputs:
-        """Return logits `(N, 1, H, W)` of images `(N, 1, H, W)`."""
+        """Return logits `(N, 1, H, W)` of images `(N, C, H, W)`."""
         skips = [self.down[0](image)]
         for block in self.down[1:]:
             skips.append(block(functional.max_pool2d(skips[-1], 2)))
@@ -85,4 +87,4 @@ class UNet(SegmentationNetwork):
         for level in reversed(range(len(skips))):
             grown, skip = self.grow[level](x), skips[level]
             x = self.up[level](torch.cat([self.attend[level](skip, grown) if self.attend else skip, grown], dim=1))
-        return Outputs(si=self.head(x), slf=None)
+        return Outputs(self.head(x))

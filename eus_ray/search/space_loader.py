@@ -27,8 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eus_ray.architectures import architectures
-from eus_ray.config import ModelSettings, Study, dotted_names, to_dotted, unused_fields
+from eus_ray.architectures import spec_of
+from eus_ray.config import ModelSettings, Study, dotted_names, field_of, to_dotted, unused_fields
 from eus_ray.config_file import read_toml, with_settings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.search.space import KINDS, Dimension, Kind, Space
@@ -42,7 +42,10 @@ _KEYS = {
 _SECTIONS = ("model.", "augment.", "optim.", "loss.", "train.")
 _NOT_SEARCHED = {
     "model.arch": "each architecture has a search of its own",
+    "model.args": 'name one argument, such as [search."model.args.depth"]',
+    "model.label": "it changes nothing",
     "model.weights": "it names a file; set it in the study file",
+    "augment.preset": "its fields are searched one by one",
     "train.seed": "it is the same for all trials, or the best would be the luckiest",
     "train.epochs": "it is the same for all trials, so that they compare; set it in the study file",
     "train.stop_after": "it is the same for all trials, so that they compare; set it in the study file",
@@ -63,7 +66,7 @@ def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> 
     Raises:
         UserError: With one line for each mistake in the file, `FILE:LINE: [search."FIELD"] ...`.
     """
-    shipped = architectures()[study.model.arch].space_path
+    shipped = spec_of(study.model.arch).space_path
     file = _File(Path(study.search.space) if study.search.space else shipped)
     reader = _Reader(file, study)
     for key in file.tree.keys() - {"architecture", "paper", "search"}:
@@ -133,8 +136,10 @@ class _Reader:
         known = dotted_names()
         if name in _NOT_SEARCHED:
             return f"may not be searched: {_NOT_SEARCHED[name]}"
-        if name in unused_fields(self.study.model.arch):
-            return f"may not be searched: {self.study.model.arch} has nothing that it would change"
+        if field_of(name) in unused_fields(self.study.model.arch):
+            return f"may not be searched: {self.study.name} has nothing that it would change"
+        if name != field_of(name):
+            return "" if name in self.own else "the study sets no such argument; it decides what kind of value it is"
         if name in known:
             return "" if name.startswith(_SECTIONS) else "may not be searched: it is one for the whole study"
         if any(field.startswith(f"{name}.") for field in known):

@@ -19,7 +19,7 @@ from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import Callback
 from eus_ray.study.prepare import prepare_dataset, refuse_models_there, tell_warnings
 from eus_ray.study.run_context import RunContext, run_context
-from eus_ray.study.trials import Trials, settings_row
+from eus_ray.study.trials import Trials, different_settings, settings_row
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,12 @@ def _refuse_other_settings(trials: Trials, store: Store, study: Study) -> None:
     """Raise `UserError` if a cross-validation in the folder was begun with other settings."""
     for model in study.models:
         for record in trials.of(model, TrialKind.FIXED):
-            before, now = record.settings, settings_row(study.for_model(model))
-            changed = [name for name in now if name in before and str(before[name]) != str(now[name])]
-            if changed:
+            differ = different_settings(record.settings, settings_row(study.for_model(model)))
+            if differ:
                 raise UserError(
                     *(
-                        f"{store.location}: {model} was begun with other settings: "
-                        f"{name} was {before[name]} and is {now[name]}"
-                        for name in changed
+                        f"{store.location}: {model} was begun with other settings: {name} was {before} and is {now}"
+                        for name, (before, now) in differ.items()
                     )
                 )
 

@@ -31,7 +31,7 @@ from eus_ray.search.standings import Standing, fair_value, standing_after
 from eus_ray.store import TrialKey, TrialKind, TrialRecord, TrialState
 from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import SearchUpdate
-from eus_ray.study.trials import Trials, settings_row, study_of
+from eus_ray.study.trials import Trials, different_settings, settings_row, study_of
 
 
 class ModelSearch:
@@ -171,7 +171,7 @@ class ModelSearch:
         same = [
             record
             for record in self._trials.of(self.model, TrialKind.WINNER)
-            if all(record.settings[name] == wanted[name] for name in wanted)
+            if not different_settings(record.settings, wanted)
         ]
         return TrialSpec(same[-1].key if same else self._key(self._trials.next_number(self.model)), settings)
 

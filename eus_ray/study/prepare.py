@@ -45,7 +45,8 @@ def prepare_dataset(study: Study, store: Store, *, resume: bool) -> Dataset:
     Raises:
         UserError: With one line for each mistake; nothing is written.
     """
-    num_bytes = sum(collect_errors(lambda model: check_model(study.for_model(model).model), study.models))
+    channels = study.data.num_channels
+    num_bytes = sum(collect_errors(lambda model: check_model(study.for_model(model).model, channels), study.models))
     dataset = check_data(study)
     check_identity(store, dataset)
     check_room(store, dataset, num_bytes)
@@ -97,6 +98,7 @@ def identity(dataset: Dataset) -> dict[str, Any]:
     return {
         "data.fingerprint": dataset.manifest.fingerprint,
         "data.image_size": study.data.image_size,
+        "data.channels": study.data.channels,
         "data.resize": study.data.resize,
         "data.intensity": study.data.intensity if isinstance(study.data.intensity, str) else list(study.data.intensity),
         "folds.count": study.folds.count,
@@ -124,7 +126,9 @@ def check_identity(store: Store, dataset: Dataset) -> bool:
             raise UserError(f"{store.location}: holds {foreign[0]} and no study; choose an empty output folder")
         return False
     # a folder that is older than a setting was made with what is its default now
-    there = _dotted_evaluate(EvaluateSettings()) | store.read_json(names.PROVENANCE)["identity"]
+    there = (
+        {"data.channels": "gray"} | _dotted_evaluate(EvaluateSettings()) | store.read_json(names.PROVENANCE)["identity"]
+    )
     here = identity(dataset)
     different = [name for name in here if there.get(name) != here[name]]
     if different:

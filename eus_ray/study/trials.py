@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eus_ray.config import Study, to_dotted
+from eus_ray.config import LATER, Study, field_of, to_dotted
 from eus_ray.config_file import with_settings
 from eus_ray.errors import UserError
 from eus_ray.store import (
@@ -45,7 +45,7 @@ class Trials:
 
     def __init__(self, store: Store, callbacks: Sequence[Callback] = (), token: str = "") -> None:
         self._store, self._callbacks, self._token = store, callbacks, token
-        self._records = {record.key: record for record in read_records(store)}
+        self._records = {record.key: _completed(record) for record in read_records(store)}
         self.spans: dict[TrialKey, list[tuple[float, float]]] = {}
         """When each epoch of a fold began and ended, in seconds since 1970."""
         self.errors: dict[TrialKey, str] = {}
@@ -82,7 +82,7 @@ class Trials:
             state=TrialState.RUNNING,
             reason="",
             settings={**before.settings, **settings_row(study)},
-            parameters=count_parameters(study.model),
+            parameters=count_parameters(study.model, study.data.num_channels),
         )
         self.write()
         _log.debug("%s trial %d (%s) begins", *key, kind)
@@ -156,21 +156,48 @@ class Trials:
 
 
 def settings_row(study: Study) -> dict[str, Any]:
-    """Return one architecture's settings as columns of `trials.parquet`: lists as JSON."""
-    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in to_dotted(study).items()}
+    """Return one model's settings as columns of `trials.parquet`: lists as JSON, and so every entry of `model.args`."""
+    return {
+        name: json.dumps(value) if isinstance(value, list) or name != field_of(name) else value
+        for name, value in to_dotted(study).items()
+    }
+
+
+def different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the settings that change what is trained and that differ between two trials, as text.
+
+    Args:
+        before: Settings as `settings_row` gives them; a version without one of the fields cannot differ in it.
+        now: Likewise, of this version.
+    """
+    arguments = {name: "not set" for name in (*before, *now) if name != field_of(name)}
+    before, now = arguments | dict(before), arguments | dict(now)
+    names = [name for name in now if name in before and name not in ("model.label", "augment.preset")]
+    return {name: (str(before[name]), str(now[name])) for name in names if str(before[name]) != str(now[name])}
+
+
+def _completed(record: TrialRecord) -> TrialRecord:
+    """Return a record with the settings that its version did not have, as they were then."""
+    own = {name: value for name, value in record.settings.items() if not _is_null(value)}
+    return replace(record, settings={**LATER, **own} if own else own)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value != value
 
 
 def study_of(settings: Mapping[str, Any], base: Study, source: str) -> Study:
-    """Return one architecture's study with a trial's settings.
+    """Return one model's study with a trial's settings.
 
     Args:
-        settings: By dotted name, lists as JSON; other names are passed over.
+        settings: By dotted name, lists as JSON; other names, and empty values, are passed over.
         base: What is not among them.
         source: Where they come from, for messages.
     """
+    fields = to_dotted(base)
     changed = {
-        name: json.loads(settings[name]) if isinstance(value, list) else settings[name]
-        for name, value in to_dotted(base).items()
-        if name in settings
+        name: json.loads(value) if isinstance(fields.get(name), list) or name != field_of(name) else value
+        for name, value in settings.items()
+        if (name in fields or name != field_of(name)) and not _is_null(value)
     }
     return with_settings(base, changed, source)

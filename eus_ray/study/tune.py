@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def tune(
         How each model ended: as its winner did; failed if no trial was completed.
     """
     models = study.models
-    loaded = collect_errors(lambda model: load_space(study.for_model(model), check_model), models)
+    check = functools.partial(check_model, in_channels=study.data.num_channels)
+    loaded = collect_errors(lambda model: load_space(study.for_model(model), check), models)
     store, old = Store(out), None if start_from is None else Store(start_from)
     if old is not None and not old.exists(TRIALS_FILE):
         raise UserError(f"{old.location}: is no study with trials from which a search could start")
@@ -143,7 +145,7 @@ def first_points(study: Study, space: Space, start_from: Store | None) -> list[d
     """
     points = [space.paper_point(study), space.default_of(study)]
     if start_from is not None:
-        model = study.model.arch
+        model = study.name
         complete = [record for record in Trials(start_from).of(model) if record.state is TrialState.COMPLETE]
         searched, fixed = (
             [record for record in complete if record.kind is kind] for kind in (TrialKind.TRIAL, TrialKind.FIXED)

@@ -65,7 +65,7 @@ def load_model(data: bytes, study: Study, device: torch.device) -> SegmentationN
     tensors, metadata = unpack_for(study, data)
     if int(metadata["epoch"]) < study.train.epochs_to_train:
         raise ValueError(f"a checkpoint of {metadata['epoch']} of {study.train.epochs_to_train} epochs")
-    model = place_model(build_model(without_pretraining(study.model), seed=0), study, device)
+    model = place_model(build_model(without_pretraining(study.model), 0, study.data.num_channels), study, device)
     model.load_state_dict(below("model/", tensors))
     return model.eval()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from eus_ray.config import Study, to_dotted
+from eus_ray.config import LATER, Study, to_dotted
 
 
 def settings_text(study: Study) -> str:
@@ -20,8 +20,11 @@ def settings_text(study: Study) -> str:
     How masks are made of probabilities is not among it: each epoch's network is the same.
     """
     settings = to_dotted(study, ("data", "model", "augment", "optim", "loss", "train"))
-    settings["evaluate.grid"] = study.evaluate.grid  # seeds derive from this text: it must stay
-    del settings["data.manifest"], settings["data.duplicates"]
+    # seeds derive from this text: it must stay as it was, whatever fields have come since
+    settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
+    settings["evaluate.grid"] = study.evaluate.grid
+    for name in ("data.manifest", "data.duplicates", "model.label", "augment.preset"):
+        del settings[name]
     settings["model.weights"] = Path(study.model.weights).name  # wherever the file lies
     return json.dumps(settings, sort_keys=True)
 

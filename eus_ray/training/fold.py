@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from eus_ray.architectures import architectures
+from eus_ray.architectures import spec_of
 from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
@@ -103,10 +103,11 @@ class Fold:
         """The rows that the state holds: those of an unfinished fold's epochs, but for predictions."""
         self.identity = settings_digest(study)
         start = study.model if state is None else without_pretraining(study.model)
-        self.model = place_model(build_model(start, seed=self._seed("weights")), study, device)
+        self.model = place_model(build_model(start, self._seed("weights"), study.data.num_channels), study, device)
         self._forward: torch.nn.Module = self.model
         if team is not None:
-            has_unused = architectures()[study.model.arch].deep_supervision and not study.loss.slf_weight
+            spec = spec_of(study.model.arch)
+            has_unused = not spec.is_own or ("loss.slf_weight" in spec.settings and not study.loss.slf_weight)
             self._forward = team.parallel(self.model, has_unused=has_unused)
         self.precision = precision_for(study.train.precision, device)
         self.optimizer = optimizer_for(study.optim, self.model)

@@ -17,20 +17,25 @@ def segmentation_loss(outputs: Outputs, truth: Tensor, settings: LossSettings) -
 
         slf_weight * sum_i level_weights[i] L(SLF_i) + si_weight * sum_j level_weights[j] L(SI_j)
 
-    over the four levels of `outputs.slf` and `outputs.si`, both `(N, 4, H, W)`. A network with one output,
-    `outputs.slf` None and `outputs.si` `(N, 1, H, W)`, has the loss si_weight * L(SI).
+    over the four levels of DAF-Net, the SLF in `outputs.auxiliary` and the SI in `outputs.logits`, both `(N, 4, H, W)`.
+    A network with one output, logits `(N, 1, H, W)`, has si_weight * L(logits); if it has auxiliary outputs
+    `(N, M, H, W)`, auxiliary_weight times the mean of their M losses is added.
 
     Args:
         outputs: A network's logits.
         truth: `(N, 1, H, W)`, 0 or 1.
         settings: The weights.
     """
-    if outputs.slf is None:
-        return settings.si_weight * _level_losses(outputs.si, truth, settings).sum()
+    own = _level_losses(outputs.logits, truth, settings)
+    if len(own) == 1:
+        loss = settings.si_weight * own.sum()
+        if outputs.auxiliary is not None and settings.auxiliary_weight:
+            loss = loss + settings.auxiliary_weight * _level_losses(outputs.auxiliary, truth, settings).mean()
+        return loss
     levels = torch.tensor(settings.level_weights, device=truth.device)
-    loss = settings.si_weight * (levels * _level_losses(outputs.si, truth, settings)).sum()
-    if settings.slf_weight:
-        loss = loss + settings.slf_weight * (levels * _level_losses(outputs.slf, truth, settings)).sum()
+    loss = settings.si_weight * (levels * own).sum()
+    if outputs.auxiliary is not None and settings.slf_weight:
+        loss = loss + settings.slf_weight * (levels * _level_losses(outputs.auxiliary, truth, settings)).sum()
     return loss
 
 

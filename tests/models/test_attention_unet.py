@@ -43,4 +43,4 @@ def test_a_gate_worked_by_hand() -> None:
 
 def test_one_channel_is_enough() -> None:
     model = build_model(ModelSettings(arch="attention_unet", width=1), seed=0)
-    assert model(images(2, 32, 32)).si.shape == (2, 1, 32, 32)
+    assert model(images(2, 32, 32)).logits.shape == (2, 1, 32, 32)

@@ -55,9 +55,9 @@ def test_the_finest_level_comes_first() -> None:
                 head.weight.zero_()
                 head.bias.fill_(value)
     outputs = predict(model, image)
-    assert outputs.slf is not None
-    assert outputs.slf.mean(dim=(0, 2, 3)).tolist() == [0, 1, 2, 3]
-    assert outputs.si.mean(dim=(0, 2, 3)).tolist() == [10, 11, 12, 13]
+    assert outputs.auxiliary is not None
+    assert outputs.auxiliary.mean(dim=(0, 2, 3)).tolist() == [0, 1, 2, 3]
+    assert outputs.logits.mean(dim=(0, 2, 3)).tolist() == [10, 11, 12, 13]
 
 
 def test_every_si_sees_every_level_through_the_mlf() -> None:
@@ -67,11 +67,12 @@ def test_every_si_sees_every_level_through_the_mlf() -> None:
     with torch.no_grad():
         model.single_layer[3][0].weight.neg_()
     after = predict(model, image)
-    assert before.slf is not None
-    assert after.slf is not None
-    moved = [not torch.allclose(before.si[:, level], after.si[:, level], atol=1e-4) for level in range(4)]
+    assert before.auxiliary is not None
+    assert after.auxiliary is not None
+    moved = [not torch.allclose(before.logits[:, level], after.logits[:, level], atol=1e-4) for level in range(4)]
     assert moved == [True] * 4
-    assert [not torch.equal(before.slf[:, level], after.slf[:, level]) for level in range(4)] == [False] * 3 + [True]
+    moved = [not torch.equal(before.auxiliary[:, level], after.auxiliary[:, level]) for level in range(4)]
+    assert moved == [False] * 3 + [True]
 
 
 def test_uniform_draws_the_decoders_convolutions_from_0_to_1() -> None:
@@ -97,7 +98,7 @@ def test_uniform_stays_finite_at_the_papers_size() -> None:
     outputs = model(image)
     loss = segmentation_loss(outputs, truth, LossSettings())
     loss.backward()
-    assert outputs.si.isfinite().all()
+    assert outputs.logits.isfinite().all()
     assert 0 < loss.item() <= 8
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -105,7 +106,7 @@ def test_uniform_stays_finite_at_the_papers_size() -> None:
 @pytest.mark.parametrize("decoder_width", [8, 24])
 def test_odd_sizes_of_the_last_level_and_any_decoder_width(decoder_width: int) -> None:
     model = build_model(SMALL.model_copy(update={"decoder_width": decoder_width}), seed=0)
-    assert predict(model, images(1, 112, 80)).si.shape == (1, 4, 112, 80)
+    assert predict(model, images(1, 112, 80)).logits.shape == (1, 4, 112, 80)
 
 
 def test_channels_last_gives_the_same_numbers_and_lasts() -> None:

@@ -27,19 +27,19 @@ from eus_ray.models.base import Outputs, SegmentationNetwork, register
 
 @register("plain_net")
 class PlainNet(SegmentationNetwork):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, in_channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
+            nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
         )
         self.head = nn.Conv2d(width, 1, 1)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings) -> Self:
-        return cls(settings.width)
+    def from_settings(cls, settings: ModelSettings, in_channels: int) -> Self:
+        return cls(settings.width, in_channels)
 
     def forward(self, image: Tensor) -> Outputs:
-        return Outputs(si=self.head(self.body(image)), slf=None)
+        return Outputs(self.head(self.body(image)))
 '''
 
 SPEC = """
@@ -48,7 +48,6 @@ label = "The Plain Network"
 order = 4
 citations = ["ronneberger"]
 settings = ["model.width"]
-deep_supervision = false
 
 [search."optim.lr"]
 kind = "log_float"

@@ -17,18 +17,18 @@ class TestUNet(ModelTester):
         # Four halvings and two 3x3 convolutions a level reach over 90 pixels; without the lower levels, 4.
         model, image = self.build().double(), images(1, 96, 96).double()
         image.requires_grad_()
-        model.eval()(image).si[0, 0, 48, 48].backward()
+        model.eval()(image).logits[0, 0, 48, 48].backward()
         assert image.grad is not None
         touched = image.grad[0, 0, 48].nonzero()
         assert touched.max() - touched.min() > 80
 
     def test_skips_carry_detail(self) -> None:
         model, image = self.build(), images(1, 64, 64)
-        sharp = predict(model, image).si
+        sharp = predict(model, image).logits
         with torch.no_grad():
             for grow in model.grow:  # cut everything below the finest level
                 grow.weight.zero_()
                 grow.bias.zero_()
-        alone = predict(model, image).si
+        alone = predict(model, image).logits
         assert alone.std() > 0
         assert not torch.equal(sharp, alone)

@@ -55,13 +55,13 @@ class ModelTester:
     @pytest.mark.parametrize(("num", "height", "width"), [(1, 32, 32), (2, 48, 48), (3, 96, 96), (1, 80, 48)])
     def test_gives_logits_of_the_images_size(self, num: int, height: int, width: int) -> None:
         outputs = predict(self.build(), images(num, height, width))
-        assert outputs.si.shape == (num, self.num_si, height, width)
-        assert outputs.slf is None or outputs.slf.shape == (num, self.num_slf, height, width)
-        assert (outputs.slf is None) == (self.num_slf == 0)
+        assert outputs.logits.shape == (num, self.num_si, height, width)
+        assert outputs.auxiliary is None or outputs.auxiliary.shape == (num, self.num_slf, height, width)
+        assert (outputs.auxiliary is None) == (self.num_slf == 0)
 
     def test_the_probability_is_the_mean_of_the_single_images(self) -> None:
         outputs = predict(self.build(), images(2, 48, 48))
-        mean = (1 / (1 + np.exp(-outputs.si.double().numpy()))).mean(axis=1)
+        mean = (1 / (1 + np.exp(-outputs.logits.double().numpy()))).mean(axis=1)
         assert probability(outputs).dtype == torch.float32
         np.testing.assert_allclose(probability(outputs).numpy(), mean, atol=1e-6)
 
@@ -110,13 +110,13 @@ class ModelTester:
         save_file(saved.state_dict(), tmp_path / "fold_0.safetensors")
         loaded = self.build(seed=1)
         loaded.load_state_dict(load_file(tmp_path / "fold_0.safetensors"))
-        assert torch.equal(predict(loaded, image).si, predict(saved, image).si)
+        assert torch.equal(predict(loaded, image).logits, predict(saved, image).logits)
 
     def test_memory_format_changes_nothing(self) -> None:
         model, image = self.build(), images(2, 48, 48)
-        contiguous = predict(model, image).si
+        contiguous = predict(model, image).logits
         model = model.to(memory_format=torch.channels_last)
-        channels_last = predict(model, image.contiguous(memory_format=torch.channels_last)).si
+        channels_last = predict(model, image.contiguous(memory_format=torch.channels_last)).logits
         torch.testing.assert_close(channels_last, contiguous, atol=1e-4, rtol=1e-4)
 
     def test_trains_in_bfloat16(self) -> None:
@@ -126,7 +126,7 @@ class ModelTester:
             outputs = model(image)
         loss = segmentation_loss(outputs, truth, LossSettings(bce_weight=1.0))
         loss.backward()
-        assert outputs.si.dtype == torch.bfloat16
+        assert outputs.logits.dtype == torch.bfloat16
         assert loss.dtype == torch.float32
         assert loss.isfinite()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -134,12 +134,12 @@ class ModelTester:
     def test_images_of_a_batch_do_not_see_each_other(self) -> None:
         model, image = self.build(), images(3, 48, 48)
         model(image)
-        together, alone = predict(model, image).si, predict(model, image[1:2]).si
+        together, alone = predict(model, image).logits, predict(model, image[1:2]).logits
         torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
 
     def test_the_forward_pass_draws_nothing(self) -> None:
         model, image = self.build(), images(2, 48, 48)
-        assert torch.equal(model(image).si, model(image).si)
+        assert torch.equal(model(image).logits, model(image).logits)
 
     def test_the_check_counts_the_bytes_of_the_weights(self) -> None:
         assert check_model(self.settings) == sum(tensor.nbytes for tensor in self.build().state_dict().values())

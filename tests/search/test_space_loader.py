@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eus_ray.config import ARCHITECTURES, ModelSettings, Study
-from eus_ray.config_file import PRESETS, read_toml, with_settings
+from eus_ray.config import ARCHITECTURES, ModelSettings, Study, to_dotted
+from eus_ray.config_file import load_study, with_settings
 from eus_ray.errors import UserError
 from eus_ray.search.space import Dimension, Space
 from eus_ray.search.space_loader import load_space
@@ -84,12 +84,7 @@ def test_a_shipped_space_holds_the_paper_and_the_defaults(arch: str) -> None:
     assert space.contains(default)
     assert default["optim.optimizer"] == "adamw"
     assert "optim.momentum" not in default
-    preset = {
-        f"{section}.{name}": value
-        for section, fields in read_toml(PRESETS["paper"]).items()
-        if isinstance(fields, dict)
-        for name, value in fields.items()
-    }
+    preset = to_dotted(load_study(None, preset="paper", models=[arch]))
     left_open = {"model.decoder_width"}  # the paper names none; the preset does not either
     assert paper == {name: preset[name] for name in paper.keys() - left_open} | {
         name: default[name] for name in left_open & paper.keys()

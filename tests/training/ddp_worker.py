@@ -22,9 +22,9 @@ from eus_ray.training.fold import Fold
 from tests.training.test_fold import fold_data, study
 
 
-def without_batch_statistics(settings: ModelSettings, seed: int) -> nn.Module:
+def without_batch_statistics(settings: ModelSettings, seed: int, in_channels: int) -> nn.Module:
     """The model with each batch normalisation replaced: on CPUs none spans the processes."""
-    model = build_model(settings, seed)
+    model = build_model(settings, seed, in_channels)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):

@@ -64,7 +64,7 @@ def test_a_model_is_loaded_as_its_fold_evaluated_it() -> None:
     assert not model.training
     image = as_input(fold.data.images[:4], CPU, settings.train.channels_last)
     with torch.inference_mode():
-        outputs, expected = (forward(each, image, fold.precision).si for each in (model, fold.model.eval()))
+        outputs, expected = (forward(each, image, fold.precision).logits for each in (model, fold.model.eval()))
     assert torch.equal(outputs, expected)
     with pytest.raises(ValueError, match="a checkpoint of other settings"):
         load_model(fold.state(), study("train.epochs=1"), CPU)

@@ -14,7 +14,7 @@ LN2 = math.log(2)
 
 
 def one_output(logits: Tensor) -> Outputs:
-    return Outputs(si=logits, slf=None)
+    return Outputs(logits)
 
 
 def corner(num: int = 1) -> Tensor:

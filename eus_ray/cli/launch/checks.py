@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -64,9 +65,9 @@ def _study_defects(args: argparse.Namespace, study: Study) -> list[str]:
     for arch in study.models:
         settings = study.for_model(arch)
         try:
-            check_model(settings.model)
+            check_model(settings.model, study.data.num_channels)
             if args.command == "tune":
-                load_space(settings, check_model)
+                load_space(settings, functools.partial(check_model, in_channels=study.data.num_channels))
         except UserError as error:
             lines += error.lines
     if "://" not in args.out and not args.resume and (Path(location(args.out)) / PROVENANCE).exists():

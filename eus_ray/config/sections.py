@@ -1,27 +1,14 @@
-"""Every setting of a study: frozen pydantic models that refuse unknown names and impossible values.
-
-A field's dotted name (`optim.lr`) is its only name: in the study file, in `--set optim.lr=1e-4`, in a search space, in
-error messages and in the tables. `config_file.load_study` reads a study; `Study.for_model` returns one architecture's
-settings.
-"""
+"""The sections of a study file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from eus_ray.architectures import architectures
-from eus_ray.errors import UserError
-
-ARCHITECTURES = tuple(architectures())
-if TYPE_CHECKING:
-    Architecture = str
-else:
-    Architecture = Literal[ARCHITECTURES]
-    """The name of an architecture; pydantic refuses any other."""
+from eus_ray.architectures import check_architecture
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -50,12 +37,19 @@ class DataSettings(Settings):
     """Path of the manifest (CSV or Parquet), relative to the study file."""
     image_size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
     """Side of the square training images, in pixels; a multiple of 16, since U-Net halves it four times."""
+    channels: Literal["gray", "rgb"] = "gray"
+    """Whether the networks see colour: `gray` takes the mean of the three, weighted as the eye does."""
     resize: Literal["stretch", "pad"] = "stretch"
     """`stretch` changes the aspect ratio (the paper); `pad` keeps it and fills with black."""
     intensity: Literal["auto"] | tuple[float, float] = "auto"
     """Gray values that become 0 and 255. `auto`: 8-bit images stay, deeper ones use their own minimum and maximum."""
     duplicates: Literal["stop", "warn"] = "stop"
     """Whether the same image under two patients stops the study, or only warns."""
+
+    @property
+    def num_channels(self) -> int:
+        """Return how many channels an image has: 1 or 3."""
+        return 3 if self.channels == "rgb" else 1
 
     @field_validator("intensity")
     @classmethod
@@ -77,14 +71,20 @@ class FoldSettings(Settings):
 class ModelSettings(Settings):
     """The network."""
 
-    arch: Architecture = "daf_net"
-    """`Study.for_model` sets it; in a study file it stands for `models` with this one name."""
+    arch: str = "daf_net"
+    """An architecture of eus-ray; `smp:NAME`, a decoder of segmentation_models_pytorch; `module:callable`; or an entry
+    point of the group `eus_ray.models`. `[only.NAME]` says it of a model NAME; in `[model]` it stands for `models` with
+    this one network."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of a network that is not eus-ray's own."""
+    label: Annotated[str, Field(max_length=60)] = ""
+    """The model's name in tables and figures; empty: the architecture's, or the variant's own name."""
     width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the first level of U-Net and Attention U-Net; each level doubles them."""
     encoder: str = "resnext101_32x8d.tv_in1k"
-    """Any timm encoder (DAF-Net). Its tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
+    """Any timm encoder. Its tag names the weights: `tv_in1k` is ImageNet alone, as in the paper."""
     pretrained: bool = False
-    """Start the encoder from timm's weights (DAF-Net)."""
+    """Start the encoder from timm's weights."""
     weights: str = ""
     """A local file with the encoder's weights, used instead of a download."""
     decoder_width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
@@ -92,25 +92,28 @@ class ModelSettings(Settings):
     decoder_init: Literal["default", "uniform"] = "default"
     """`uniform`: decoder weights are drawn from [0, 1], as in the paper (DAF-Net)."""
 
-
-class AugmentSettings(Settings):
-    """Random changes of the training images."""
-
-    rotations_degrees: tuple[float, ...] = (-5.0, -2.5, 0.0, 2.5, 5.0)
-    scales: tuple[Positive, ...] = (0.9, 1.0, 1.1)
-    flip_probability: Fraction = 0.5
-    elastic_probability: Fraction = 0.0
-    """Off by default: with the paper's values it moves pixels by hundredths and takes most of the time."""
-    elastic_alpha: NonNegative = 2.048
-    """Largest random displacement before smoothing, in pixels."""
-    elastic_sigma: Positive = 20.48
-    """Standard deviation of the Gaussian smoothing, in pixels."""
-
-    @field_validator("rotations_degrees", "scales")
+    @field_validator("arch")
     @classmethod
-    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value:
-            raise ValueError("needs one value at least; [0.0] rotations or [1.0] scales change nothing")
+    def _known(cls, value: str) -> str:
+        check_architecture(value)
+        return value
+
+    @field_validator("label")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if value != value.strip() or not value.isprintable():
+            raise ValueError(f"must be a line of text without spaces around it, not {value!r}")
+        return value
+
+    @field_validator("args")
+    @classmethod
+    def _plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"takes numbers, text, lists and tables ({error})") from None
+        if odd := [name for name in value if not name.isidentifier()]:
+            raise ValueError(f"{odd[0]!r} is no name of an argument")
         return value
 
 
@@ -119,6 +122,8 @@ class OptimSettings(Settings):
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: Positive = 1e-3
+    encoder_lr_factor: NonNegative = 1.0
+    """The encoder's learning rate, as a multiple of `lr`: below 1, pretrained weights change slowly."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD's momentum."""
     weight_decay: NonNegative = 0.01
@@ -144,6 +149,8 @@ class LossSettings(Settings):
     """Weight of the losses of the single images, or of the one output of other networks."""
     level_weights: tuple[NonNegative, NonNegative, NonNegative, NonNegative] = (1.0, 1.0, 1.0, 1.0)
     """Weight of each encoder level within both sums, the finest first (DAF-Net)."""
+    auxiliary_weight: NonNegative = 0.4
+    """Weight of the mean loss of a network's auxiliary outputs (networks that are not eus-ray's own)."""
     dice_weight: NonNegative = 1.0
     bce_weight: NonNegative = 0.0
     smooth: NonNegative = 1.0
@@ -164,6 +171,8 @@ class TrainSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 50
     stop_after: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs, the schedule unchanged; 0: train all `epochs`."""
+    freeze_encoder_epochs: Annotated[int, Field(ge=0)] = 0
+    """The encoder stays as it is for so many epochs at first, its batch statistics too."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -265,6 +274,8 @@ class EvaluateSettings(Settings):
     """A pixel is predicted if its probability is at least this."""
     keep: Literal["all", "largest"] = "all"
     """Which connected pieces of a predicted mask stay; pixels that touch at a corner belong together."""
+    tta: Literal["none", "flip"] = "none"
+    """`flip`: a probability is the mean of those of the image and of its mirror image (test-time augmentation)."""
     fill_holes: bool = False
     """Whether background that a predicted mask encloses becomes part of it."""
 
@@ -296,80 +307,3 @@ class LogSettings(Settings):
     mlflow: str = ""
     """Tracking URI of an MLflow server: a parent run for each trial, a child run for each fold. Needs `mlflow`."""
     mlflow_experiment: str = "eus-ray"
-
-
-class Study(Settings):
-    """A whole study; `for_model` applies `model.arch` and `[only.ARCH]`."""
-
-    models: tuple[Architecture, ...] = ARCHITECTURES
-    data: DataSettings = DataSettings()
-    folds: FoldSettings = FoldSettings()
-    model: ModelSettings = ModelSettings()
-    augment: AugmentSettings = AugmentSettings()
-    optim: OptimSettings = OptimSettings()
-    loss: LossSettings = LossSettings()
-    train: TrainSettings = TrainSettings()
-    search: SearchSettings = SearchSettings()
-    run: RunSettings = RunSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
-    analysis: AnalysisSettings = AnalysisSettings()
-    log: LogSettings = LogSettings()
-    only: dict[Architecture, dict[str, Any]] = Field(default_factory=dict)
-    """Settings of one architecture alone, by dotted name: `[only.unet]`."""
-
-    @field_validator("models")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) < len(value):
-            raise ValueError(f"must name one architecture at least, and each once, not {list(value)}")
-        return value
-
-    def for_model(self, arch: str) -> Study:
-        """Return the settings of one architecture, with `[only.ARCH]` applied and dropped."""
-        tree = self.model_dump(exclude={"only"})
-        for name, value in {**self.only.get(arch, {}), "model.arch": arch, "models": [arch]}.items():
-            set_dotted(tree, name, value)
-        return Study.model_validate(tree)
-
-
-def dotted_names(model: type[BaseModel] = Study, prefix: str = "") -> list[str]:
-    """Return every field's dotted name, such as `optim.lr`, in the order of this file."""
-    names: list[str] = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += dotted_names(field.annotation, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
-    return names
-
-
-def unused_fields(arch: str) -> list[str]:
-    """Return the fields that only other architectures use: settings that differ in them alone are the same to it."""
-    spec = architectures()[arch]
-    all_fields = (f"model.{field}" for field in ModelSettings.model_fields if field != "arch")
-    others = [name for name in all_fields if name not in spec.settings]
-    return others + ([] if spec.deep_supervision else list(_DEEP_SUPERVISION))
-
-
-_DEEP_SUPERVISION = ("loss.slf_weight", "loss.level_weights")
-
-
-def to_dotted(study: Study, sections: Iterable[str] = ("model", "augment", "optim", "loss", "train")) -> dict[str, Any]:
-    """Return the fields of some sections by dotted name, tuples as lists."""
-    tree = study.model_dump(mode="json")
-    return {f"{section}.{name}": value for section in sections for name, value in tree[section].items()}
-
-
-def set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a field of a tree of settings by its dotted name.
-
-    Raises:
-        UserError: If a part of the name is a value, not a section.
-    """
-    *sections, name = dotted.split(".")
-    for section in sections:
-        below = tree.setdefault(section, {})
-        if not isinstance(below, dict):
-            raise UserError(f"{dotted}: no such field; {section} holds a value, not a section")
-        tree = below
-    tree[name] = value
