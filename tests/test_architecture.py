@@ -27,7 +27,7 @@ ALLOWED: Graph = {
     "metrics": set(),
     "architectures": {"errors"},
     "config": {"architectures", "errors"},
-    "config_file": {"config", "errors"},
+    "config_file": {"architectures", "config", "errors"},
     "store": {"config", "config_file", "errors"},
     "models": {"config", "errors"},
     "data": {"config", "config_file", "errors", "metrics", "store"},
