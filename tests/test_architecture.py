@@ -29,7 +29,7 @@ ALLOWED: Graph = {
     "config": {"architectures", "errors"},
     "config_file": {"architectures", "config", "errors"},
     "store": {"config", "config_file", "errors"},
-    "models": {"config", "errors"},
+    "models": {"architectures", "config", "errors"},
     "data": {"config", "config_file", "errors", "metrics", "store"},
     "search": {"architectures", "config", "config_file", "data", "errors", "metrics", "store"},
     "training": {"architectures", "config", "data", "errors", "metrics", "models"},
