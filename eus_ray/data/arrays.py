@@ -8,6 +8,7 @@ import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ _FILES = ("images.npy", "masks.npy")
 
 @dataclass(frozen=True)
 class Arrays:
-    """All images `(N, S, S)` uint8 and masks `(N, S, S)` uint8 of 0 and 1 of a study."""
+    """All images and masks of a study, uint8.
+
+    Images are gray `(N, S, S)`, or colour `(N, S, S, 3)`, red first; masks `(N, S, S)` of 0 and 1.
+    """
 
     images: UInt8
     masks: UInt8
@@ -36,13 +40,15 @@ class Arrays:
 
 def num_bytes(frame: pd.DataFrame, data: DataSettings) -> int:
     """Return the memory that `load_arrays` takes, in bytes."""
-    return 2 * len(frame) * data.image_size**2
+    return (data.num_channels + 1) * len(frame) * data.image_size**2
 
 
 def arrays_name(fingerprint: str, data: DataSettings) -> str:
     """Return a folder's name for `load_arrays`: one for each data set and settings."""
-    key = json.dumps([_REVISION, fingerprint, data.image_size, data.resize, data.intensity])
-    return f"arrays-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    key: list[Any] = [_REVISION, fingerprint, data.image_size, data.resize, data.intensity]
+    if data.channels != "gray":
+        key.append(data.channels)
+    return f"arrays-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
 
 def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = None) -> Arrays:
@@ -52,7 +58,7 @@ def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = Non
 
     Args:
         frame: The manifest's frame, one row an image.
-        data: The size of the grid, how images are resized, and how gray values are mapped.
+        data: The size of the grid, the channels, how images are resized, and how their values are mapped.
         into: A folder for the arrays as memory-mapped files, for sets larger than memory. It is built aside and
             renamed, so that it is whole or does not exist; if it exists, it is opened (read-only) and nothing is
             decoded. Its name must tell data and settings apart: `arrays_name`.
@@ -60,9 +66,9 @@ def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = Non
     Raises:
         UserError: With one line for each file that cannot be read; or if there is no room on the disk.
     """
-    shape = (len(frame), data.image_size, data.image_size)
+    shapes = _shapes(frame, data)
     if into is None:
-        arrays = Arrays(np.empty(shape, np.uint8), np.empty(shape, np.uint8))
+        arrays = Arrays(*(np.empty(shape, np.uint8) for shape in shapes))
         _fill(arrays, frame, data)
         return arrays
     if not into.is_dir():
@@ -72,10 +78,11 @@ def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = Non
             free = shutil.disk_usage(aside).free  # a mapped file on a full disk would kill the process
             if free < num_bytes(frame, data):
                 raise UserError(f"{into.parent}: has room for {free} bytes, {num_bytes(frame, data)} are needed")
-            arrays = Arrays(*(np.lib.format.open_memmap(aside / name, "w+", np.uint8, shape) for name in _FILES))
+            mapped = [*map(partial(_new_file, aside), _FILES, shapes)]
+            arrays = Arrays(*mapped)
             _fill(arrays, frame, data)
-            for array in (arrays.images, arrays.masks):
-                array.flush()  # type: ignore[attr-defined]
+            for array in mapped:
+                array.flush()
             try:
                 aside.rename(into)
             except OSError:
@@ -89,15 +96,26 @@ def load_arrays(frame: pd.DataFrame, data: DataSettings, into: Path | None = Non
         arrays = Arrays(*(np.load(into / name, mmap_mode="r") for name in _FILES))
     except (OSError, ValueError) as error:
         raise UserError(f"{into}: cannot be opened ({error}); delete it, and it is made again") from None
-    if arrays.images.shape != shape or arrays.masks.shape != shape:
-        raise UserError(f"{into}: holds arrays of another shape than {shape}; delete it, and it is made again")
+    if (arrays.images.shape, arrays.masks.shape) != shapes:
+        raise UserError(f"{into}: holds arrays of another shape than {shapes[0]}; delete it, and it is made again")
     return arrays
+
+
+def _shapes(frame: pd.DataFrame, data: DataSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of images and masks."""
+    masks = (len(frame), data.image_size, data.image_size)
+    return (masks if data.channels == "gray" else (*masks, data.num_channels)), masks
+
+
+def _new_file(folder: Path, name: str, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    return np.lib.format.open_memmap(folder / name, "w+", np.uint8, shape)
 
 
 def _fill(arrays: Arrays, frame: pd.DataFrame, data: DataSettings) -> None:
     def fill(index: int, image: str, mask: str) -> tuple[str, ...]:
         try:
-            arrays.images[index] = resize_image(read_image(image, data.intensity), data.image_size, data.resize)
+            pixels = read_image(image, data.intensity, data.channels)
+            arrays.images[index] = resize_image(pixels, data.image_size, data.resize)
             arrays.masks[index] = resize_mask(read_mask(mask), data.image_size, data.resize)
         except UserError as error:
             return error.lines
@@ -112,9 +130,10 @@ def _fill(arrays: Arrays, frame: pd.DataFrame, data: DataSettings) -> None:
 def cases_table(frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluate: EvaluateSettings) -> pa.Table:
     """Return the table `store.CASES` of a manifest.
 
-    It has image and truth of each case as gray PNG on the evaluation grid; a truth has the values 0 and 255. On the
-    grid `resized` these are the arrays, and the spacing is scaled with them; on `original`, the files' own pixels (gray
-    values mapped by `data.intensity`) and spacing.
+    It has image and truth of each case as PNG on the evaluation grid: the image gray, or RGB if `data.channels` says
+    so, the truth gray with the values 0 and 255. On the grid `resized` these are the arrays, and the spacing is scaled
+    with them; on `original`, the files' own pixels (values mapped by `data.intensity`) and spacing. The image comes
+    back, `(H, W)` or `(H, W, 3)` with red first, by `decode(png).content` of `data.io.images`.
     """
 
     def case(index: int, row: Any) -> dict[str, Any]:
@@ -123,12 +142,12 @@ def cases_table(frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluat
             image, truth = arrays.images[index], arrays.masks[index]
             spacing_mm = grid_spacing(int(row.height), int(row.width), spacing_mm, data.image_size, data.resize)
         else:
-            image, truth = read_image(row.image, data.intensity), read_mask(row.mask)
+            image, truth = read_image(row.image, data.intensity, data.channels), read_mask(row.mask)
         return {
             "image_id": row.image_id,
             "height": image.shape[0],
             "width": image.shape[1],
-            "image": encode_png(image),
+            "image": encode_png(image[..., ::-1] if image.ndim == 3 else image),
             "truth": encode_png(truth * np.uint8(255)),
             "spacing_row": spacing_mm[0],
             "spacing_col": spacing_mm[1],

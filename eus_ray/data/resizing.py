@@ -26,12 +26,12 @@ def placement(height: int, width: int, size: int, resize: Resize) -> tuple[int, 
 
 
 def resize_image(image: UInt8, size: int, resize: Resize) -> UInt8:
-    """Resize an image `(H, W)` to the `(size, size)` grid.
+    """Resize an image, gray `(H, W)` or colour `(H, W, 3)`, to the `(size, size)` grid.
 
     It is averaged over areas along an axis that shrinks, and interpolated linearly along an axis that grows.
     """
     top, left, height, width = placement(image.shape[0], image.shape[1], size, resize)
-    grid = np.zeros((size, size), np.uint8)
+    grid = np.zeros((size, size, *image.shape[2:]), np.uint8)
     grid[top : top + height, left : left + width] = _resample(image, height, width)
     return grid
 
@@ -79,11 +79,11 @@ def grid_spacing(
 
 
 def _resample(image: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Resize `(H, W)` to `(height, width)`."""
+    """Resize `(H, W)` or `(H, W, 3)` to `(height, width)`."""
     # First the axes that shrink: INTER_AREA averages only if none grows.
     shrunk_height, shrunk_width = min(image.shape[0], height), min(image.shape[1], width)
-    if image.shape != (shrunk_height, shrunk_width):
+    if image.shape[:2] != (shrunk_height, shrunk_width):
         image = cv2.resize(image, (shrunk_width, shrunk_height), interpolation=cv2.INTER_AREA)
-    if image.shape != (height, width):
+    if image.shape[:2] != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image

@@ -60,7 +60,8 @@ CASES = pa.schema(
         ("spacing_col", pa.float64()),
     ]
 )
-"""Images and truths as the networks saw them: gray PNGs on the evaluation grid. Spacing in mm; NaN if unknown."""
+"""Images (gray or RGB) and truths (gray) as the networks saw them: PNGs on the evaluation grid. Spacing in mm; NaN if
+unknown."""
 
 TRIALS = pa.schema(
     [

@@ -102,6 +102,8 @@ class Stored:
     """As EXIF and TIFF number them, 1 to 8; 1 is upright."""
     is_white_zero: bool = False
     is_lossy: bool = False
+    is_cmyk: bool = False
+    """Of a JPEG; the values are RGB."""
     has_more: bool = False
     """Another picture is embedded, such as a thumbnail."""
 
@@ -226,10 +228,10 @@ def _read_bmp(content: bytes) -> Stored:
 def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more: bool = False) -> Stored:
     _refuse_size(image.height, image.width)
     image.load()
-    palette = None
+    palette, is_cmyk = None, image.mode == "CMYK"
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    elif image.mode in ("CMYK", "LAB", "HSV"):
+    elif image.mode in ("LAB", "HSV"):
         raise RefusedError(f"has {image.mode} colours, which are not read; save it as RGB or gray")
     elif image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "RGB", "RGBA"):
         image = image.convert("RGB")  # type: ignore[assignment]
@@ -249,6 +251,7 @@ def _of_pillow(image: ImageFile, bits: int, *, is_lossy: bool = False, has_more:
         has_transparency=_varies(alpha) or _has_clear_colours(image),
         orientation=_orientation_of(image),
         is_lossy=is_lossy,
+        is_cmyk=is_cmyk,
         has_more=has_more,
     )
 

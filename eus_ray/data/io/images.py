@@ -26,6 +26,7 @@ from eus_ray.errors import UserError
 
 UInt8 = npt.NDArray[np.uint8]
 Intensity = Literal["auto"] | tuple[float, float]
+Channels = Literal["gray", "rgb"]
 _Wanted = TypeVar("_Wanted")
 
 LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
@@ -42,6 +43,7 @@ class Remark(StrEnum):
     WHITE_IS_ZERO = "with a note that 0 is white: the values were taken as stored, 0 as black"
     TURNED = "with a flag of orientation: the picture was turned as viewers show it"
     TRANSPARENT = "with transparency, which was ignored"
+    CMYK = "with CMYK colours: they were made RGB without a colour profile"
     FIRST_ONLY = "with a second, embedded picture, such as a thumbnail, which was left out"
 
     @property
@@ -61,6 +63,8 @@ class Picture:
     colour: Values | None = None
     """`(H, W, 3)`, red first, if the file is stored in colour, even if all its colours are gray."""
     alpha: Values | None = None
+    is_transparent: bool = False
+    """Whether a pixel, or a colour of the palette, lets what is behind it shine through."""
     is_palette: bool = False
     is_lossy: bool = False
     remarks: tuple[Remark, ...] = ()
@@ -69,6 +73,22 @@ class Picture:
     def content(self) -> Values:
         """Return colour if there is any, else gray."""
         return self.gray if self.colour is None else self.colour
+
+    def pixels(self, channels: Channels) -> Values:
+        """Return what networks see: gray `(H, W)`, or colour `(H, W, 3)`, red first.
+
+        A gray file's values are repeated in colour. Transparency is ignored in gray.
+
+        Raises:
+            ValueError: If colour is wanted and the file is transparent: its colours depend on what lies behind.
+        """
+        if channels == "gray":
+            return self.gray
+        if self.is_transparent:
+            raise ValueError(
+                "is transparent, and its colours depend on what lies behind it; save it without transparency (alpha)"
+            )
+        return np.repeat(self.gray[..., None], 3, axis=2) if self.colour is None else self.colour
 
     def mask(self) -> UInt8:
         """Return the mask as uint8 of 0 and 1.
@@ -137,13 +157,13 @@ class Picture:
         return self.colour is not None and bool(self.colour[self.gray == 0].any())
 
 
-def read_image(path: str | Path, intensity: Intensity = "auto") -> UInt8:
-    """Read an image file as gray `(H, W)` uint8; `to_uint8` maps deeper values.
+def read_image(path: str | Path, intensity: Intensity = "auto", channels: Channels = "gray") -> UInt8:
+    """Read an image file as uint8, gray `(H, W)` or colour `(H, W, 3)`; `to_uint8` maps deeper values.
 
     Raises:
-        UserError: If the file cannot be read whole.
+        UserError: If the file cannot be read whole, or is transparent and colour is wanted.
     """
-    return to_uint8(read_picture(path, lambda picture: picture.gray), intensity)
+    return to_uint8(read_picture(path, lambda picture: picture.pixels(channels)), intensity)
 
 
 def read_mask(path: str | Path) -> UInt8:
@@ -180,24 +200,24 @@ def told_remarks(files: Iterable[tuple[str | Path, Remark]]) -> list[str]:
     ]
 
 
-def to_uint8(gray: Values, intensity: Intensity) -> UInt8:
-    """Map gray values `(H, W)` to uint8.
+def to_uint8(pixels: Values, intensity: Intensity) -> UInt8:
+    """Map gray values `(H, W)` or colours `(H, W, 3)` to uint8, all channels alike.
 
     Args:
-        gray: Gray values of any depth.
+        pixels: Values of any depth.
         intensity: `(low, high)` become 0 and 255, values outside are clipped. `auto` leaves 8-bit images as
-            they are and maps deeper ones linearly from their own minimum and maximum; a deep image of one
-            value becomes 0.
+            they are and maps deeper ones linearly from their own minimum and maximum, of colour over all three
+            channels; a deep image of one value becomes 0.
     """
     if intensity == "auto":
-        if gray.dtype == np.uint8:
-            return gray
-        low, high = float(gray.min()), float(gray.max())
+        if pixels.dtype == np.uint8:
+            return pixels
+        low, high = float(pixels.min()), float(pixels.max())
         if low == high:
-            return np.zeros(gray.shape, np.uint8)
+            return np.zeros(pixels.shape, np.uint8)
     else:
         low, high = intensity
-    return np.rint(np.clip((gray.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def encode_png(pixels: Values) -> bytes:
@@ -252,6 +272,7 @@ def _picture(stored: Stored) -> Picture:
         Remark.WHITE_IS_ZERO: stored.is_white_zero,
         Remark.TURNED: is_turned,
         Remark.TRANSPARENT: stored.has_transparency,
+        Remark.CMYK: stored.is_cmyk,
         Remark.FIRST_ONLY: stored.has_more,
     }
     values = np.ascontiguousarray(turn(stored.values))
@@ -269,10 +290,16 @@ def _picture(stored: Stored) -> Picture:
         stored=gray if values.ndim == 3 else values,
         colour=colour,
         alpha=None if stored.alpha is None else turn(stored.alpha),
+        is_transparent=stored.has_transparency or _is_clear(stored.alpha, stored.bits),
         is_palette=stored.palette is not None,
         is_lossy=stored.is_lossy,
         remarks=tuple(remark for remark, holds in remarks.items() if holds),
     )
+
+
+def _is_clear(alpha: Values | None, bits: int) -> bool:
+    """Return whether transparency, if there is any, begins below its highest value."""
+    return alpha is not None and bool(alpha.min() < (1 if alpha.dtype.kind == "f" else 2**bits - 1))
 
 
 _TURNS: dict[int, Callable[[Values], Values]] = {

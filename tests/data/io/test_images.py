@@ -202,7 +202,6 @@ def huge_tiff() -> bytes:
             pillow(IMAGE.convert("CMYK"), "TIFF"),
             "is a TIFF of CMYK colours, which are not read; save it as RGB or gray",
         ),
-        (pillow(IMAGE.convert("CMYK"), "JPEG"), "has CMYK colours, which are not read; save it as RGB or gray"),
         (
             pillow(Image.new("LAB", (9, 7)), "TIFF"),
             "is a TIFF of CIELAB colours, which are not read; save it as RGB or gray",

@@ -1,0 +1,88 @@
+"""A data set in colour: arrays, cases, and the memory that they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from eus_ray.config import DataSettings, EvaluateSettings
+from eus_ray.data.arrays import arrays_name, cases_table, load_arrays, num_bytes
+from eus_ray.data.io.images import decode
+from eus_ray.data.resizing import resize_image
+
+COLOUR = DataSettings(image_size=32, resize="pad", channels="rgb")
+GRAY = COLOUR.model_copy(update={"channels": "gray"})
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    sizes = [(40, 80, 3), (64, 64, 3), (90, 30)]
+    return [random.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+
+
+@pytest.fixture
+def frame(pictures: list[np.ndarray], tmp_path: Path) -> pd.DataFrame:
+    rows = []
+    for i, picture in enumerate(pictures):
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        mask[10:25, 8:20] = 255
+        files = {"image": str(tmp_path / f"{i}.png"), "mask": str(tmp_path / f"{i}_mask.png")}
+        cv2.imwrite(files["image"], picture[..., ::-1] if picture.ndim == 3 else picture)
+        cv2.imwrite(files["mask"], mask)
+        rows.append({"image_id": f"i{i}", **files, "height": picture.shape[0], "width": picture.shape[1]})
+    return pd.DataFrame(rows).assign(spacing_row=0.1, spacing_col=0.2)
+
+
+def channel_by_channel(picture: np.ndarray, size: int, resize: str) -> np.ndarray:
+    layers = [picture[..., k] for k in range(3)] if picture.ndim == 3 else [picture] * 3
+    return np.stack([resize_image(layer, size, resize) for layer in layers], axis=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_each_colour_is_resized_as_a_gray_image_is(
+    frame: pd.DataFrame, pictures: list[np.ndarray], resize: str
+) -> None:
+    arrays = load_arrays(frame, COLOUR.model_copy(update={"resize": resize}))
+    assert arrays.images.shape == (3, 32, 32, 3)
+    for row, picture in zip(arrays.images, pictures, strict=True):
+        assert (row == channel_by_channel(picture, 32, resize)).all()
+    gray = load_arrays(frame, GRAY.model_copy(update={"resize": resize}))
+    assert (arrays.masks == gray.masks).all()
+    assert (gray.images[2] == arrays.images[2, ..., 0]).all(), "a gray file is the same, three times"
+
+
+def test_mapped_files_in_colour(frame: pd.DataFrame, tmp_path: Path) -> None:
+    plain, into = load_arrays(frame, COLOUR), tmp_path / arrays_name("fingerprint", COLOUR)
+    mapped = load_arrays(frame, COLOUR, into=into)
+    assert isinstance(mapped.images, np.memmap)
+    assert (mapped.images == plain.images).all()
+    assert (mapped.masks == plain.masks).all()
+    assert not mapped.images.flags.writeable
+
+
+def test_names_of_gray_arrays_stay_and_those_of_colour_differ() -> None:
+    assert arrays_name("f", DataSettings()) == "arrays-1a7d804a4b4de659"
+    assert arrays_name("f", DataSettings(channels="rgb")) != arrays_name("f", DataSettings())
+
+
+def test_a_pixel_takes_four_bytes_in_colour_and_two_in_gray(frame: pd.DataFrame) -> None:
+    for data, bytes_of_a_pixel in ((COLOUR, 4), (GRAY, 2)):
+        arrays = load_arrays(frame, data)
+        assert num_bytes(frame, data) == arrays.images.nbytes + arrays.masks.nbytes == bytes_of_a_pixel * 3 * 32 * 32
+
+
+def test_cases_in_colour(frame: pd.DataFrame, pictures: list[np.ndarray]) -> None:
+    arrays = load_arrays(frame, COLOUR)
+    resized = cases_table(frame, arrays, COLOUR, EvaluateSettings(grid="resized")).to_pylist()
+    own = cases_table(frame, arrays, COLOUR, EvaluateSettings(grid="original")).to_pylist()
+    for i, (small, large) in enumerate(zip(resized, own, strict=True)):
+        assert (decode(small["image"]).content == arrays.images[i]).all()
+        picture = pictures[i] if pictures[i].ndim == 3 else np.repeat(pictures[i][..., None], 3, axis=2)
+        assert (decode(large["image"]).content == picture).all()
+        assert (decode(small["truth"]).mask() == arrays.masks[i]).all()
+        assert decode(large["truth"]).gray.shape == (large["height"], large["width"]) == picture.shape[:2]
