@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import metadata
 
-from eus_ray.cli import analysis, data, training
+from eus_ray.cli import analysis, data, model, training
 from eus_ray.cli.parsing import INTERRUPTED, Parser, with_options
 from eus_ray.cli.terminal import discard, flush_streams, ready_streams
 from eus_ray.errors import UserError, collapsed
@@ -69,7 +69,7 @@ def parser() -> Parser:
     )
     whole.add_argument("--version", action=_Version, nargs=0, help="print the versions of eus-ray and its libraries")
     commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for group in (training.add_demo, data.add, training.add, analysis.add):
+    for group in (training.add_demo, data.add, model.add, training.add, analysis.add):
         group(commands)
     return whole
 

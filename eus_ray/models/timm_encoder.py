@@ -6,18 +6,16 @@ timm takes seconds to import, so the functions that need it import it themselves
 from __future__ import annotations
 
 import functools
-import pickle
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from eus_ray.errors import UserError, did_you_mean
+from eus_ray.models.weight_files import load_weights as _load_weights
 
 NUM_LEVELS = 4
 PROBE_SIZE = 48
@@ -182,60 +180,5 @@ def _cached_file(config: Any) -> str | None:
     return None
 
 
-def _load_weights(body: Any, name: str, path: Path, in_channels: int) -> None:
-    """Copy a file's tensors into the network; others in it, as of its classifier, are ignored.
-
-    timm ignores names that differ without a word, so every tensor is checked here.
-    """
-    from timm.models import adapt_input_conv
-
-    given = _read_weights(path)
-    first = body.pretrained_cfg.get("first_conv") or ()
-    first_convs = {_flat(f"{conv}.weight") for conv in ((first,) if isinstance(first, str) else first)}
-    colours = (body.pretrained_cfg.get("input_size") or (3,))[0]
-    faults: dict[str, list[str]] = {"are missing": [], "have another shape": []}
-    for key, own in body.state_dict().items():
-        found = given.get(_flat(key))
-        if found is not None and _flat(key) in first_convs and found.shape != own.shape and found.ndim == 4:
-            found = adapt_input_conv(in_channels, found, base_chans=colours)
-        if found is not None and found.shape == own.shape:
-            own.copy_(found)
-        elif found is not None:
-            faults["have another shape"].append(f"{key} is {tuple(found.shape)}, not {tuple(own.shape)}")
-        elif not key.endswith("num_batches_tracked"):  # older files have none, and nothing reads it
-            faults["are missing"].append(key)
-    lines = [
-        f"model.weights: {path}: {len(tensors)} of {name}'s {len(body.state_dict())} tensors {what} "
-        f"({', '.join(tensors[:3])}{', ...' * (len(tensors) > 3)}); give timm's file for {name}"
-        for what, tensors in faults.items()
-        if tensors
-    ]
-    if lines:
-        raise UserError(*lines)
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    from timm.models import load_state_dict
-
-    try:
-        # Chooses by suffix; PyTorch files are opened with weights_only=True, which runs no code.
-        state = load_state_dict(str(path), weights_only=True)
-        return {_flat(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(
-            f"model.weights: {path}: cannot be read as weights ({_first_line(error)}); it must "
-            "be a safetensors file or a PyTorch state dictionary without code"
-        ) from None
-
-
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _flat(key: str) -> str:
-    """A tensor's name, alike in timm's classifiers (`stages.0.`) and feature networks (`stages_0.`, `model.stages.0.`).
-
-    >>> _flat("model.stages.0.weight") == _flat("stages_0.weight")
-    True
-    """
-    return key.removeprefix("model.").replace(".", "_")
