@@ -35,7 +35,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class AugmentSettings(Settings):
-    """Random changes of the training images; a change with the probability 0 is off."""
+    """Random changes of the training images; a change with the probability 0 is off.
+
+    How strong a photometric change is, from brightness on, is drawn anew for each image, up to the largest.
+    """
 
     preset: Literal["paper", "standard", "strong"] = "standard"
     """The values of all fields of this section that are not set: the paper's, the defaults, or more of everything."""
@@ -65,9 +68,9 @@ class AugmentSettings(Settings):
     """Largest standard deviation of noise that is added, as a share of the full range."""
     speckle_probability: Fraction = 0.0
     speckle: Fraction = 0.2
-    """Largest standard deviation of noise that is multiplied, about 1."""
+    """Largest standard deviation of noise about 1 that is multiplied."""
     downscale_probability: Fraction = 0.0
-    downscale: Annotated[float, Field(gt=0, le=1)] = 0.5
+    downscale: Annotated[float, Field(ge=0.05, le=1)] = 0.5
     """Smallest factor by which an image is made smaller, before it is made larger again."""
     occlusion_probability: Fraction = 0.0
     occlusion: Annotated[float, Field(gt=0, lt=1)] = 0.2
