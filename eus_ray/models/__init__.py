@@ -10,7 +10,16 @@ import importlib
 import torch
 
 from eus_ray.config import ModelSettings
-from eus_ray.models.base import REGISTRY, Outputs, SegmentationNetwork, as_input, forward, probability, to_device
+from eus_ray.models.base import (
+    REGISTRY,
+    Outputs,
+    SegmentationNetwork,
+    as_input,
+    forward,
+    predict,
+    probability,
+    to_device,
+)
 
 __all__ = [
     "Outputs",
@@ -21,6 +30,7 @@ __all__ = [
     "count_parameters",
     "forward",
     "network_class",
+    "predict",
     "probability",
     "to_device",
     "without_pretraining",

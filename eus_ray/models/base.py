@@ -1,6 +1,6 @@
 """The common part of all architectures: inputs and outputs, the forward pass, and the registry.
 
-Training, evaluation and prediction run a network by `as_input`, `forward` and `probability` alike.
+Training runs a network by `as_input` and `forward`; evaluation and prediction do by `as_input` and `predict`.
 """
 
 from __future__ import annotations
@@ -64,6 +64,23 @@ def forward(model: nn.Module, image: Tensor, precision: torch.dtype) -> Outputs:
 def probability(outputs: Outputs) -> Tensor:
     """Return the prediction `(N, H, W)`, float32 in [0, 1]: the mean of the single images (paper, section 2.4)."""
     return outputs.logits.float().sigmoid().mean(dim=1)
+
+
+def predict(model: nn.Module, image: Tensor, precision: torch.dtype, tta: str) -> tuple[Outputs, Tensor]:
+    """Return the network's outputs for `(B, C, S, S)`, and the prediction `(B, S, S)`, float32 in [0, 1].
+
+    Args:
+        model: The network, in evaluation mode.
+        image: Its input.
+        precision: In which the forward pass computes.
+        tta: `evaluate.tta`. With `flip` the prediction is the mean of the image's own and its mirror image's, mirrored
+            back; the outputs are those of the image.
+    """
+    outputs = forward(model, image, precision)
+    maps = probability(outputs)
+    if tta == "flip":
+        maps = (maps + probability(forward(model, image.flip(-1), precision)).flip(-1)) / 2
+    return outputs, maps
 
 
 class SegmentationNetwork(nn.Module, ABC):

@@ -29,12 +29,20 @@ from eus_ray.config import Study
 from eus_ray.data.augmentation import Augmenter
 from eus_ray.data.resizing import to_original_grid
 from eus_ray.metrics import counts, from_counts, patient_means, predicted_mask, quantise
-from eus_ray.models import as_input, build_model, forward, probability, to_device, without_pretraining
+from eus_ray.models import as_input, build_model, forward, predict, to_device, without_pretraining
 from eus_ray.training.checkpoint import below, pack, place_model, unpack_for
 from eus_ray.training.ddp import Team, gradient_exchange
 from eus_ray.training.determinism import derive_seed, prepare_process, settings_digest, settings_text
 from eus_ray.training.losses import segmentation_loss, sum_of_dsc
-from eus_ray.training.optim import learning_rate, load_optim_state, optim_state, optimizer_for, precision_for
+from eus_ray.training.optim import (
+    FreezableEncoder,
+    learning_rate,
+    load_optim_state,
+    optim_state,
+    optimizer_for,
+    precision_for,
+    set_learning_rate,
+)
 from eus_ray.training.prefetch import Batches, Index, Pair, cut_batches, loader_threads
 from eus_ray.training.records import Record
 
@@ -52,7 +60,7 @@ class FoldData:
 
     fold: int
     images: npt.NDArray[np.uint8]
-    """All images `(N, S, S)`, gray, shared by all folds and never written."""
+    """All images, gray `(N, S, S)` or colour `(N, S, S, 3)`, shared by all folds and never written."""
     masks: npt.NDArray[np.uint8]
     """`(N, S, S)`, 0 or 1; likewise."""
     train: Index
@@ -104,13 +112,14 @@ class Fold:
         self.identity = settings_digest(study)
         start = study.model if state is None else without_pretraining(study.model)
         self.model = place_model(build_model(start, self._seed("weights"), study.data.num_channels), study, device)
+        self._encoder, is_encoder_late = FreezableEncoder(self.model), study.train.freeze_encoder_epochs > 0
         self._forward: torch.nn.Module = self.model
         if team is not None:
             spec = spec_of(study.model.arch)
             has_unused = not spec.is_own or ("loss.slf_weight" in spec.settings and not study.loss.slf_weight)
-            self._forward = team.parallel(self.model, has_unused=has_unused)
+            self._forward = team.parallel(self.model, has_unused=has_unused or is_encoder_late)
         self.precision = precision_for(study.train.precision, device)
-        self.optimizer = optimizer_for(study.optim, self.model)
+        self.optimizer = optimizer_for(study.optim, self.model, is_encoder_late=is_encoder_late)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         self._loaders = loader_threads(device)
         self._local = threading.local()
@@ -142,9 +151,10 @@ class Fold:
         loaded = Batches(shares, self._augmented, self._loaders)
         turns = zip(loaded, counts_of_shares, strict=True)
         self.model.train()
+        self._encoder.freeze(self.epoch < train.freeze_encoder_epochs)
         for step, group in enumerate(groups):
-            for options in self.optimizer.param_groups:
-                options["lr"] = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
+            rate = learning_rate(self.study.optim, self.epoch, step, len(groups), train.epochs)
+            set_learning_rate(self.optimizer, rate)
             self.optimizer.zero_grad(set_to_none=True)
             images_in_step = sum(map(len, group))
             for place, (pairs, counted) in enumerate(itertools.islice(turns, len(group)), start=1):
@@ -192,7 +202,7 @@ class Fold:
         return pair
 
     def _to_device(self, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images `(B, 1, S, S)` in [0, 1] and truths of that shape."""
+        """Images `(B, C, S, S)` in [0, 1] and truths `(B, 1, S, S)`."""
         images, masks = map(np.stack, zip(*pairs, strict=True))
         return as_input(images, self.device, self.study.train.channels_last), to_device(masks, self.device)
 
@@ -249,9 +259,9 @@ class Fold:
         for batch in np.array_split(rows, range(size, len(rows), size)):
             image, truth = self._to_device([(self.data.images[row], self.data.masks[row]) for row in batch])
             with torch.inference_mode():
-                outputs = forward(self.model, image, self.precision)
+                outputs, prediction = predict(self.model, image, self.precision, how.tta)
                 losses.append(segmentation_loss(outputs, truth, self.study.loss).item() * len(batch))
-                maps = probability(outputs).cpu().numpy()
+                maps = prediction.cpu().numpy()
             if not np.isfinite(maps).all():
                 raise DivergedError(
                     f"probabilities are not numbers in fold {self.data.fold} after epoch {self.epoch - 1}"

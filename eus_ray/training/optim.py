@@ -4,20 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from eus_ray.config import OptimSettings
 from eus_ray.training.checkpoint import below
 
+FACTOR = "lr_factor"
+"""Entry of a parameter group: its learning rate as a multiple of the schedule's."""
 
-def optimizer_for(optim: OptimSettings, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of a model's parameters; its learning rate is set anew at each step."""
+
+def encoder_of(model: torch.nn.Module) -> torch.nn.Module | None:
+    """Return a network's encoder; None if it has none that it calls so."""
+    encoder = getattr(model, "encoder", None)
+    return encoder if isinstance(encoder, torch.nn.Module) else None
+
+
+def optimizer_for(optim: OptimSettings, model: torch.nn.Module, *, is_encoder_late: bool = False) -> Optimizer:
+    """Return the optimiser of a model's parameters; `set_learning_rate` sets its learning rate anew at each step.
+
+    Args:
+        optim: Its settings.
+        model: The network.
+        is_encoder_late: Whether the encoder is frozen at first. It then has a group of its own, as it has with another
+            learning rate: the fused SGD wants all parameters of a group to begin at once.
+    """
+    groups: Any = model.parameters()
+    encoder = encoder_of(model)
+    if encoder is not None and (is_encoder_late or optim.encoder_lr_factor != 1):
+        inside = set(encoder.parameters())
+        groups = [
+            {"params": [weight for weight in model.parameters() if weight not in inside]},
+            {"params": [weight for weight in model.parameters() if weight in inside], FACTOR: optim.encoder_lr_factor},
+        ]
     if optim.optimizer == "sgd":
         return torch.optim.SGD(
-            model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
+            groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
         )
-    return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step; the encoder's is multiplied by its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(FACTOR, 1.0)
+
+
+class FreezableEncoder:
+    """A network's encoder, which can stay as it is: without gradients, in evaluation mode.
+
+    Parameters that need no gradient to begin with stay so.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Take the encoder of a network, which may have none."""
+        self._encoder = encoder_of(model)
+        inside = () if self._encoder is None else self._encoder.parameters()
+        self._weights = [weight for weight in inside if weight.requires_grad]
+
+    def freeze(self, is_frozen: bool) -> None:
+        """Freeze the encoder, or let it learn; to be called when the network is in training mode."""
+        for weight in self._weights:
+            weight.requires_grad_(not is_frozen)
+        if is_frozen and self._encoder is not None:
+            self._encoder.eval()
 
 
 def learning_rate(optim: OptimSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
@@ -57,7 +109,7 @@ def precision_for(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def optim_state(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, torch.Tensor]:
+def optim_state(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> dict[str, torch.Tensor]:
     """Return the state of optimiser and loss scaler, under `optimizer/` and `scaler/`."""
     tensors = {
         f"optimizer/{index}/{name}": value
@@ -69,9 +121,7 @@ def optim_state(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) 
     return tensors | {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaling}
 
 
-def load_optim_state(
-    tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> None:
+def load_optim_state(tensors: Mapping[str, torch.Tensor], optimizer: Optimizer, scaler: torch.amp.GradScaler) -> None:
     """Set optimiser and loss scaler to what `optim_state` gave, which may stand among other tensors."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
