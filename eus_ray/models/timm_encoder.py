@@ -1,13 +1,15 @@
-"""DAF-Net's encoder: any timm network that gives four levels of feature maps, and its weights.
+"""DAF-Net's encoder: any timm network that gives four levels of feature maps, and the weights of timm's networks.
 
 timm takes seconds to import, so the functions that need it import it themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from eus_ray.errors import UserError, did_you_mean
-from eus_ray.models.weight_files import load_weights as _load_weights
+from eus_ray.models.weight_files import load_weights
 
 NUM_LEVELS = 4
 PROBE_SIZE = 48
@@ -52,21 +54,14 @@ class Encoder(nn.Module):
 
         super().__init__()
         self.channels = level_channels(name)
-        source: dict[str, Any] = {}
-        if pretrained and not weights:
-            cached = _cached_file(timm.models.get_pretrained_cfg(name))
-            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": cached} if cached else None}
-        try:
-            body: Any = timm.create_model(name, features_only=True, in_chans=in_channels, **source)
-        except OSError as error:
-            raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), _first_line(error))) from None
+        options = pretrained_options(name, pretrained, weights)
+        with explained_download(name):
+            body: Any = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
         if weights:
-            _load_weights(body, name, Path(weights), in_channels)
+            load_weights(body, name, Path(weights), in_channels)
         self.body = body
-        for which in ("mean", "std"):
-            values = body.pretrained_cfg[which]
-            values = values if len(values) == in_channels else [sum(values) / len(values)] * in_channels
-            self.register_buffer(which, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        for which, values in statistics_of(body, in_channels).items():
+            self.register_buffer(which, values, persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return four levels `(N, channels[i], h_i, w_i)` of images `(N, C, H, W)`."""
@@ -84,12 +79,65 @@ def check_encoder(name: str, pretrained: bool = False, weights: str = "") -> Non
         level_channels(name)
     except UserError as error:
         lines += error.lines
-    if weights and not Path(weights).is_file():
-        lines.append(f"model.weights: {weights}: no such file; give the encoder's weights (.safetensors or .pth)")
-    if pretrained and not weights and not lines:
-        lines += _explain_unavailable(name)
+    try:
+        check_weights(name, pretrained and not lines, weights)
+    except UserError as error:
+        lines += error.lines
     if lines:
         raise UserError(*lines)
+
+
+def check_name(name: str) -> None:
+    """Raise `UserError` if timm does not know a network, or the tag of its weights."""
+    import timm
+
+    if not timm.is_model(name):
+        raise UserError(f"model.encoder: timm has no network {name}{did_you_mean(name, timm.list_models(), _LIST)}")
+    architecture, _, tag = name.partition(".")
+    published = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in published:
+        raise UserError(
+            f"model.encoder: timm has no weights {tag} of {architecture}{did_you_mean(name, published, _LIST)}"
+        )
+
+
+def check_weights(name: str, pretrained: bool, weights: str) -> None:
+    """Raise `UserError` if a file of weights is missing, or the published ones of timm's network cannot be had."""
+    if weights and not Path(weights).is_file():
+        raise UserError(f"model.weights: {weights}: no such file; give the encoder's weights (.safetensors or .pth)")
+    if pretrained and not weights and (lines := _explain_unavailable(name)):
+        raise UserError(*lines)
+
+
+def pretrained_options(name: str, pretrained: bool, weights: str) -> dict[str, Any]:
+    """Return what `timm.create_model` takes to start from published weights; nothing if it should not."""
+    import timm
+
+    if not pretrained or weights:
+        return {}
+    cached = _cached_file(timm.models.get_pretrained_cfg(name))
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached} if cached else None}
+
+
+@contextlib.contextmanager
+def explained_download(name: str) -> Iterator[None]:
+    """Turn a failed download of a network's weights into a `UserError` that says what to do instead."""
+    import timm
+
+    try:
+        yield
+    except OSError as error:
+        raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), _first_line(error))) from None
+
+
+def statistics_of(network: Any, in_channels: int) -> dict[str, Tensor]:
+    """Return `mean` and `std` `(C, 1, 1)` of the images that timm's network is made for, averaged for gray images."""
+    found = {}
+    for which in ("mean", "std"):
+        values = network.pretrained_cfg[which]
+        values = values if len(values) == in_channels else [sum(values) / len(values)] * in_channels
+        found[which] = torch.tensor(values).view(-1, 1, 1)
+    return found
 
 
 @functools.cache
@@ -101,16 +149,9 @@ def level_channels(name: str) -> tuple[int, ...]:
     Raises:
         UserError: If timm does not know the network, or it does not give four levels for any multiple of 16 pixels.
     """
+    check_name(name)
     import timm
 
-    if not timm.is_model(name):
-        raise UserError(f"model.encoder: timm has no network {name}{did_you_mean(name, timm.list_models(), _LIST)}")
-    architecture, _, tag = name.partition(".")
-    published = timm.list_pretrained(f"{architecture}.*")
-    if tag and name not in published:
-        raise UserError(
-            f"model.encoder: timm has no weights {tag} of {architecture}{did_you_mean(name, published, _LIST)}"
-        )
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
             network: Any = timm.create_model(name, features_only=True, in_chans=1).eval()
