@@ -40,6 +40,9 @@ def add(commands: Any) -> None:
     )
     phantom.add_argument("--cancer-free", type=int, default=0, metavar="N", help="additional images without cancer")
     phantom.add_argument("--size", type=int, default=256, help="side of the images in pixels (default: %(default)s)")
+    phantom.add_argument(
+        "--colour", action="store_true", help="RGB images, with lesions that differ in hue alone (data.channels = rgb)"
+    )
     check = add_command(
         below,
         "check",
@@ -105,6 +108,7 @@ def _phantom(args: argparse.Namespace) -> None:
         videos=args.video,
         cancer_free=args.cancer_free,
         size=args.size,
+        colour=args.colour,
     )
     print(f"synthetic EUS: {args.images} images of {args.patients} patients in {manifest}")
 

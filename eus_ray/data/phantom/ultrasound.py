@@ -226,20 +226,30 @@ def _scan_convert(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Convert beams to pixels; small images are averaged from finer ones."""
     finer = max(1, math.ceil(256 / size))
-    num = size * finer
+    radius, angle, shown, side_mm = _pixels(grid, view, scanner, size * finer)
+    inner = float(grid.radius_mm[0])
+    at = np.stack([(radius - inner) / grid.step_mm, (angle - grid.angle[0]) / (grid.angle[1] - grid.angle[0])])
+    gray = np.where(shown, map_coordinates(level, at, order=1, mode="nearest"), 0)
+    cancer = shown & (map_coordinates(lesion_mm, at, order=1, mode="nearest") < 0)
+    gray, cover = (part.reshape(size, finer, size, finer).mean((1, 3)) for part in (gray, cancer))
+    image = np.rint(255 * gray).astype(np.uint8)
+    return image, _outlined(cover >= 0.5, side_mm / size), side_mm / size
+
+
+def sector(view: View, scanner: Scanner, size: int) -> np.ndarray:
+    """Return the pixels of an image whose centres lie in the sector, `(size, size)` bool."""
+    return _pixels(beam_grid(scanner, view.depth_mm), view, scanner, size)[2]
+
+
+def _pixels(grid: BeamGrid, view: View, scanner: Scanner, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return radius in mm and angle of the pixels `(num, num)`, which lie in the sector, and the image's side in mm."""
     half, inner, outer = scanner.half_angle, float(grid.radius_mm[0]), float(grid.radius_mm[-1])
     top = inner * math.cos(half) - 1.5 if half < math.pi / 2 else -0.5
     side_mm = (outer - top + 1.5) * view.zoom
     pixel = (np.arange(num) + 0.5) * (side_mm / num)
     x, y = pixel - side_mm / 2, (pixel + top)[:, None]
     radius, angle = np.hypot(x, y), np.arctan2(x, y)
-    at = np.stack([(radius - inner) / grid.step_mm, (angle - grid.angle[0]) / (grid.angle[1] - grid.angle[0])])
-    shown = (radius >= inner) & (radius <= outer) & (np.abs(angle) <= half)
-    gray = np.where(shown, map_coordinates(level, at, order=1, mode="nearest"), 0)
-    cancer = shown & (map_coordinates(lesion_mm, at, order=1, mode="nearest") < 0)
-    gray, cover = (part.reshape(size, finer, size, finer).mean((1, 3)) for part in (gray, cancer))
-    image = np.rint(255 * gray).astype(np.uint8)
-    return image, _outlined(cover >= 0.5, side_mm / size), side_mm / size
+    return radius, angle, (radius >= inner) & (radius <= outer) & (np.abs(angle) <= half), side_mm
 
 
 def _outlined(cancer: np.ndarray, pixel_mm: float) -> np.ndarray:
