@@ -33,7 +33,7 @@ ALLOWED: Graph = {
     "data": {"config", "config_file", "errors", "metrics", "store"},
     "search": {"architectures", "config", "config_file", "data", "errors", "metrics", "store"},
     "training": {"architectures", "config", "data", "errors", "metrics", "models"},
-    "distributed": {"config", "config_file", "data", "errors", "metrics", "store", "training"},
+    "distributed": {"architectures", "config", "config_file", "data", "errors", "metrics", "store", "training"},
     "study": {"config", "config_file", "data", "distributed", "errors", "metrics", "models", "search", "store"},
     "analysis": {"architectures", "config", "config_file", "data", "errors", "metrics", "store"},
     "api": {"analysis", "config", "config_file", "errors", "inference", "store", "study"},

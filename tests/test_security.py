@@ -124,7 +124,7 @@ def test_a_job_with_the_token_runs(addresses: tuple[str, str], tmp_path: Path) -
 def test_a_run_starts_the_dashboard_where_the_study_asks_for_it(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    def session(_: str | None, *, dashboard: bool) -> NoReturn:
+    def session(_: str | None, *, dashboard: bool, **_others: object) -> NoReturn:
         raise UserError(f"asked for {dashboard}")
 
     monkeypatch.setattr("eus_ray.study.cross_validate.session", session)

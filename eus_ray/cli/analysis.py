@@ -7,6 +7,7 @@ from typing import Any
 
 from eus_ray.cli.parsing import (
     absolute_path,
+    add_allow_module,
     add_command,
     add_quiet,
     location,
@@ -38,6 +39,7 @@ def add(commands: Any) -> None:
         help="a new folder, for masks, maps, overlays and areas.csv",
     )
     predict.add_argument("--model", metavar="ARCH", help="the model (default: the one with the best headline DSC)")
+    add_allow_module(predict)
     add_quiet(predict)
 
     analyze = add_command(
@@ -115,6 +117,7 @@ def _predict(args: argparse.Namespace) -> None:
             args.sources,
             args.out,
             model=args.model,
+            allow_modules=args.allow_modules,
             progress=lambda done, total: bars.update("predicting", done, total, ""),
             say=bars.say,
             warn=lambda line: print_warnings([line]),

@@ -77,6 +77,18 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress: only results, warnings and errors")
 
 
+def add_allow_module(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets a study folder's network import a module of others."""
+    parser.add_argument(
+        "--allow-module",
+        action="append",
+        default=[],
+        dest="allow_modules",
+        metavar="MODULE",
+        help="import this module, which builds the study's network, and run its code; may be repeated",
+    )
+
+
 def comma_separated(text: str) -> list[str]:
     """Return the parts of `A,B` without spaces around them and without empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -135,6 +147,7 @@ OPTIONS = {
     "probability maps": "--probability",
     "patients in a manifest": "--manifest",
     "the model has no name": "--model",
+    "in allow_modules": "--allow-module",
     "no such model": "--model",
 }
 """The command line's options by the words of the library's messages: a message names no option itself."""

@@ -19,6 +19,7 @@ from eus_ray import store as names
 from eus_ray.config import Order, Study
 from eus_ray.config_file import with_settings
 from eus_ray.data.io.images import decode
+from eus_ray.distributed.shared_code import NO_CODE, SharedCode
 from eus_ray.store import Store, TrialKey, TrialKind
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class CrossValidation:
     patient_ids: list[str]
     arrays: SharedArrays
     """The way in which each worker opens the images and masks."""
+    code: SharedCode = NO_CODE
+    """What each worker installs before it builds a network."""
     order: Order = Order.ABREAST
     kind: TrialKind = TrialKind.FIXED
     validation: npt.NDArray[np.bool_] | None = None

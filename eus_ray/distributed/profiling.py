@@ -12,6 +12,7 @@ import torch
 from eus_ray.config import Study
 from eus_ray.distributed.resources import Probe, worst
 from eus_ray.distributed.session import Session
+from eus_ray.distributed.shared_code import SharedCode
 from eus_ray.training.determinism import prepare_process
 from eus_ray.training.fold import Fold, FoldData
 from eus_ray.training.records import Record
@@ -27,8 +28,13 @@ def probe_cluster(study: Study, session: Session) -> Probe | None:
     """
     if not session.machines.gpus or study.run.gpus_per_fold == 0:
         return None
-    remote = ray.remote(num_gpus=1, max_calls=1)(measure)
-    return worst(ray.get([remote.remote(study.for_model(model)) for model in study.models]))
+    remote = ray.remote(num_gpus=1, max_calls=1)(_measure_there)
+    return worst(ray.get([remote.remote(study.for_model(model), session.code) for model in study.models]))
+
+
+def _measure_there(study: Study, code: SharedCode) -> Probe:
+    code.install()
+    return measure(study)
 
 
 def measure(study: Study, device: torch.device | None = None) -> Probe:
@@ -50,14 +56,16 @@ def measure(study: Study, device: torch.device | None = None) -> Probe:
 def _measure(study: Study, device: torch.device) -> Probe:
     size, batch = study.data.image_size, study.train.batch_size
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (batch, size, size), dtype=np.uint8)
-    masks = (images > 200).astype(np.uint8)
+    gray = random.integers(0, 256, (batch, size, size), dtype=np.uint8)
+    masks = (gray > 200).astype(np.uint8)
+    images = gray if study.data.channels == "gray" else np.repeat(gray[..., None], study.data.num_channels, axis=3)
     rows, is_gpu = np.arange(batch), device.type == "cuda"
 
     def fold(steps: int) -> Fold:
         names = [str(row) for row in rows]
         data = FoldData(0, images, masks, np.tile(rows, steps * study.train.accumulate), rows, names, names)
-        return Fold(study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2})}), data, device)
+        train = study.train.model_copy(update={"epochs": 2, "freeze_encoder_epochs": 0})  # what takes most
+        return Fold(study.model_copy(update={"train": train}), data, device)
 
     fold(1).train_epoch()  # a warm-up: libraries choose their kernels and allocate memory the first time
     if is_gpu:

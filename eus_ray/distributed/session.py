@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 from eus_ray.distributed.auth_token import guard_own_token
 from eus_ray.distributed.resources import Machines, of_cluster
+from eus_ray.distributed.shared_code import NO_CODE, OWNER, SharedCode, share_code
 from eus_ray.errors import UserError
 from eus_ray.store.process_identity import birth_of, this_process
 
@@ -46,8 +47,6 @@ _LOCAL_ENVIRONMENT = {
 _LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 
 _SCRATCH = "eus-ray-"
-_OWNER = ".owner"
-"""A file in a scratch folder that says whose it is: nothing else is ever deleted."""
 _MAX_FOLDER_LENGTH = 36
 """Characters of a folder for Ray: it puts sockets up to 71 characters deeper, and their paths must stay within 107."""
 _PATIENCE_S = 15.0
@@ -68,6 +67,8 @@ class Session:
     """Host and port of the dashboard that was started; empty if none was."""
     logs_folder: Path | None = None
     """Where a cluster that was started here writes its own logs; None of one that was joined."""
+    code: SharedCode = NO_CODE
+    """Others' modules that workers import."""
 
 
 _guard = threading.Lock()
@@ -79,16 +80,23 @@ _teardown = ExitStack()
 
 
 @contextmanager
-def session(address: str | None = None, num_cpus: int | None = None, *, dashboard: bool = False) -> Iterator[Session]:
+def session(
+    address: str | None = None,
+    num_cpus: int | None = None,
+    *,
+    dashboard: bool = False,
+    modules: Iterable[str] = (),
+) -> Iterator[Session]:
     """Join a cluster, or start a local one; one that this process has joined already is used.
 
     Args:
         address: Of a running cluster; RAY_ADDRESS if None.
         num_cpus: Of a local cluster; all of the machine's if None.
         dashboard: Whether a cluster that is started has one.
+        modules: Others' modules that its workers are to import (`shared_code`).
 
     Raises:
-        UserError: If the address does not answer.
+        UserError: If the address does not answer, or a module cannot go to workers.
     """
     global _num_sessions, _cluster
     with _guard:
@@ -109,7 +117,11 @@ def session(address: str | None = None, num_cpus: int | None = None, *, dashboar
         # each machine holds a copy of what is shared, so that the smallest store counts
         stores = [int(node["Resources"].get("object_store_memory", 0)) for node in nodes if node["Alive"]]
         with _scratch_folder(tempfile.gettempdir()) as scratch:
-            yield Session(scratch, of_cluster(nodes), min(stores, default=0), *_cluster)
+            code = share_code(modules, scratch.name)
+            try:
+                yield Session(scratch, of_cluster(nodes), min(stores, default=0), *_cluster, code)
+            finally:
+                code.delete()
     finally:
         with _guard:
             _num_sessions -= 1
@@ -177,7 +189,7 @@ def _restore_environment(before: Mapping[str, str], changed: Collection[str]) ->
 def _scratch_folder(parent: str) -> Iterator[Path]:
     """A folder of this process, in which Ray's processes may still write on their way out."""
     folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
-    (folder / _OWNER).write_text(json.dumps(this_process()), encoding="utf-8")
+    (folder / OWNER).write_text(json.dumps(this_process()), encoding="utf-8")
     try:
         yield folder
     finally:
@@ -192,7 +204,7 @@ def _sweep() -> None:
         found for parent in {tempfile.gettempdir(), "/tmp"} for found in Path(parent).glob(f"{_SCRATCH}*-*")
     ]:
         try:
-            owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+            owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not ours, or just being made
             continue
         if owner["host"] == socket.gethostname() and birth_of(owner["pid"]) != owner["born"]:
@@ -208,8 +220,8 @@ def _delete(folder: Path) -> bool:
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != _OWNER:
+            elif path.name != OWNER:
                 path.unlink(missing_ok=True)
-        if {path.name for path in folder.iterdir()} <= {_OWNER}:
+        if {path.name for path in folder.iterdir()} <= {OWNER}:
             shutil.rmtree(folder, ignore_errors=True)
     return not folder.exists()

@@ -6,26 +6,25 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eus_ray.data.arrays import Arrays
 from eus_ray.data.dataset import Dataset
 from eus_ray.distributed.session import Session
+from eus_ray.distributed.shared_code import on_every_machine
 
 Pair: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""Images and masks, `(N, S, S)` each, which nobody writes."""
+"""Images `(N, S, S)` or `(N, S, S, 3)` and masks `(N, S, S)`, which nobody writes."""
 SharedArrays: TypeAlias = "ray.ObjectRef[Pair] | Callable[[], Pair]"
 
 OBJECT_STORE_SHARE = 0.6
 """Arrays that would fill more of Ray's object store than this are mapped: workers' reports need room too."""
 _FOLDER = "arrays"
 """Below a session's scratch, on each machine."""
-_PATIENCE_S = 10.0
 
 
 def share_arrays(dataset: Dataset, session: Session) -> tuple[Arrays, SharedArrays]:
@@ -47,11 +46,7 @@ def delete_arrays(shared: SharedArrays, session: Session) -> None:
     """Delete the mapped files of every machine, which are patients' images; one that does not answer keeps them."""
     if isinstance(shared, ray.ObjectRef):
         return
-    folder = session.scratch / _FOLDER
-    delete: Any = ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
-    nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
-    tasks = [delete.options(scheduling_strategy=node).remote(folder, ignore_errors=True) for node in nodes]
-    ray.wait(tasks, num_returns=len(tasks), timeout=_PATIENCE_S)
+    on_every_machine(shutil.rmtree, session.scratch / _FOLDER, True)
 
 
 def _open_mapped(dataset: Dataset, folder: Path) -> Pair:

@@ -141,6 +141,7 @@ def train_folds(config: dict[str, Any]) -> None:
     """Train one worker's folds; runs in each worker of a group."""
     from eus_ray.distributed.worker import steps  # loads PyTorch
 
+    config["run"].code.install()
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     for reports in steps(config["run"], rank, world_size, config["gpus"], config["team_size"]):
@@ -161,7 +162,9 @@ def remove_group(name: str) -> None:
 
 
 def _chosen(runs: Mapping[str, CrossValidation], config: Mapping[str, Any]) -> CrossValidation:
-    return runs[config["model"]].as_trial(config["trial"], json.loads(config["settings"]))
+    run = runs[config["model"]]
+    run.code.install()
+    return run.as_trial(config["trial"], json.loads(config["settings"]))
 
 
 def finish(run: CrossValidation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from eus_ray.data.resizing import to_original_grid
 from eus_ray.errors import UserError
 from eus_ray.metrics import from_counts, predicted_mask, quantise
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState, read_manifest, read_trials
+from eus_ray.study.networks import check_allowed
 from eus_ray.study.trials import study_of
 
 if TYPE_CHECKING:
@@ -52,16 +53,17 @@ class Trained:
         return [layout.checkpoint_name(self.model, self.trial, fold) for fold in self.folds]
 
 
-def trained_model(store: Store, model: str | None = None) -> Trained:
+def trained_model(store: Store, model: str | None = None, allow_modules: Collection[str] = ()) -> Trained:
     """Return a model's complete trial: the winner of its search, else its last cross-validation.
 
     Args:
         store: The study folder.
         model: One of the study's; by default the one with the best headline DSC.
+        allow_modules: Others' modules that may be imported to build its networks.
 
     Raises:
         UserError: If the folder is no study, has no such model that is trained to its end, or lacks the weights of one
-            of its folds.
+            of its folds; or if its networks need a module that is not allowed, is not here, or has changed.
     """
     if not store.exists(layout.STUDY):
         found = "is not a study folder" if store.exists() else "no such folder"
@@ -94,6 +96,7 @@ def trained_model(store: Store, model: str | None = None) -> Trained:
         place=models.index(chosen),
         compared=compared,
     )
+    check_allowed(store, trained.study, allow_modules)
     if missing := [name for name in trained.weights if not store.exists(name)]:
         raise UserError(
             *(

@@ -18,7 +18,7 @@ import itertools
 import os
 import string
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ from eus_ray.inference.overlays import clip_frames, draw_outline, strip_frames
 from eus_ray.inference.sources import Clip, FrameSequence, Picture, Sources, find_sources
 from eus_ray.metrics import agreement
 from eus_ray.store import Store
+from eus_ray.study.networks import network_warnings
 
 TABLE = "areas.csv"
 _TEMPORARY_BYTES = 40
@@ -72,6 +73,7 @@ def predict(
     out: str | Path,
     *,
     model: str | None = None,
+    allow_modules: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -85,19 +87,20 @@ def predict(
         places: Images, folders, videos or manifests.
         out: A new folder, a path or a URI.
         model: One of the study's; by default the one with the best headline DSC.
+        allow_modules: Others' modules that may be imported to build its networks (see `Predictor`).
         progress: Called with how many images and frames are written, and how many there are.
         say: Called with what a person should know, in a line each.
         warn: Called with what is odd, in a line each: what was passed over, how files were read; `say` by default.
 
     Raises:
         UserError: With a line for every defect, before anything is written: a study without a trained model, weights
-            that are missing or damaged, files that cannot be read, two results of one name, names that are too long for
-            the disk, an `out` with files in it.
+            that are missing or damaged, a module that is not allowed, files that cannot be read, two results of one
+            name, names that are too long for the disk, an `out` with files in it.
     """
     say = say or (lambda _text: None)
     warn = warn or say
-    trained, sources, target = _checked(study, places, out, model)
-    for line in collapsed(sources.warnings):
+    trained, sources, target = _checked(study, places, out, model, allow_modules)
+    for line in (*network_warnings(trained.store, trained.study), *collapsed(sources.warnings)):
         warn(line)
     if trained.compared:
         scores = ", ".join(f"{name} {dsc:.3f}" for name, dsc in trained.compared.items())
@@ -135,13 +138,17 @@ def predict(
 
 
 def _checked(
-    study: str | Path, places: Sequence[str | Path], out: str | Path, model: str | None
+    study: str | Path,
+    places: Sequence[str | Path],
+    out: str | Path,
+    model: str | None,
+    allow_modules: Collection[str],
 ) -> tuple[Trained, Sources, Store]:
     """Check what can be checked before torch is imported, and raise `UserError` with all that is wrong."""
     lines: list[str] = []
     trained, sources, target = None, None, Store(out)
     try:
-        trained = trained_model(Store(study), model)
+        trained = trained_model(Store(study), model, allow_modules)
     except UserError as error:
         lines += error.lines
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ class Predictor:
     Args:
         study: The study folder, a path or a URI.
         model: One of the study's; by default the one with the best headline DSC.
+        allow_modules: Others' modules, such as `ourlab.nets`, that may be imported to build its networks: a study
+            folder names them and does not hold them. Importing one runs its code.
 
     Raises:
-        UserError: If nothing is trained there, or weights are missing or damaged.
+        UserError: If nothing is trained there, weights are missing or damaged, or a module is not allowed, is not here,
+            or has changed.
     """
 
-    def __init__(self, study: str | Path, model: str | None = None) -> None:
-        self._trained = trained_model(Store(study), model)
+    def __init__(self, study: str | Path, model: str | None = None, *, allow_modules: Collection[str] = ()) -> None:
+        self._trained = trained_model(Store(study), model, allow_modules)
         self.model = self._trained.model
         self._ensemble, self.device = load_ensemble(self._trained)
 

@@ -17,6 +17,7 @@ from eus_ray.errors import UserError
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState
 from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import Callback
+from eus_ray.study.networks import others_modules
 from eus_ray.study.prepare import prepare_dataset, refuse_models_there, tell_warnings
 from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, different_settings, settings_row
@@ -64,10 +65,10 @@ def cross_validate(
     """
     store = Store(out)
     dataset = prepare_dataset(study, store, resume=resume)
-    with session(address, dashboard=study.run.dashboard) as cluster:
+    with session(address, dashboard=study.run.dashboard, modules=others_modules(study)) as cluster:
         probe = probe_cluster(study, cluster)
         plan = plan_fixed(study, cluster.machines, len(study.models), probe, load_of(dataset))
-        tell_warnings(callbacks, dataset)
+        tell_warnings(callbacks, dataset, store)
         tell_plan(callbacks, plan, cluster)
         with run_context(store, dataset, cluster, callbacks) as context:
             trials = context.trials

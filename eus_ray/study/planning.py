@@ -14,6 +14,7 @@ from eus_ray.distributed.profiling import measure, probe_cluster
 from eus_ray.distributed.resources import Machines, Node, worst
 from eus_ray.distributed.session import session
 from eus_ray.errors import UserError
+from eus_ray.study.networks import others_modules
 
 
 def plan_study(
@@ -40,7 +41,7 @@ def plan_study(
         raise UserError(f"{gpus:g} GPUs: write whole ones; run.gpus_per_fold says what of one a fold takes")
     dataset = check_data(study)
     if address is not None:
-        with session(address) as cluster:
+        with session(address, modules=others_modules(study)) as cluster:
             machines, probe = cluster.machines, probe_cluster(study, cluster)
     else:
         node = Node(here.cpus if cpus is None else cpus, here.gpus if gpus is None else gpus)

@@ -27,6 +27,7 @@ from eus_ray.errors import UserError, collapsed
 from eus_ray.models import check_model
 from eus_ray.store import Store
 from eus_ray.study.callbacks import Callback
+from eus_ray.study.networks import NETWORKS, check_networks, network_entries, network_warnings
 from eus_ray.study.trials import Trials
 
 Checked = TypeVar("Checked")
@@ -49,14 +50,16 @@ def prepare_dataset(study: Study, store: Store, *, resume: bool) -> Dataset:
     num_bytes = sum(collect_errors(lambda model: check_model(study.for_model(model).model, channels), study.models))
     dataset = check_data(study)
     check_identity(store, dataset)
+    check_networks(store, study)
     check_room(store, dataset, num_bytes)
     refuse_models_there(Trials(store), store, study, resume=resume)
     return dataset
 
 
-def tell_warnings(callbacks: Sequence[Callback], dataset: Dataset) -> None:
-    """Tell settings without effect and what is odd about the data, once nothing is left to refuse."""
-    for warning in (*collapsed(without_effect(dataset.study)), *dataset.warnings):
+def tell_warnings(callbacks: Sequence[Callback], dataset: Dataset, store: Store) -> None:
+    """Tell settings without effect and what is odd about data and networks, once nothing is left to refuse."""
+    idle = collapsed(without_effect(dataset.study))
+    for warning in (*idle, *network_warnings(store, dataset.study), *dataset.warnings):
         for callback in callbacks:
             callback.on_warning(warning)
 
@@ -171,15 +174,20 @@ def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
     write_manifest(store, dataset)
     cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
     store.write_table(names.CASES_FILE, cases, 16)
-    store.write_json(names.PROVENANCE, provenance(dataset))
+    store.write_json(names.PROVENANCE, provenance(dataset) | {NETWORKS: network_entries(store, dataset.study)})
 
 
-def renew_manifest(store: Store, dataset: Dataset) -> None:
-    """Write again what may have been corrected since the study began: clinical columns, and the manifest's warnings."""
+def renew_study(store: Store, dataset: Dataset) -> None:
+    """Write again what may have changed since the study began.
+
+    That is clinical columns, the manifest's warnings, and whose code the networks of further models are.
+    """
     write_manifest(store, dataset)
     there = store.read_json(names.PROVENANCE)
-    if (data := there["data"] | {"warnings": _warnings(dataset)}) != there["data"]:
-        store.write_json(names.PROVENANCE, there | {"data": data})
+    data = there["data"] | {"warnings": _warnings(dataset)}
+    now = there | {"data": data, NETWORKS: network_entries(store, dataset.study)}
+    if now != there:
+        store.write_json(names.PROVENANCE, now)
 
 
 def write_manifest(store: Store, dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ from eus_ray.store import Store, TrialKey
 from eus_ray.store.lock import StudyLock
 from eus_ray.study.callbacks import Callback
 from eus_ray.study.loggers import open_loggers
-from eus_ray.study.prepare import check_identity, renew_manifest, write_study
+from eus_ray.study.prepare import check_identity, renew_study, write_study
 from eus_ray.study.trials import Trials
 
 _RAY_LOGS = "logs/ray"
@@ -56,6 +56,7 @@ class RunContext:
             image_ids=self.dataset.frame["image_id"].tolist(),
             patient_ids=self.dataset.frame["patient_id"].tolist(),
             arrays=self.arrays,
+            code=self.session.code,
             **how,
         )
 
@@ -86,7 +87,7 @@ def run_context(
         arrays, shared = share_arrays(dataset, session)
         stack.callback(delete_arrays, shared, session)
         if is_known:
-            renew_manifest(store, dataset)
+            renew_study(store, dataset)
         else:
             write_study(store, dataset, arrays)
         del arrays  # the object store has the only copy from here on

@@ -28,6 +28,7 @@ from eus_ray.store.event_log import FoldReport
 from eus_ray.study.callbacks import Callback
 from eus_ray.study.cross_validate import Outcome, most_at_once, tell_plan, train_fixed
 from eus_ray.study.model_search import ModelSearch
+from eus_ray.study.networks import others_modules
 from eus_ray.study.prepare import collect_errors, prepare_dataset, refuse_models_there, tell_warnings
 from eus_ray.study.run_context import RunContext, run_context
 from eus_ray.study.trials import Trials, study_of
@@ -72,9 +73,9 @@ def tune(
         raise UserError(f"{old.location}: is no study with trials from which a search could start")
     dataset = prepare_dataset(study, store, resume=resume)
     begin = starts(dataset, dict(zip(models, loaded, strict=True)), old)
-    tell_warnings(callbacks, dataset)
+    tell_warnings(callbacks, dataset, store)
     with (
-        session(address, dashboard=study.run.dashboard) as cluster,
+        session(address, dashboard=study.run.dashboard, modules=others_modules(study)) as cluster,
         run_context(store, dataset, cluster, callbacks) as context,
     ):
         refuse_models_there(context.trials, store, study, resume=resume)

@@ -60,13 +60,18 @@ def load_model(data: bytes, study: Study, device: torch.device) -> SegmentationN
         device: Where to put the network. `precision_for` gives the precision in which the fold evaluated it.
 
     Raises:
-        ValueError: If the file is damaged, or a checkpoint of other settings or of an unfinished fold.
+        ValueError: If the file is damaged, or a checkpoint of other settings, of an unfinished fold or of another
+            network.
     """
     tensors, metadata = unpack_for(study, data)
     if int(metadata["epoch"]) < study.train.epochs_to_train:
         raise ValueError(f"a checkpoint of {metadata['epoch']} of {study.train.epochs_to_train} epochs")
     model = place_model(build_model(without_pretraining(study.model), 0, study.data.num_channels), study, device)
-    model.load_state_dict(below("model/", tensors))
+    try:
+        model.load_state_dict(below("model/", tensors))
+    except RuntimeError as error:  # of others' networks: their code may have changed since
+        reason = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise ValueError(f"a checkpoint of another network ({reason})") from None
     return model.eval()
 
 

@@ -106,7 +106,7 @@ def test_a_long_video_gives_a_clip_from_shortly_before_the_lesion(
     predict(study, [video], tmp_path / "out")
     frames = list(read_frames(open_video(tmp_path / "out/clips/sweep.mp4")))
     assert len(frames) == 10
-    dark = [(frame.gray < 90).sum() > 200 for frame in frames]
+    dark = [(frame.pixels < 90).sum() > 200 for frame in frames]
     assert dark == [False] * 4 + [True] * 6, "0.2 s before"
 
 
@@ -126,8 +126,8 @@ def test_a_video_is_never_held_whole(
 ) -> None:
     held: list[int] = []
 
-    def counted(video: object, wanted: object = None) -> Iterator[object]:
-        for number, frame in enumerate(read_frames(video, wanted)):  # type: ignore[arg-type]
+    def counted(video: object, wanted: object, channels: object) -> Iterator[object]:
+        for number, frame in enumerate(read_frames(video, wanted, channels)):  # type: ignore[arg-type]
             if wanted is None:
                 held.append(number + 1 - sum(dark_is_lesion.batches))
             yield frame
@@ -204,6 +204,6 @@ def test_frames_pass_through_the_studys_intensity(study: Path, tmp_path: Path, m
     trained = trained_model(Store(study))
     data = trained.study.data.model_copy(update={"intensity": (0.0, 30.0)})
     other = replace(trained, study=trained.study.model_copy(update={"data": data}))
-    monkeypatch.setattr("eus_ray.inference.predict.trained_model", lambda _store, _model: other)
+    monkeypatch.setattr("eus_ray.inference.predict.trained_model", lambda *_: other)
     path = write_video(tmp_path / "sweep.avi", "MJPG", sweep())
     assert predict(study, [path], tmp_path / "out").with_lesion == 0

@@ -20,7 +20,7 @@ from eus_ray.study.prepare import (
     check_identity,
     prepare_dataset,
     provenance,
-    renew_manifest,
+    renew_study,
     tell_warnings,
     write_study,
 )
@@ -81,7 +81,7 @@ def test_corrected_clinical_columns_and_another_order_of_rows_are_the_same_study
     other = replace(dataset, manifest=replace(dataset.manifest, frame=frame))
     other = replace(other, plan=replace(dataset.plan, fold=dataset.folds[::-1].copy()))
     assert check_identity(store, other)
-    renew_manifest(store, other)
+    renew_study(store, other)
     assert set(read_manifest(store)["t_stage"]) == {"T9"}
 
 
@@ -119,7 +119,7 @@ def test_warnings_of_the_manifest_are_told_and_kept_without_its_path(phantom: Pa
     table.to_csv(manifest, index=False)
     store = Store(tmp_path / "study")
     dataset = prepare_dataset(light_study(manifest), store, resume=False)
-    tell_warnings([heard], dataset)
+    tell_warnings([heard], dataset, store)
     write_study(store, dataset, dataset.arrays())
     (said,) = [line for line in heard.warnings if "invisible" in line]
     kept = store.read_json(names.PROVENANCE)["data"]["warnings"]
@@ -137,13 +137,13 @@ def test_a_resumed_study_keeps_the_warnings_of_its_manifest_as_it_is_now(phantom
     before["data"].pop("warnings")
     store.write_json(names.PROVENANCE, before)  # as an older run wrote it
     warned = replace(dataset, manifest=replace(dataset.manifest, warnings=(f"{phantom}: one is odd",)))
-    renew_manifest(store, warned)
+    renew_study(store, warned)
     after = store.read_json(names.PROVENANCE)
     assert after["data"].pop("warnings") == ["one is odd"]
     assert after == before
 
 
-def test_settings_without_effect_are_told_with_the_warnings(phantom: Path) -> None:
+def test_settings_without_effect_are_told_with_the_warnings(phantom: Path, tmp_path: Path) -> None:
     heard = Recorder()
-    tell_warnings([heard], check_data(light_study(phantom)))
+    tell_warnings([heard], check_data(light_study(phantom)), Store(tmp_path / "study"))
     assert heard.warnings[:1] == ["model.encoder, model.decoder_width have no effect on unet"]
