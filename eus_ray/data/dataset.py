@@ -61,7 +61,8 @@ def check_data(study: Study) -> Dataset:
     """
     if not study.data.manifest:
         raise UserError("data.manifest is not set: name the manifest in the study file")
-    manifest = read_manifest(Path(study.data.manifest), study.data.duplicates, target=study.analysis.target)
+    data = study.data
+    manifest = read_manifest(Path(data.manifest), data.duplicates, study.analysis.target, data.channels)
     columns = [*map(str, manifest.frame.columns)]
     named = () if study.analysis.clinical == "auto" else study.analysis.clinical
     lines = [

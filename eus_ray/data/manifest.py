@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eus_ray.data.duplicates import Look, find_copies, look
-from eus_ray.data.io.images import Remark, decode, to_uint8, told_remarks
+from eus_ray.data.io.images import Channels, Remark, decode, to_uint8, told_remarks
 from eus_ray.data.io.manifest_columns import OPTIONAL, REQUIRED, check_cells, column_defects, spacing_mm
 from eus_ray.data.io.tables import MISSING, Lines, Table, names_alike, near_columns, read_table, repeated, typed
 from eus_ray.data.names import alike, composed, near_hint
@@ -83,13 +83,20 @@ class _Case:
     remarks: tuple[tuple[str, Remark], ...] = ()
 
 
-def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop", target: str = "lesion") -> Manifest:
+def read_manifest(
+    path: Path,
+    duplicates: Literal["stop", "warn"] = "stop",
+    target: str = "lesion",
+    channels: Channels = "gray",
+) -> Manifest:
     """Read a manifest and check all of it: table, images, masks, patients.
 
     Args:
         path: The table. Its images and masks are decoded whole.
         duplicates: Whether the same picture under two patients, exactly or nearly, is a defect or a warning.
         target: What the masks show, in the words of the warnings.
+        channels: What networks will see of the images. In colour a transparent image is a defect. Copies are found by
+            gray values in both.
 
     Raises:
         UserError: With one line for each defect.
@@ -102,7 +109,7 @@ def read_manifest(path: Path, duplicates: Literal["stop", "warn"] = "stop", targ
     check_cells(table, cells, defects)
     images, masks = (_locate_all(table, cells, kind, folder, defects) for kind in ("image", "mask"))
     with ThreadPoolExecutor() as pool:
-        cases = list(pool.map(partial(_inspect, folder), images, masks))
+        cases = list(pool.map(partial(_inspect, folder, channels), images, masks))
     for number, case in zip(table.numbers, cases, strict=True):
         for text in case.problems:
             defects.add(number, text)
@@ -236,7 +243,7 @@ def _names_in(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
+def _inspect(folder: Path, channels: Channels, image: Path | None, mask: Path | None) -> _Case:
     """Decode a row's files; their defects become the case's problems."""
     problems: list[str] = []
     notes: list[str] = []
@@ -251,6 +258,7 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
             content = path.read_bytes()
             picture = decode(content)
             pixels = picture.gray if kind == "image" else picture.mask()
+            seen = picture.pixels(channels) if kind == "image" else pixels
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror})")
             continue
@@ -263,8 +271,8 @@ def _inspect(folder: Path, image: Path | None, mask: Path | None) -> _Case:
         found[kind] = pixels
         if kind == "image":
             kept |= {"height": pixels.shape[0], "width": pixels.shape[1], "look": look(to_uint8(pixels, "auto"))}
-            if pixels.min() == pixels.max():
-                notes.append(f"{name} has one gray value only")
+            if (seen == seen[0, 0]).all():
+                notes.append(f"{name} has one {'gray value' if channels == 'gray' else 'colour'} only")
         else:
             kept["mask"] = mask_facts(pixels, hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
             kept["small_mask"] = small_mask(pixels)

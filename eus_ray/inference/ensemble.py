@@ -219,7 +219,7 @@ class Ensemble:
         """Return the probabilities in [0, 1] of each network.
 
         Args:
-            images: Gray, `(B, S, S)`, S the study's `data.image_size`.
+            images: Gray `(B, S, S)` or colour `(B, S, S, 3)`, as the study's are; S is its `data.image_size`.
 
         Returns:
             `(M, B, S, S)`, networks in the order of their folds.

@@ -21,24 +21,24 @@ _FRACTION_BITS = 4
 _CASING_DARKNESS = 0.6
 
 
-def draw_outline(gray: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], colour: str) -> npt.NDArray[np.uint8]:
+def draw_outline(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], colour: str) -> npt.NDArray[np.uint8]:
     """Return an image in colour, `(H, W, 3)` with blue first, with a mask's outline; without one for an empty mask.
 
     The line has a dark casing, to be seen on bright tissue; all other pixels stay.
 
     Args:
-        gray: The image `(H, W)`.
+        image: Gray `(H, W)` or colour `(H, W, 3)`, red first.
         mask: `(H, W)`.
         colour: `#rrggbb`.
     """
-    picture = np.repeat(gray[..., None], 3, axis=2)
+    picture = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
     polygons = outline(mask)
     if not polygons:
         return picture
     # an outline's (0, 0) is the corner of the first pixel, OpenCV's is its centre
     points = [np.rint((polygon - 0.5) * 2**_FRACTION_BITS).astype(np.int32) for polygon in polygons]
-    width = max(1, round(min(gray.shape) / _PIXELS_PER_LINE_WIDTH))
-    casing = np.zeros(gray.shape, np.uint8)
+    width = max(1, round(min(mask.shape) / _PIXELS_PER_LINE_WIDTH))
+    casing = np.zeros(mask.shape, np.uint8)
     cv2.polylines(casing, points, True, 255, width + 2, cv2.LINE_AA, _FRACTION_BITS)
     dark = casing > 0
     picture[dark] = np.rint(picture[dark] * (1 - _CASING_DARKNESS / 255 * casing[dark][:, None]))

@@ -33,7 +33,7 @@ from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.image_metrics import num_components
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.data.io.images import decode, read_image, to_uint8
-from eus_ray.data.io.video import Frame, encode_clip, read_frames
+from eus_ray.data.io.video import Frame, Video, encode_clip, read_frames
 from eus_ray.data.resizing import resize_image
 from eus_ray.errors import UserError, collapsed
 from eus_ray.inference.ensemble import Ensemble, Trained, load_ensemble, segmented, trained_model
@@ -152,7 +152,7 @@ def _checked(
     except UserError as error:
         lines += error.lines
     try:
-        sources = find_sources(places)
+        sources = find_sources(places, "gray" if trained is None else trained.study.data.channels)
     except UserError as error:
         lines += error.lines
     try:
@@ -196,8 +196,8 @@ class _Item:
     """A picture or frame on its way through the ensemble."""
 
     stem: str
-    gray: npt.NDArray[np.uint8]
-    """`(H, W)`"""
+    image: npt.NDArray[np.uint8]
+    """Gray `(H, W)` or colour `(H, W, 3)`, as the study's are."""
     known: dict[str, Any]
     """The cells of its row that do not depend on the prediction."""
     spacing_mm: tuple[float, float] = (float("nan"), float("nan"))
@@ -233,7 +233,7 @@ class _Writer:
         for sequence in sequences:
             rows = [by_name[picture.name] for picture in sequence.pictures]
             frames = [
-                (sequence.captions[place], read_image(sequence.pictures[place].path, self._data.intensity), rows[place])
+                (sequence.captions[place], self._read(sequence.pictures[place]), rows[place])
                 for place in strip_frames(_seen(rows), sequence.interval_s)
             ]
             self._strip(sequence.name, frames)
@@ -241,15 +241,15 @@ class _Writer:
     def predict_clip(self, clip: Clip) -> int:
         """Predict a video's frames, then write its strip and a clip of it; return how many frames it has."""
         video, first = clip.video, self._num_begun
-        self._predict(self._frame(clip, frame) for frame in read_frames(video))
+        self._predict(self._frame(clip, frame) for frame in self._frames(video))
         rows = [self.rows[place] for place in range(first, self._num_begun)]
         seen = _seen(rows)
-        shown = read_frames(video, strip_frames(seen, 1 / video.fps))
-        frames = [(f"{round(frame.time_s, 2):g} s", self._gray(frame), rows[frame.number]) for frame in shown]
+        shown = self._frames(video, strip_frames(seen, 1 / video.fps))
+        frames = [(f"{round(frame.time_s, 2):g} s", frame.pixels, rows[frame.number]) for frame in shown]
         self._strip(clip.stem, frames)
         drawn = (
-            draw_outline(self._gray(frame), self._mask(rows[frame.number]), self._colour)
-            for frame in read_frames(video, clip_frames(seen, video.fps))
+            draw_outline(frame.pixels, self._mask(rows[frame.number]), self._colour)
+            for frame in self._frames(video, clip_frames(seen, video.fps))
         )
         suffix, content = encode_clip(drawn, video.height, video.width, video.fps)
         self._target.write_bytes(f"clips/{clip.stem}{suffix}", content)
@@ -269,7 +269,7 @@ class _Writer:
         for number in range(len(pictures) + self._batch_size):
             if number < len(pictures):
                 picture = pictures[number]
-                reading.append((picture, self._pool.submit(read_image, picture.path, self._data.intensity)))
+                reading.append((picture, self._pool.submit(self._read, picture)))
             if reading and number >= self._batch_size:
                 picture, image = reading.popleft()
                 known = {"image": picture.name, "frame": None, "time_s": picture.time_s}
@@ -277,15 +277,20 @@ class _Writer:
 
     def _frame(self, clip: Clip, frame: Frame) -> _Item:
         known = {"image": clip.name, "frame": frame.number, "time_s": frame.time_s}
-        return _Item(f"{clip.stem}/frame_{frame.number:06d}", self._gray(frame), known)
+        return _Item(f"{clip.stem}/frame_{frame.number:06d}", frame.pixels, known)
 
-    def _gray(self, frame: Frame) -> npt.NDArray[np.uint8]:
-        return to_uint8(frame.gray, self._data.intensity)
+    def _read(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        return read_image(picture.path, self._data.intensity, self._data.channels)
+
+    def _frames(self, video: Video, wanted: Collection[int] | None = None) -> Iterator[Frame]:
+        """The frames of a video as the study's images are."""
+        for frame in read_frames(video, wanted, self._data.channels):
+            yield frame._replace(pixels=to_uint8(frame.pixels, self._data.intensity))
 
     def _predict(self, items: Iterator[_Item]) -> None:
         writing: list[Future[None]] = []
         while batch := list(itertools.islice(items, self._batch_size)):
-            grid = np.stack([resize_image(item.gray, self._data.image_size, self._data.resize) for item in batch])
+            grid = np.stack([resize_image(item.image, self._data.image_size, self._data.resize) for item in batch])
             maps = self._ensemble(grid)
             self._wait(writing)
             places = itertools.count(self._num_begun)
@@ -304,13 +309,13 @@ class _Writer:
 
     def _write(self, place: int, item: _Item, maps: npt.NDArray[np.float32]) -> None:
         """Write all files of one image, then note its row."""
-        height, width = item.gray.shape
+        height, width = item.image.shape[:2]
         levels, mask, members = segmented(maps, height, width, self._study)
         name = f"masks/{item.stem}.png"
         self._target.write_bytes(name, _png(mask * np.uint8(255)))
         self._target.write_bytes(f"probabilities/{item.stem}.png", _png(levels))
         if item.overlay:
-            self._target.write_bytes(f"overlays/{item.stem}.png", _png(draw_outline(item.gray, mask, self._colour)))
+            self._target.write_bytes(f"overlays/{item.stem}.png", _png(draw_outline(item.image, mask, self._colour)))
         area_px = int(np.count_nonzero(mask))
         self.rows[place] = item.known | {
             "height": height,
@@ -333,9 +338,9 @@ class _Writer:
 
         panels = tuple(
             image_panels.Panel(
-                f"({letter}) {caption}", gray, (image_panels.Drawn(outline(self._mask(row)), self._colour),)
+                f"({letter}) {caption}", image, (image_panels.Drawn(outline(self._mask(row)), self._colour),)
             )
-            for letter, (caption, gray, row) in zip(string.ascii_lowercase, frames, strict=False)
+            for letter, (caption, image, row) in zip(string.ascii_lowercase, frames, strict=False)
         )
         figure = image_panels.picture_grid([image_panels.Row("", panels)], {self._label: self._colour})
         for suffix, content in zip((".svg", ".png"), style.files(name, figure).values(), strict=True):

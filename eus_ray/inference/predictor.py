@@ -52,17 +52,22 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: Gray values `(H, W)` of any depth; they pass through what training images pass through.
+            image: Gray values `(H, W)` of any depth; they pass through what training images pass through. A study in
+                colour also takes `(H, W, 3)`, red first, and repeats gray values.
 
         Raises:
             UserError: If it is no such array.
         """
-        image = np.asarray(image)
-        if image.ndim != 2 or not image.size or image.dtype.kind not in "uif":
-            raise UserError(f"the image has the shape {image.shape} and the type {image.dtype}; give numbers (H, W)")
+        image, data = np.asarray(image), self._trained.study.data
+        in_colour = data.channels == "rgb"
+        if in_colour and image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.shape[2:] != (3,) * in_colour or image.ndim < 2 or not image.size or image.dtype.kind not in "uif":
+            wanted = "(H, W) or (H, W, 3)" if in_colour else "(H, W)"
+            raise UserError(f"the image has the shape {image.shape} and the type {image.dtype}; give numbers {wanted}")
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise UserError("the image has values that are not finite")
-        data, (height, width) = self._trained.study.data, image.shape
+        height, width = image.shape[:2]
         grid = resize_image(to_uint8(image, data.intensity), data.image_size, data.resize)[None]
         levels, mask, members = segmented(self._ensemble(grid)[:, 0], height, width, self._trained.study)
         agreement = (members == mask).mean(axis=0).astype(np.float32)

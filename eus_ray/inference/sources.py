@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -23,7 +24,7 @@ import pandas as pd
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO, find_videos
 from eus_ray.data.io.folders import look_into
 from eus_ray.data.io.images import SUFFIXES as IMAGE_SUFFIXES
-from eus_ray.data.io.images import Remark, read_picture, told_remarks
+from eus_ray.data.io.images import Channels, Remark, read_picture, told_remarks
 from eus_ray.data.io.manifest_columns import REQUIRED
 from eus_ray.data.io.tables import SUFFIXES as TABLE_SUFFIXES
 from eus_ray.data.io.tables import read_table
@@ -102,11 +103,12 @@ class Sources:
     """The true masks that manifests name."""
 
 
-def find_sources(places: Iterable[str | Path]) -> Sources:
+def find_sources(places: Iterable[str | Path], channels: Channels = "gray") -> Sources:
     """Find and check what is to be predicted: decode every image, and the first frame of every video.
 
     Args:
         places: Images, folders, videos or manifests.
+        channels: What the networks see; in colour a transparent image cannot be read.
 
     Raises:
         UserError: With a line for each place that holds nothing, each file that cannot be read or has a name that is
@@ -117,7 +119,7 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
     lines: list[str] = []
     for place in map(Path, places):
         try:
-            found, has_manifest = _look(place)
+            found, has_manifest = _look(place, channels)
         except UserError as error:
             lines += error.lines
             continue
@@ -140,24 +142,24 @@ def find_sources(places: Iterable[str | Path]) -> Sources:
     return sources
 
 
-def _look(place: Path) -> tuple[Sources, bool]:
+def _look(place: Path, channels: Channels) -> tuple[Sources, bool]:
     """Sources at a place, and whether a manifest lists them."""
     if place.is_dir():
         manifest = place / MANIFEST
         if manifest.is_file() and set(REQUIRED) <= set(read_table(manifest).columns):
-            found = _of_manifest(manifest)
+            found = _of_manifest(manifest, channels)
             found.warnings += _not_named(place, manifest, found)
             return found, True
-        return _of_folder(place), False
+        return _of_folder(place, channels), False
     if not place.exists():
         raise UserError(f"{place}: no such file or folder")
     if place.suffix.lower() in TABLE_SUFFIXES:
-        return _of_manifest(place), True
-    return _of_files([(place, place.name)]), False
+        return _of_manifest(place, channels), True
+    return _of_files([(place, place.name)], channels), False
 
 
-def _of_manifest(path: Path) -> Sources:
-    manifest = read_manifest(path, duplicates="warn")
+def _of_manifest(path: Path, channels: Channels) -> Sources:
+    manifest = read_manifest(path, duplicates="warn", channels=channels)
     frame, folder = manifest.frame, path.parent.resolve()
     names = [Path(image).relative_to(folder).as_posix() for image in frame["image"]]
     times = pd.to_numeric(frame[TIME], errors="coerce") if TIME in frame else [math.nan] * len(frame)
@@ -183,7 +185,7 @@ def _is_file_name(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name and path.name != ""
 
 
-def _of_folder(folder: Path) -> Sources:
+def _of_folder(folder: Path, channels: Channels) -> Sources:
     """Images and videos below a folder. Raise `UserError` if there is none, or one cannot be read."""
     there = look_into(folder)
     taken = [path for path in there.files if _is_image(path) or _is_video(path)]
@@ -194,7 +196,8 @@ def _of_folder(folder: Path) -> Sources:
             f"nor do the folders in it{f', but {passed_over}' if passed_over else ''}"
         )
     names = [(path, path.relative_to(folder).as_posix()) for path in taken]
-    found = _of_files(sorted(names, key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts]))
+    names.sort(key=lambda one: [_natural(part) for part in PurePosixPath(one[1]).parts])
+    found = _of_files(names, channels)
     if passed_over:
         found.warnings.append(f"{folder}: {_counted(found)} of {len(there.files)} files; passed over: {passed_over}")
     return found
@@ -219,12 +222,13 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _of_files(files: list[tuple[Path, str]]) -> Sources:
+def _of_files(files: list[tuple[Path, str]], channels: Channels) -> Sources:
     """Open all of them, and raise `UserError` with a line for each that cannot be read."""
+    opened = partial(_open, channels)
     with ThreadPoolExecutor() as pool:
         found = [
-            *map(_open, [file for file in files if _is_video(file[0])]),  # one by one: OpenCV's log level is global
-            *pool.map(_open, [file for file in files if not _is_video(file[0])]),
+            *map(opened, [file for file in files if _is_video(file[0])]),  # one by one: OpenCV's log level is global
+            *pool.map(opened, [file for file in files if not _is_video(file[0])]),
         ]
     if lines := [line for one in found if isinstance(one, UserError) for line in one.lines]:
         raise UserError(*lines)
@@ -239,17 +243,17 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _open(file: tuple[Path, str]) -> Picture | Clip | UserError:
+def _open(channels: Channels, file: tuple[Path, str]) -> Picture | Clip | UserError:
     path, name = file
     if not is_writable(str(path) if _is_video(path) else name):  # OpenCV opens a video by its whole path
         return UserError(f"{shown(str(path))}: its name is not UTF-8; rename it")
     try:
         if _is_video(path):
             return Clip(name, open_video(path))
-        (height, width), remarks = read_picture(path, lambda picture: (picture.gray.shape, picture.remarks))
+        shape, remarks = read_picture(path, lambda picture: (picture.pixels(channels).shape, picture.remarks))
     except UserError as error:
         return error
-    return Picture(path, name, height, width, remarks)
+    return Picture(path, name, shape[0], shape[1], remarks)
 
 
 # ---- consecutive frames -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from eus_ray.data.io.images import Channels
 from eus_ray.errors import UserError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once; else FFmpeg prints all damage to the terminal
@@ -42,11 +43,12 @@ class Video:
 
 
 class Frame(NamedTuple):
-    """A frame, by its number from 0; `gray (H, W)` is made gray as image files are."""
+    """A frame, by its number from 0."""
 
     number: int
     time_s: float
-    gray: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8]
+    """Gray `(H, W)`, made so as image files are, or colour `(H, W, 3)`, red first."""
 
 
 def open_video(path: Path) -> Video:
@@ -72,8 +74,8 @@ def open_video(path: Path) -> Video:
         )
 
 
-def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-    """Yield the frames in their order, one in memory at a time.
+def read_frames(video: Video, wanted: Collection[int] | None = None, channels: Channels = "gray") -> Iterator[Frame]:
+    """Yield the frames in their order, gray or in colour, one in memory at a time.
 
     With `wanted`, only the frames with these numbers are decoded. Times are those of the file if they rise; else they
     follow from the frames per second.
@@ -90,13 +92,14 @@ def read_frames(video: Video, wanted: Collection[int] | None = None) -> Iterator
                 is_decoded, picture = capture.retrieve()
                 if not is_decoded:
                     return
-                yield Frame(number, time_s, _gray(np.asarray(picture, np.uint8)))
+                yield Frame(number, time_s, _seen(np.asarray(picture, np.uint8), channels))
             number += 1
 
 
-def _gray(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Make a frame `(H, W, 3)`, blue first, gray as the decoder of image files does."""
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).convert("L"))
+def _seen(picture: npt.NDArray[np.uint8], channels: Channels) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a frame `(H, W, 3)`, blue first; gray is made as the decoder of image files does."""
+    colour = np.ascontiguousarray(picture[..., ::-1])
+    return colour if channels == "rgb" else np.asarray(Image.fromarray(colour).convert("L"))
 
 
 @contextmanager

@@ -39,9 +39,9 @@ def test_frames_come_in_order_with_their_times(tmp_path: Path, name: str, codec:
     frames = list(read_frames(video))
     assert [frame.number for frame in frames] == list(range(12))
     assert [frame.time_s for frame in frames] == pytest.approx([k / FPS for k in range(12)], abs=2e-3)
-    assert [frame.gray.mean() for frame in frames] == pytest.approx([20 * k for k in range(12)], abs=6)
-    assert frames[0].gray.shape == (48, 64)
-    assert frames[0].gray.dtype == np.uint8
+    assert [frame.pixels.mean() for frame in frames] == pytest.approx([20 * k for k in range(12)], abs=6)
+    assert frames[0].pixels.shape == (48, 64)
+    assert frames[0].pixels.dtype == np.uint8
 
 
 def test_a_frame_is_gray_as_its_picture_in_a_file_is(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_frame_is_gray_as_its_picture_in_a_file_is(tmp_path: Path) -> None:
     (frame,) = read_frames(video)
     decoded = cv2.VideoCapture(str(video.path)).read()[1]
     cv2.imwrite(str(tmp_path / "frame.png"), decoded)
-    np.testing.assert_array_equal(frame.gray, read_image(tmp_path / "frame.png"))
+    np.testing.assert_array_equal(frame.pixels, read_image(tmp_path / "frame.png"))
 
 
 def test_single_frames_are_those_of_the_whole(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_single_frames_are_those_of_the_whole(tmp_path: Path) -> None:
     some = list(read_frames(video, [2, 7]))
     assert [(frame.number, frame.time_s) for frame in some] == [(k, whole[k].time_s) for k in (2, 7)]
     for frame in some:
-        np.testing.assert_array_equal(frame.gray, whole[frame.number].gray)
+        np.testing.assert_array_equal(frame.pixels, whole[frame.number].pixels)
     assert list(read_frames(video, [])) == []
 
 
@@ -89,7 +89,7 @@ def test_a_clip_can_be_read_again(tmp_path: Path, height: int, width: int) -> No
     frames = list(read_frames(video))
     assert len(frames) == 10
     for number, frame in enumerate(frames):
-        assert frame.gray[: height - 2, : width - 2].mean() == pytest.approx(20 * number, abs=8)
+        assert frame.pixels[: height - 2, : width - 2].mean() == pytest.approx(20 * number, abs=8)
     capture = cv2.VideoCapture(str(video.path))
     last = [capture.read()[1] for _ in frames][-1].reshape(-1, 3).mean(axis=0)
     assert last[0] > last[2], "blue stays blue"
