@@ -6,13 +6,44 @@ Their code is imported only when a network is checked or built. What it prints g
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
+import inspect
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+
+from torch import nn
 
 from eus_ray.architectures import architectures, entry_points
+from eus_ray.config import ModelSettings
 from eus_ray.errors import UserError, did_you_mean
+from eus_ray.models.adapter import AdaptedNetwork
+
+FIELDS = ("width", "encoder", "pretrained", "weights", "decoder_width", "decoder_init")
+"""Fields of `[model]` that a callable gets if it names them."""
+
+
+class CallableNetwork(AdaptedNetwork):
+    """The network that `module:callable` or an entry point returns."""
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings, in_channels: int) -> Self:
+        """Call the callable with arguments by name: `in_channels`, what it names of `[model]`, and `model.args`."""
+        builder = find_callable(settings.arch)
+        arguments = _arguments(builder, settings, in_channels)
+        with explained(settings.arch, "building it"):
+            network = builder(**arguments)
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"model.arch: {settings.arch}: returns type {type(network).__name__}, not a torch.nn.Module"
+            )
+        return cls(network)
+
+    @classmethod
+    def check(cls, settings: ModelSettings) -> None:
+        """Raise `UserError` if the callable is not there or does not take its arguments; call nothing."""
+        _arguments(find_callable(settings.arch), settings, in_channels=1)
 
 
 def module_of(arch: str) -> str | None:
@@ -59,6 +90,23 @@ def find_callable(arch: str) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
+def explained(arch: str, doing: str) -> Iterator[None]:
+    """Turn what others' code raises into one line, and swallow what it prints.
+
+    Args:
+        arch: The network.
+        doing: What is done, as the line says it: `building it`.
+    """
+    try:
+        with quiet():
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # others' code raises what it likes
+        raise UserError(f"model.arch: {arch}: {doing} raises {described(error)}") from None
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Swallow what others' code prints."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -84,15 +132,53 @@ def _path_of(arch: str) -> str | None:
 
 
 def _import(arch: str, module: str) -> Any:
-    try:
-        with quiet():
+    with explained(arch, f"importing {module}"):
+        try:
             return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"model.arch: {arch}: importing {module} raises {described(error)}") from None
-        raise UserError(
-            f"model.arch: {arch}: there is no module {error.name} here; install its package, or put the folder that "
-            "holds it on PYTHONPATH"
-        ) from None
-    except (Exception, SystemExit) as error:  # others' code raises what it likes
-        raise UserError(f"model.arch: {arch}: importing {module} raises {described(error)}") from None
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # one that the module itself imports
+            raise UserError(
+                f"model.arch: {arch}: there is no module {error.name} here; install its package, or put the folder "
+                "that holds it on PYTHONPATH"
+            ) from None
+
+
+def _arguments(builder: Callable[..., Any], settings: ModelSettings, in_channels: int) -> dict[str, Any]:
+    """Return what a callable is called with.
+
+    Raises:
+        UserError: If it does not take an argument, needs another, or `model.args` repeats a field of `[model]`.
+    """
+    arch = settings.arch
+    try:
+        parameters = inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # compiled code need not tell
+        return {"in_channels": in_channels, **copy.deepcopy(settings.args)}
+    own: dict[str, Any] = {"in_channels": in_channels}
+    own |= {name: getattr(settings, name) for name in FIELDS if name in parameters}
+    if "settings" in parameters:
+        own["settings"] = settings
+    named = {name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    needed = {name for name in named if parameters[name].default is inspect.Parameter.empty}
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    lines = [
+        f"model.args: {arch} is given {name} already{f', as model.{name}' * (name in FIELDS)}; leave it out here"
+        for name in settings.args
+        if name in own
+    ]
+    if "in_channels" not in named and not takes_all:
+        lines.append(f"model.arch: {arch}: takes no argument in_channels, the channels of an image (1 or 3); add it")
+    lines += [
+        f"model.args: {arch} takes no argument {name}{did_you_mean(name, sorted(named - {*own}), 'see its code')}"
+        for name in settings.args
+        if name not in named and name not in own and not takes_all
+    ]
+    lines += [
+        f"model.arch: {arch}: needs an argument {name}; give it in model.args"
+        for name in parameters
+        if name in needed - {*own, *settings.args}
+    ]
+    if lines:
+        raise UserError(*lines)
+    return own | copy.deepcopy(settings.args)
