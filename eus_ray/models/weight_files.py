@@ -96,11 +96,12 @@ def import_weights(source: str | Path, encoder: str, out: str | Path) -> Importe
     tensors = read_weights(source)
     match = named = _match_by_name(tensors, wanted)
     if named.faults:
-        match = min(_match_by_order(tensors, wanted), named, key=_num_faults)
+        both = (named, _match_by_order(tensors, wanted))
+        match = min(both if named.names else reversed(both), key=_num_faults)  # of two misfits, the one that says more
     if match.faults:
         raise UserError(
             f"{source}: {len(match.faults)} of {encoder}'s {len(wanted.needed)} tensors do not fit, neither by name "
-            f"nor by order: {_examples(match.faults)}; give weights of {encoder}, or name their own network"
+            f"nor by order: {_examples(match.faults)}; give weights of {encoder}, or the encoder that they are of"
         )
     fitted = {key: wanted.fitted(key, tensors[name]) for key, name in match.names.items()}
     if odd := [name for key, name in match.names.items() if not fitted[key].isfinite().all()]:
@@ -213,7 +214,11 @@ class _Wanted(NamedTuple):
         """Return a tensor that fits as the network has it."""
         if self.is_gray(key, tensor):
             tensor = tensor.repeat_interleave(self.colours, dim=1) / self.colours
-        return (tensor.float() if tensor.is_floating_point() else tensor).reshape(self.shapes[key]).clone()
+        return (
+            (tensor.float() if tensor.is_floating_point() else tensor)
+            .reshape(self.shapes[key])
+            .clone(memory_format=torch.contiguous_format)
+        )
 
 
 def _wanted_of(encoder: str) -> _Wanted:
@@ -302,7 +307,7 @@ def _find_by_name(tensors: Mapping[str, Tensor], wanted: set[str]) -> tuple[str,
     Of equals, that of a moving average (`state_dict_ema`) goes first, then the one that the file has first.
     """
     matches = (
-        (prefix, {_flat(rest): name for rest, name in names.items() if _flat(rest) in wanted})
+        (prefix, {flat: name for rest, name in names.items() if (flat := rest.replace(".", "_")) in wanted})
         for prefix, names in _parts(tensors)
     )
     return max(matches, key=lambda match: (len(match[1]), "ema" in re.split(r"[._]", match[0])))
