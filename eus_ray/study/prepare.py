@@ -24,7 +24,7 @@ from eus_ray.config_file import study_toml, without_effect
 from eus_ray.data.arrays import Arrays, cases_table
 from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError, collapsed
-from eus_ray.models import check_model
+from eus_ray.models import check_model_of
 from eus_ray.store import Store
 from eus_ray.study.callbacks import Callback
 from eus_ray.study.networks import NETWORKS, check_networks, network_entries, network_warnings
@@ -46,8 +46,7 @@ def prepare_dataset(study: Study, store: Store, *, resume: bool) -> Dataset:
     Raises:
         UserError: With one line for each mistake; nothing is written.
     """
-    channels = study.data.num_channels
-    num_bytes = sum(collect_errors(lambda model: check_model(study.for_model(model).model, channels), study.models))
+    num_bytes = sum(collect_errors(lambda model: check_model_of(study.for_model(model)), study.models))
     dataset = check_data(study)
     check_identity(store, dataset)
     check_networks(store, study)

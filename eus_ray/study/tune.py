@@ -66,7 +66,7 @@ def tune(
         How each model ended: as its winner did; failed if no trial was completed.
     """
     models = study.models
-    check = functools.partial(check_model, in_channels=study.data.num_channels)
+    check = functools.partial(check_model, in_channels=study.data.num_channels, image_size=study.data.image_size)
     loaded = collect_errors(lambda model: load_space(study.for_model(model), check), models)
     store, old = Store(out), None if start_from is None else Store(start_from)
     if old is not None and not old.exists(TRIALS_FILE):
