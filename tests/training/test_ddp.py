@@ -28,6 +28,15 @@ CASES = {
         "model.encoder=resnet10t",
         "model.decoder_width=8",
     ),
+    "encoder frozen at first": (
+        "train.batch_size=3",
+        "train.accumulate=2",
+        "train.freeze_encoder_epochs=1",
+        "optim.encoder_lr_factor=0.5",
+        "loss.slf_weight=1",
+        "model.encoder=resnet10t",
+        "model.decoder_width=8",
+    ),
 }
 PLAIN = ("optim.optimizer=sgd", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=0.05")
 """Plain gradient descent, so that the weights say what the gradients were."""
