@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eus_ray.config import DataSettings, EvaluateSettings
+from eus_ray.config import DataSettings, EvaluateSettings, Study
 from eus_ray.data.arrays import arrays_name, cases_table, load_arrays, num_bytes
+from eus_ray.data.dataset import check_data
 from eus_ray.data.io.images import decode
+from eus_ray.data.manifest import read_manifest
 from eus_ray.data.resizing import resize_image
+from eus_ray.errors import UserError
 
 COLOUR = DataSettings(image_size=32, resize="pad", channels="rgb")
 GRAY = COLOUR.model_copy(update={"channels": "gray"})
@@ -86,3 +90,69 @@ def test_cases_in_colour(frame: pd.DataFrame, pictures: list[np.ndarray]) -> Non
         assert (decode(large["image"]).content == picture).all()
         assert (decode(small["truth"]).mask() == arrays.masks[i]).all()
         assert decode(large["truth"]).gray.shape == (large["height"], large["width"]) == picture.shape[:2]
+
+
+def test_mapped_files_are_filled_without_holding_the_images(frame: pd.DataFrame, tmp_path: Path) -> None:
+    many = pd.concat([frame] * 150, ignore_index=True)
+    data = COLOUR.model_copy(update={"image_size": 128})
+    assert num_bytes(many, data) == 450 * 128 * 128 * 4  # 29 MB
+    tracemalloc.start()
+    try:
+        load_arrays(many, data, into=tmp_path / "arrays")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6e6
+
+
+def manifest_of(folder: Path, pictures: list[np.ndarray]) -> Path:
+    mask = np.zeros(pictures[0].shape[:2], np.uint8)
+    mask[4:9, 4:9] = 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    for index, picture in enumerate(pictures):
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    rows = "".join(f"{index}.png,mask.png,p{index}\n" for index in range(len(pictures)))
+    (folder / "manifest.csv").write_text("image,mask,patient_id\n" + rows)
+    return folder / "manifest.csv"
+
+
+def test_a_transparent_image_is_a_defect_of_a_data_set_in_colour_alone(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    opaque, clear = (random.integers(0, 256, (16, 24, 4), dtype=np.uint8) for _ in range(2))
+    opaque[..., 3] = 255
+    manifest = manifest_of(tmp_path, [opaque, clear])
+    assert "1.png: is a file with transparency, which was ignored" in "\n".join(read_manifest(manifest).warnings)
+    with pytest.raises(UserError) as refused:
+        read_manifest(manifest, channels="rgb")
+    assert refused.value.lines == (
+        f"{manifest}: row 3: image 1.png is transparent, and its colours depend on what lies behind it; save it "
+        "without transparency (alpha)",
+    )
+    study = Study.model_validate({"data": {"manifest": str(manifest), "channels": "rgb"}, "folds": {"count": 2}})
+    with pytest.raises(UserError, match=r"row 3: image 1\.png is transparent"):
+        check_data(study)
+
+
+def test_one_gray_value_in_several_colours_is_no_empty_picture(tmp_path: Path) -> None:
+    picture = np.full((16, 24, 3), (100, 124, 52), np.uint8)  # blue first; both have the luma 100
+    picture[4:9, 4:9] = (100, 76, 148)
+    plain = np.full((16, 24, 3), (100, 124, 52), np.uint8)
+    manifest = manifest_of(tmp_path, [picture, plain])
+    told = "\n".join(read_manifest(manifest).warnings)
+    assert "image 0.png has one gray value only" in told
+    assert "image 1.png has one gray value only" in told
+    told = "\n".join(read_manifest(manifest, channels="rgb").warnings)
+    assert "image 0.png" not in told
+    assert "image 1.png has one colour only" in told
+
+
+def test_the_fingerprint_and_copies_are_those_of_gray(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    coarse = [random.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(2)]
+    pictures = [cv2.resize(one, (80, 60), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    manifest = manifest_of(tmp_path, [*pictures, cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY)])
+    for channels in ("gray", "rgb"):
+        with pytest.raises(UserError, match=r"image 2\.png of patient p2 is .* 0\.png of patient p0"):
+            read_manifest(manifest, channels=channels)  # type: ignore[arg-type]
+    gray, rgb = (read_manifest(manifest, "warn", channels=channels) for channels in ("gray", "rgb"))  # type: ignore[arg-type]
+    assert gray.fingerprint == rgb.fingerprint
