@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Collection, Mapping
 from importlib import metadata
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,10 @@ def _spec_of(module: str) -> ModuleSpec | None:
             if spec is None or spec.submodule_search_locations is None:
                 return None
             name = f"{name}.{part}"
-            spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+            # not by PathFinder, which asks for the imported parent
+            finders = map(pkgutil.get_importer, spec.submodule_search_locations)
+            found = [one for finder in finders if finder is not None and (one := finder.find_spec(name)) is not None]
+            spec = next((one for one in found if one.loader is not None), found[0] if found else None)
     except (ImportError, ValueError):  # no name of a module, or __main__
         return None
     return spec
