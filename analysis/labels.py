@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 
 from eus_ray.analysis.measures.image_metrics import METRICS
-from eus_ray.architectures import architectures
+from eus_ray.architectures import printed_name
 from eus_ray.store import TrialKind
 
 
@@ -42,12 +44,37 @@ UNITS = {"mm": "mm", "cm": "cm", "years": "years", "kg": "kg", "ml": "ml"}
 _COLUMNS = {"t_stage": "T-stage", "n_stage": "N-stage", "birads": "BI-RADS"}
 
 
-def model_label(model: str) -> str:
-    """Return a model's name for print; a model of somebody else keeps its own."""
-    if model == ReportKind.BASELINE:
-        return "Fixed mask (baseline)"
-    spec = architectures().get(model)
-    return model if spec is None else spec.label
+def model_label(model: str, label: str = "") -> str:
+    """Return a model's name for print.
+
+    Args:
+        model: Its name.
+        label: Its `model.label`; if that is empty, an architecture has its own, and any other model keeps its name.
+    """
+    return "Fixed mask (baseline)" if model == ReportKind.BASELINE else printed_name(model, label)
+
+
+class Labels(dict[str, str]):
+    """Models' names for print, by model; a model that is not among them is printed as one without a label.
+
+    >>> labels = Labels({"daf_r18": "DAF-Net, ResNet-18"})
+    >>> labels["daf_r18"], labels["daf_net"], labels["somebody's"]
+    ('DAF-Net, ResNet-18', 'DAF-Net', "somebody's")
+    """
+
+    def __missing__(self, model: str) -> str:
+        return model_label(model)
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Labels:
+        """Return the names of models with these `model.label`; those that are equal in print get their names beside."""
+        printed = {model: model_label(model, label) for model, label in given.items()}
+        shared = {label for label, number in Counter(printed.values()).items() if number > 1}
+        return cls({model: f"{label} ({model})" if label in shared else label for model, label in printed.items()})
+
+
+UNLABELLED = Labels()
+"""Of models without labels of their own, such as those of a table of scores."""
 
 
 def column_label(column: str) -> str:

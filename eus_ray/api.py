@@ -77,12 +77,15 @@ def tune(
     """
     from eus_ray.analysis.comparison.search_statements import headline
     from eus_ray.analysis.comparison.selection_bias import write_selection
+    from eus_ray.analysis.inputs.settings import read_labels
     from eus_ray.study import tune as search
 
     outcome = search.tune(study, out, resume=resume, address=address, start_from=start_from, callbacks=callbacks)
     if outcome.is_interrupted:
         return outcome
-    return replace(outcome, headline=tuple(headline(write_selection(Store(out)), study.analysis.average)))
+    store = Store(out)
+    lines = headline(write_selection(store), study.analysis.average, read_labels(store, read_trials(store)))
+    return replace(outcome, headline=tuple(lines))
 
 
 def open_study(path: str | Path) -> StudyResults:

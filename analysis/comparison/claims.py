@@ -10,12 +10,12 @@ import pandas as pd
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.paper_tables import printed
 from eus_ray.analysis.comparison.verdicts import (
-    ARCHITECTURES,
     EQUIVALENT,
     LEVEL,
     NOT_SUPPORTED,
     PRIMARY,
     SUPPORTED,
+    THESE_MODELS,
     TOO_FEW,
     Background,
     better,
@@ -25,8 +25,9 @@ from eus_ray.analysis.comparison.verdicts import (
     verdict,
     worse,
 )
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
+from eus_ray.architectures import spec_of
 
 FIXED_MASK = "one fixed mask that looks at no image"
 
@@ -119,7 +120,7 @@ def claim(pair: Comparison, background: Background) -> str:
         background: What the claim must say besides.
     """
     found, metric = verdict(pair), METRIC_LABELS[pair.metric]
-    a, b = model_label(pair.first), model_label(pair.second)
+    a, b = (background.labels[model] for model in (pair.first, pair.second))
     if not pair.num_patients:
         said = f"{a} and {b} have no {metric} of the same image: nothing is compared."
     elif pair.is_same:
@@ -129,7 +130,7 @@ def claim(pair: Comparison, background: Background) -> str:
         said = _supported(pair, metric, background)
     else:
         shown = {EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[found]
-        said = shown(pair, metric, background.unit)
+        said = shown(pair, metric, background)
     if background.has_baseline(pair) and found == SUPPORTED and better(pair) != pair.first:
         said = f"{said} So {a} is not shown to be better than it."
     elif background.has_baseline(pair) and found != SUPPORTED:
@@ -139,8 +140,8 @@ def claim(pair: Comparison, background: Background) -> str:
 
 def short_claim(pair: Comparison, background: Background) -> str:
     """Return the verdict on a pair, with difference and interval, in one short sentence."""
-    metric, found = METRIC_LABELS[pair.metric], verdict(pair)
-    a, b = model_label(pair.first), model_label(pair.second)
+    metric, found, labels = METRIC_LABELS[pair.metric], verdict(pair), background.labels
+    a, b = labels[pair.first], labels[pair.second]
     differ = background.effort_differences(pair)
     end = f"; their efforts differ ({'; '.join(differ)})." if differ else "."
     if not pair.num_patients:
@@ -152,7 +153,7 @@ def short_claim(pair: Comparison, background: Background) -> str:
     if found == SUPPORTED:
         more = "lower" if pair.metric in DISTANCES else "higher"
         by = _by(pair, background.unit)
-        return f"{model_label(better(pair))} has a {more} {metric} than {model_label(worse(pair))}, {by}{end}"
+        return f"{labels[better(pair)]} has a {more} {metric} than {labels[worse(pair)]}, {by}{end}"
     words = {EQUIVALENT: "are equivalent", NOT_SUPPORTED: "are not shown to differ", TOO_FEW: "cannot be told apart"}
     return f"{a} and {b} {words[found]} in {metric}: {_effect(pair, background.unit)}{end}"
 
@@ -161,14 +162,14 @@ def _supported(pair: Comparison, metric: str, background: Background) -> str:
     """Return what a supported difference says, and how far it reaches."""
     more = "lower" if pair.metric in DISTANCES else "higher"
     first, other = (
-        FIXED_MASK if background.kinds.get(each) == ReportKind.BASELINE else model_label(each)
+        FIXED_MASK if background.kinds.get(each) == ReportKind.BASELINE else background.labels[each]
         for each in (better(pair), worse(pair))
     )
     said = f"{first} has a {more} {metric} than {other}, {_by(pair, background.unit)}"
     if background.has_baseline(pair):
         return f"{said[:1].upper()}{said[1:]}."
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds.p_value)}"
-    if scope(pair, background) == ARCHITECTURES:
+    if scope(pair, background) != THESE_MODELS:
         return f"{said}, by more than other trainings would change ({nadeau_bengio})."
     doubt = f"the folds do not show it ({nadeau_bengio})"
     if math.isnan(pair.folds.p_value):
@@ -190,36 +191,40 @@ def _by(pair: Comparison, unit: str) -> str:
     )
 
 
-def _equivalent(pair: Comparison, metric: str, unit: str) -> str:
+def _equivalent(pair: Comparison, metric: str, background: Background) -> str:
+    unit = background.unit
     return (
-        f"Of these trained models, on patients like these, {model_label(pair.first)} and {model_label(pair.second)} "
-        f"are equivalent in {metric}: {_effect(pair, unit)}, within ±{pair.margin:g}{_unit(pair, unit)} (TOST "
-        f"{p_text(pair.equivalence.p_value)})."
+        f"Of these trained models, on patients like these, {_both(pair, background)} are equivalent in {metric}: "
+        f"{_effect(pair, unit)}, within ±{pair.margin:g}{_unit(pair, unit)} (TOST {p_text(pair.equivalence.p_value)})."
     )
 
 
-def _not_supported(pair: Comparison, metric: str, unit: str) -> str:
+def _not_supported(pair: Comparison, metric: str, background: Background) -> str:
+    unit = background.unit
     return (
-        f"No difference in {metric} between {model_label(pair.first)} and {model_label(pair.second)} is shown: "
+        f"No difference in {metric} between {_both(pair, background)} is shown: "
         f"{_effect(pair, unit)}; nor are they shown to be equivalent within ±{pair.margin:g}{_unit(pair, unit)}."
     )
 
 
-def _too_few(pair: Comparison, metric: str, unit: str) -> str:
+def _too_few(pair: Comparison, metric: str, background: Background) -> str:
+    unit = background.unit
     are = f"{_count(pair.num_patients, 'patient')} {'is' if pair.num_patients == 1 else 'are'} too few"
     needed = patients_needed(pair)
     cure = (
         "" if needed is None else f"; about {_rounded_up(needed)} would show one of {pair.margin:g}{_unit(pair, unit)}"
     )
     return (
-        f"{are} to tell {model_label(pair.first)} and {model_label(pair.second)} apart in {metric}: "
-        f"{_effect(pair, unit, has_patients=False)}{cure}."
+        f"{are} to tell {_both(pair, background)} apart in {metric}: {_effect(pair, unit, has_patients=False)}{cure}."
     )
 
 
+def _both(pair: Comparison, background: Background) -> str:
+    return f"{background.labels[pair.first]} and {background.labels[pair.second]}"
+
+
 def _remarks(pair: Comparison, background: Background) -> list[str]:
-    is_supported = verdict(pair) == SUPPORTED
-    different = background.effort_differences(pair)
+    is_supported, labels = verdict(pair) == SUPPORTED, background.labels
     for_better, for_worse = pair.favour(better(pair)), pair.favour(worse(pair))
     wilcoxon = f"{p_text(pair.ranks_p_adjusted)}{' after Holm' if pair.num_tests > 1 else ''}"
     remarks = [
@@ -228,14 +233,7 @@ def _remarks(pair: Comparison, background: Background) -> list[str]:
             pair.metric in DISTANCES and background.unit_long not in ("", background.unit),
             f"Distances are in {background.unit_long}.",
         ),
-        (
-            bool(different),
-            f"Their efforts differ ({'; '.join(different or ())}), so this says nothing about the architectures.",
-        ),
-        (
-            is_supported and different is None and folds_agree(pair) and not background.has_baseline(pair),
-            "What effort went into each is not known, so this says nothing about the architectures.",
-        ),
+        *((True, remark) for remark in _of_effort(pair, background)),
         (
             is_supported and pair.equivalence.equivalent,
             f"The difference is smaller than the margin of {pair.margin:g}{_unit(pair, background.unit)}: it hardly "
@@ -243,7 +241,7 @@ def _remarks(pair: Comparison, background: Background) -> list[str]:
         ),
         (
             is_supported and for_worse > for_better,
-            f"More patients favour {model_label(worse(pair))} ({for_worse} against {for_better}): a few large "
+            f"More patients favour {labels[worse(pair)]} ({for_worse} against {for_better}): a few large "
             "differences outweigh them.",
         ),
         (
@@ -253,19 +251,43 @@ def _remarks(pair: Comparison, background: Background) -> list[str]:
         (
             not is_supported and pair.ranks_p_adjusted < LEVEL,
             f"The Wilcoxon signed rank test on patients finds a difference ({wilcoxon}), but it is one of ranks "
-            f"({pair.favour(pair.first)} patients favour {model_label(pair.first)}, {pair.favour(pair.second)} "
-            f"{model_label(pair.second)}), not of the mean.",
+            f"({pair.favour(pair.first)} patients favour {labels[pair.first]}, {pair.favour(pair.second)} "
+            f"{labels[pair.second]}), not of the mean.",
         ),
         (pair.left_out > 0, f"Left out: {_count(pair.left_out, 'image')} that only one of them has."),
         *(
             (
                 background.kinds.get(model) == ReportKind.WINNER,
-                f"The numbers of {model_label(model)} may flatter it: its settings were chosen on these folds.",
+                f"The numbers of {labels[model]} may flatter it: its settings were chosen on these folds.",
             )
             for model in (pair.first, pair.second)
         ),
     ]
     return [remark for applies, remark in remarks if applies]
+
+
+def _of_effort(pair: Comparison, background: Background) -> list[str]:
+    """Return what a claim does not say of architectures, nor of settings."""
+    different, arch = background.effort_differences(pair), background.architecture(pair)
+    if different is None:
+        is_shown = verdict(pair) == SUPPORTED and folds_agree(pair) and not background.has_baseline(pair)
+        return ["What effort went into each is not known, so this says nothing about the architectures."] * is_shown
+    if not arch:
+        differ = f"Their efforts differ ({'; '.join(different)}), so this says nothing about the architectures."
+        return [differ] if different else []
+    settings = ", ".join(background.setting_differences(pair))
+    compares = (
+        f"with different settings ({settings}): this compares settings"
+        if settings
+        else ("with the same settings: this compares two trainings")
+    )
+    remarks = [f"Both are {spec_of(arch).label}, {compares}, not architectures."]
+    if not background.has_equal_search(pair):
+        tried = f"{background.efforts[pair.first].settings_tried} and {background.efforts[pair.second].settings_tried}"
+        remarks.append(
+            f"Different numbers of settings were tried for them ({tried}): that alone may make a difference."
+        )
+    return remarks
 
 
 def p_text(p_value: float) -> str:

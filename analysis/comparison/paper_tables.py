@@ -20,7 +20,7 @@ from eus_ray.analysis.comparison.subgroup_columns import (
     purpose,
 )
 from eus_ray.analysis.inputs.study_images import clinical_columns
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, column_label, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, UNLABELLED, Labels, column_label
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.statistics import bootstrap
 
@@ -244,6 +244,7 @@ def table2_latex(
     uneven: Sequence[str] = (),
     num_images: Mapping[Any, int] = MappingProxyType({}),
     average: str = "mean of the fold means",
+    labels: Labels = UNLABELLED,
 ) -> str:
     """Return Table 2 as LaTeX; needs the package booktabs.
 
@@ -256,6 +257,7 @@ def table2_latex(
         uneven: Metrics that models have of different images: no mean is bold.
         num_images: Number of images by model, to be printed beside it if it is not empty.
         average: What the values are the mean of.
+        labels: The models' names.
     """
     metrics = shown_metrics(table)
     best = {name: None if name in uneven else best_printed(table, name) for name in metrics}
@@ -268,7 +270,7 @@ def table2_latex(
             low, high = (printed(name, row[f"{name}_{end}"]) for end in ("low", "high"))
             limits.append("" if low == DASH else rf"{{\scriptsize {low}--{high}}}")
         number = f" ({num_images[row['model']]} images)" if num_images else ""
-        lines.append([escape_latex(model_label(row["model"]) + number), *means])
+        lines.append([escape_latex(labels[row["model"]] + number), *means])
         if any(limits):
             lines.append(["", *limits])
     heads = [f"{METRIC_LABELS[name]}{f' ({unit})' if unit and name in DISTANCES else ''}" for name in metrics]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, UNLABELLED, Labels
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,13 @@ def _difference(label: str, row: Mapping[Any, Any], meaning: str) -> Statement:
     return Statement(label, f"{row['value']:+z.3f}", interval, meaning)
 
 
-def headline(selection: pd.DataFrame, average: str = "patients") -> list[str]:
+def headline(selection: pd.DataFrame, average: str = "patients", labels: Labels = UNLABELLED) -> list[str]:
     """Return lines of text on searches: one per model, then one per estimate.
 
     Args:
         selection: `selection.parquet`.
         average: What a fold's mean is taken over.
+        labels: The models' names.
     """
     over = "patients' means" if average == "patients" else "images"
     lines = []
@@ -138,7 +139,7 @@ def headline(selection: pd.DataFrame, average: str = "patients") -> list[str]:
             continue
         number, metric = int(mine["trials"].max()), METRIC_LABELS[mine["metric"].iloc[0]]
         lines.append(
-            f"{model_label(str(model))}: {metric}, mean over folds of {over} (95 % interval); "
+            f"{labels[str(model)]}: {metric}, mean over folds of {over} (95 % interval); "
             f"{number} complete trial{'s' if number > 1 else ''}"
         )
         width = max(len(each.label) for each in said)

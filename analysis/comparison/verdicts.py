@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from scipy.special import ndtri
 
 from eus_ray.analysis.comparison.pairwise import Comparison
-from eus_ray.analysis.inputs.effort import Effort, differences
-from eus_ray.analysis.labels import ReportKind
+from eus_ray.analysis.inputs.effort import Effort, differences, different_settings
+from eus_ray.analysis.labels import Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 
 LEVEL = 0.05
@@ -24,7 +24,7 @@ PRIMARY = "dsc"
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 EQUIVALENT, TOO_FEW = "equivalent", "too few patients"
 VERDICTS = (SUPPORTED, EQUIVALENT, NOT_SUPPORTED, TOO_FEW)
-ARCHITECTURES, THESE_MODELS = "architectures", "these trained models"
+ARCHITECTURES, SETTINGS, THESE_MODELS = "architectures", "settings", "these trained models"
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,27 @@ class Background:
     """By model; none for a table of scores."""
     unit_long: str = ""
     """The unit with the grid of its pixels."""
+    labels: Labels = field(default_factory=Labels)
+    """The models' names for print."""
 
     def effort_differences(self, pair: Comparison) -> list[str] | None:
         """Return in what two models' efforts differ; None if it is not known."""
         if not {pair.first, pair.second} <= self.efforts.keys():
             return None
         return differences(self.efforts[pair.first], self.efforts[pair.second])
+
+    def architecture(self, pair: Comparison) -> str:
+        """Return the architecture of which both models are variants; empty if they are not, or it is not known."""
+        archs = {self.efforts[model].arch if model in self.efforts else "" for model in (pair.first, pair.second)}
+        return archs.pop() if len(archs) == 1 else ""
+
+    def setting_differences(self, pair: Comparison) -> list[str]:
+        """Return in which settings two models differ whose efforts are known."""
+        return different_settings([self.efforts[pair.first], self.efforts[pair.second]])
+
+    def has_equal_search(self, pair: Comparison) -> bool:
+        """Return whether equally many settings were tried for two models whose efforts are known."""
+        return self.efforts[pair.first].settings_tried == self.efforts[pair.second].settings_tried
 
     def has_baseline(self, pair: Comparison) -> bool:
         """Return whether one of the two is the fixed mask."""
@@ -70,13 +85,17 @@ def verdict(pair: Comparison) -> str:
 
 
 def scope(pair: Comparison, background: Background) -> str:
-    """Return the scope of a supported claim: architectures, or these trained models.
+    """Return the scope of a supported claim: architectures, settings, or these trained models.
 
-    It is `ARCHITECTURES` if Nadeau-Bengio over folds agrees, so that other trainings would show the difference too,
-    and the same effort is known to have gone into both.
+    Other trainings would show the difference too if Nadeau-Bengio over folds agrees. It is one of `ARCHITECTURES` if
+    the same effort is known to have gone into both, and one of the `SETTINGS` in which they differ if both are variants
+    of one architecture, for which a search tried equally many settings.
     """
-    same_effort = background.effort_differences(pair) == []
-    return ARCHITECTURES if folds_agree(pair) and same_effort else THESE_MODELS
+    if not folds_agree(pair):
+        return THESE_MODELS
+    if background.architecture(pair):
+        return SETTINGS if background.has_equal_search(pair) and background.setting_differences(pair) else THESE_MODELS
+    return ARCHITECTURES if background.effort_differences(pair) == [] else THESE_MODELS
 
 
 def folds_agree(pair: Comparison) -> bool:

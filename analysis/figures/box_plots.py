@@ -15,7 +15,7 @@ from matplotlib.path import Path
 from eus_ray.analysis.comparison.score_matrix import Aligned, Floats
 from eus_ray.analysis.comparison.subgroups import Division
 from eus_ray.analysis.figures import style
-from eus_ray.analysis.labels import METRIC_LABELS, model_label
+from eus_ray.analysis.labels import METRIC_LABELS, UNLABELLED, Labels
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.statistics.bootstrap import FEWEST_PATIENTS
 
@@ -44,7 +44,7 @@ def tukey(values: Floats) -> Box:
     return boxplot_stats(values, whis=1.5)[0]
 
 
-def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figure:
+def boxes_by_level(aligned: Aligned, division: Division, unit: str = "", labels: Labels = UNLABELLED) -> Figure:
     """Draw one panel per metric, with one box per level and model.
 
     A box shows the values of the level's images. An infinite distance is the image's diagonal; undefined values are
@@ -55,6 +55,7 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
         aligned: Scores of all models.
         division: The levels.
         unit: Unit of distances.
+        labels: The models' names.
     """
     is_narrow = len(division.levels) * len(aligned.models) <= _MAX_BOXES_IN_NARROW_PANEL
     columns = min(3, len(aligned.metrics)) if is_narrow else 1
@@ -94,7 +95,7 @@ def boxes_by_level(aligned: Aligned, division: Division, unit: str = "") -> Figu
             Patch(
                 facecolor="white",
                 edgecolor=style.model_colour(k),
-                label=style.fitted(model_label(model)),
+                label=style.fitted(labels[model]),
                 hatch=_hatch(k),
             )
             for k, model in enumerate(aligned.models)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from eus_ray.analysis.figures import style
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.labels import UNLABELLED, Labels
 
 SUCCESS_DSC = 2 / 3
 """The DSC, 2 IoU / (1 + IoU), at IoU 0.5; the paper counts an image as segmented above it."""
@@ -27,7 +27,7 @@ _ROOM_ABOVE = 1.05
 _SPLITS = {"train": "Training loss", "validation": "Validation loss"}
 
 
-def learning_curves(epochs: pd.DataFrame) -> Figure:
+def learning_curves(epochs: pd.DataFrame, labels: Labels = UNLABELLED) -> Figure:
     """Draw the loss of each fold by epoch (figure 4), one column per model.
 
     Validation is below training.
@@ -38,6 +38,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
 
     Args:
         epochs: `model, fold, epoch, split, loss` of one trial per model, models in the order of the rows.
+        labels: The models' names.
     """
     models = list(dict.fromkeys(epochs["model"]))
     splits = [split for split in _SPLITS if (epochs["split"] == split).any()]
@@ -50,7 +51,7 @@ def learning_curves(epochs: pd.DataFrame) -> Figure:
         by_place = panels.reshape(blocks, len(splits), columns).swapaxes(1, 2).reshape(-1, len(splits))
         for mine, model in zip(by_place, models, strict=False):
             _model_curves(mine, epochs[epochs["model"] == model], splits)
-            mine[0].set_title(style.fitted(model_label(model)))
+            mine[0].set_title(style.fitted(labels[model]))
         for axes in by_place[len(models) :].flat:
             axes.set_visible(False)
         for axes, split in zip(panels[:, 0], splits * blocks, strict=True):
@@ -123,7 +124,7 @@ def axis_top(epochs: pd.DataFrame) -> float:
     return _ROOM_ABOVE * float(near.max()) if (near > 0).any() else 1.0
 
 
-def dsc_by_model(images: pd.DataFrame) -> Figure:
+def dsc_by_model(images: pd.DataFrame, labels: Labels = UNLABELLED) -> Figure:
     """Draw a box and the DSC of every image for each model, in the order of the rows.
 
     A box has the median, quartiles by linear interpolation, and whiskers at the smallest and largest value within
@@ -131,6 +132,7 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
 
     Args:
         images: `model, dsc`, one row per model and image.
+        labels: The models' names.
     """
     models = list(dict.fromkeys(images["model"]))
     with style.styled():
@@ -139,7 +141,7 @@ def dsc_by_model(images: pd.DataFrame) -> Figure:
         for place, model in enumerate(models):
             values = images.loc[images["model"] == model, "dsc"].dropna().to_numpy(np.float64)
             _strip_and_box(axes, place, values, has_image_of_dots=len(images) > style.MOST_VECTOR_DOTS)
-        axes.set_xticks(range(len(models)), [style.fitted(model_label(model)) for model in models])
+        axes.set_xticks(range(len(models)), [style.fitted(labels[model]) for model in models])
         axes.set(xlim=(-0.6, len(models) - 0.4), ylim=(-0.02, 1.02), ylabel="DSC of each image")
         axes.grid(False, axis="x")
         axes.axhline(SUCCESS_DSC, color=style.INK, lw=0.7, linestyle=style.dashes(1), zorder=1)

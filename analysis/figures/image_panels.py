@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from eus_ray.analysis.figures import style
-from eus_ray.analysis.labels import DASH, model_label
+from eus_ray.analysis.labels import DASH, UNLABELLED, Labels
 from eus_ray.analysis.measures.outlines import Outline
 
 _LINE_HEIGHT_INCHES = 0.125
@@ -41,7 +41,7 @@ class Panel:
     """One image with its outlines; the last one is on top."""
 
     title: str
-    image: npt.NDArray[np.uint8]  # (H, W)
+    image: npt.NDArray[np.uint8]  # (H, W), or (H, W, 3) with red first
     drawn: tuple[Drawn, ...] = ()
 
 
@@ -59,7 +59,7 @@ class Example:
 
     rank: str
     caption: str
-    image: npt.NDArray[np.uint8]  # (H, W)
+    image: npt.NDArray[np.uint8]  # (H, W), or (H, W, 3) with red first
     truth: Outline
     found: Mapping[str, tuple[Outline, float]]
     """Outline and DSC by model."""
@@ -75,14 +75,12 @@ def truth_beneath(outline: Outline) -> Drawn:
     return Drawn(outline, style.TRUTH_COLOUR, 0.8)
 
 
-def legend_of(models: Mapping[str, int]) -> dict[str, str]:
-    """Return the legend: colours by label, for the truth and for each model."""
-    return {"Truth": style.TRUTH_COLOUR} | {
-        model_label(model): style.outline_colour(place) for model, place in models.items()
-    }
+def legend_of(places: Mapping[str, int]) -> dict[str, str]:
+    """Return the legend of models, by their names in print, at some places: colours by label, the truth's first."""
+    return {"Truth": style.TRUTH_COLOUR} | {label: style.outline_colour(place) for label, place in places.items()}
 
 
-def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure:
+def examples_strip(examples: Sequence[Example], models: Sequence[str], labels: Labels = UNLABELLED) -> Figure:
     """Draw one row per example (figure 6).
 
     It shows the image, the truth, and each model's outline with the truth.
@@ -95,11 +93,11 @@ def examples_strip(examples: Sequence[Example], models: Sequence[str]) -> Figure
         ]
         for place, model in enumerate(models):
             outlines, score = example.found.get(model, ((), None))
-            title = f"{style.fitted(model_label(model))} {DASH if score is None else f'{score:.2f}'}"
+            title = f"{style.fitted(labels[model])} {DASH if score is None else f'{score:.2f}'}"
             found = () if score is None else (prediction(outlines, place),)
             panels.append(Panel(title, example.image, (truth_beneath(example.truth), *found)))
         rows.append(Row(example.rank, tuple(panels)))
-    return picture_grid(rows, legend_of({model: place for place, model in enumerate(models)}))
+    return picture_grid(rows, legend_of({labels[model]: place for place, model in enumerate(models)}))
 
 
 def picture_grid(rows: Sequence[Row], legend: Mapping[str, str], columns: int = 0) -> Figure:
@@ -148,8 +146,8 @@ def _title_height(panel: Panel) -> float:
 
 
 def _show(axes: Axes, panel: Panel) -> None:
-    height, width = panel.image.shape
-    # nearest neighbour: smoothing would invent texture
+    height, width = panel.image.shape[:2]
+    # nearest neighbour: smoothing would invent texture; the scale is of gray alone
     axes.imshow(panel.image, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -16,7 +16,7 @@ from eus_ray.analysis.comparison.importances import has_score
 from eus_ray.analysis.comparison.score_matrix import Floats
 from eus_ray.analysis.figures import style
 from eus_ray.analysis.inputs.searches import Dimension, Search
-from eus_ray.analysis.labels import METRIC_LABELS, model_label
+from eus_ray.analysis.labels import METRIC_LABELS
 from eus_ray.store import TrialState
 
 MAX_SLICES = 12
@@ -80,7 +80,7 @@ def _history(axes: Axes, search: Search, colour: str) -> None:
     estimate = headline(search)
     foot, top = _limits(search, [estimate["low"], estimate["high"]] if estimate else [])
     axes.set(
-        title=style.fitted(model_label(search.model)),
+        title=style.fitted(search.label),
         ylabel=METRIC_LABELS[search.metric],
         ylim=(foot, top),
         xlim=(trials["trial"].min() - 0.7, trials["trial"].max() + 0.7),
@@ -123,7 +123,7 @@ def importance_bars(searches: Sequence[Search], colours: Mapping[str, str]) -> F
             axes.set(
                 ylim=(len(mine) - longest - 0.6, len(mine) - 0.4),
                 xlim=(0, None),
-                title=style.fitted(model_label(search.model)),
+                title=style.fitted(search.label),
                 xlabel="Importance, %",
             )
             axes.grid(False, axis="y")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from eus_ray.analysis.measures.thumbnails import decode_png
+from eus_ray.data.io.images import decode
 from eus_ray.store import CASES_FILE, Store
 
 
@@ -42,8 +43,8 @@ def read_cases(store: Store) -> dict[str, Case]:
     return cases
 
 
-def gray_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """Yield image_id and pixels `(H, W)` of the wanted images.
+def case_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Yield image_id and pixels of the wanted images: `(H, W)`, in colour `(H, W, 3)` with red first.
 
     They come in the order of the file, and few are in memory at a time.
     """
@@ -51,4 +52,4 @@ def gray_images(store: Store, wanted: Collection[str]) -> Iterator[tuple[str, np
         for batch in pq.ParquetFile(stream).iter_batches(32, columns=["image_id", "image"]):
             for image_id, png in zip(batch["image_id"].to_pylist(), batch["image"], strict=True):
                 if image_id in wanted:
-                    yield image_id, decode_png(png.as_py())
+                    yield image_id, decode(png.as_py()).content.astype(np.uint8, copy=False)

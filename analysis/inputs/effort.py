@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from eus_ray.analysis.labels import ReportKind, model_label
-from eus_ray.architectures import architectures
-from eus_ray.config import Study, to_dotted
+from eus_ray.analysis.inputs.settings import read_labels
+from eus_ray.analysis.labels import ReportKind
+from eus_ray.architectures import spec_of
+from eus_ray.config import Study, field_of, to_dotted
 from eus_ray.config_file import idle_fields, with_settings
 from eus_ray.errors import UserError
 from eus_ray.store import TRIALS, TRIALS_FILE, Store, TrialKind, checkpoint_name
@@ -27,7 +28,34 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of a checkpoint that batch norm counts and no gradient changes."""
 _MAX_HEADER_BYTES = 100_000_000
 """The limit of safetensors; a damaged file may claim more."""
+_ANY_MODEL = Study(models=("unet",))
 _LISTS = frozenset(name for name, value in to_dotted(Study()).items() if isinstance(value, list))
+
+_WORDS = {
+    "optim.optimizer": "optimiser",
+    "optim.lr": "learning rate",
+    "optim.encoder_lr_factor": "learning rate of the encoder",
+    "optim.momentum": "momentum",
+    "optim.weight_decay": "weight decay",
+    "optim.schedule": "schedule of the learning rate",
+    "train.epochs": "epochs",
+    "train.stop_after": "epochs",
+    "train.freeze_encoder_epochs": "epochs in which the encoder stays",
+    "train.batch_size": "batch size",
+    "train.precision": "precision",
+    "model.width": "width",
+    "model.encoder": "encoder",
+    "model.pretrained": "pretraining",
+    "model.weights": "pretraining",
+    "model.decoder_width": "width of the decoder",
+}
+_SECTIONS = {
+    "augment": "augmentation",
+    "loss": "loss",
+    "optim": "optimisation",
+    "train": "training",
+    "model": "network",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +66,10 @@ class Effort:
     """
 
     model: str
+    label: str
+    """The model's name for print."""
+    arch: str
+    """Its architecture; in older studies a model's name is its architecture's."""
     kind: str
     settings_tried: int
     """Trials of the search that chose the settings; 1 without a search."""
@@ -82,6 +114,11 @@ class Effort:
             if "model.encoder" in settings
         )
 
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the network is code of which is not known which settings it uses, nor how it begins."""
+        return not (spec_of(self.arch).is_own or self.arch.startswith("smp:"))
+
     def values(self, name: str) -> list[Any]:
         """Return the different values of a setting, in the order of the folds; none if it changes nothing."""
         found = [settings[name] for settings in self.settings if name in settings]
@@ -99,8 +136,34 @@ def differences(one: Effort, other: Effort) -> list[str]:
     if one.epochs and other.epochs and set(one.epochs) != set(other.epochs):
         found.append(f"epochs: {span(one.epochs)} and {span(other.epochs)}")
     if one.pretrained != other.pretrained:
-        found.append(f"pretrained: {model_label((one if one.pretrained else other).model)} alone")
+        found.append(f"pretrained: {(one if one.pretrained else other).label} alone")
     return found
+
+
+def different_settings(efforts: Sequence[Effort]) -> list[str]:
+    """Return in words the settings that several models have and that are not the same in all of them.
+
+    Their architecture is none of these.
+    """
+    names = [
+        name
+        for name in setting_names(efforts)
+        if name != "model.arch"
+        and (found := [values for effort in efforts if (values := effort.values(name))])
+        and any(values != found[0] for values in found)
+    ]
+    return list(dict.fromkeys(_WORDS.get(name) or _SECTIONS.get(name.split(".")[0], name) for name in names))
+
+
+def has_variants(efforts: Iterable[Effort]) -> bool:
+    """Return whether several models are of one architecture."""
+    archs = [effort.arch for effort in efforts]
+    return len(set(archs)) < len(archs)
+
+
+def setting_names(efforts: Sequence[Effort]) -> list[str]:
+    """Return the dotted names of all settings that some models have."""
+    return list(dict.fromkeys(name for effort in efforts for settings in effort.settings for name in settings))
 
 
 def span(numbers: Iterable[int]) -> str:
@@ -134,8 +197,9 @@ def read_efforts(
     counted = epochs[epochs["split"] == "test"].groupby(["model", "trial", "fold"])["epoch"].max() + 1
     num_tried = trials[trials["kind"] == TrialKind.TRIAL].groupby("model").size()
     done = tested.drop_duplicates().groupby(["model", "kind"])["fold"].agg(set)
-    efforts = {}
+    labels, efforts = read_labels(store, trials), {}
     for (model, kind), mine in reported.sort_values("fold", kind="stable").groupby(["model", "kind"], sort=False):
+        arch = _arch(rows[model, mine["trial"].iloc[0]])
         mine = mine[mine["fold"].isin(done.get((model, kind), mine["fold"]))]
         keys = [(str(model), int(trial), int(fold)) for trial, fold in zip(mine["trial"], mine["fold"], strict=True)]
         settings = [_settings(rows[key[:2]]) for key in keys]
@@ -144,6 +208,8 @@ def read_efforts(
         parameters = [_parameters(store, rows[key[:2]], key) for key in keys]
         efforts[str(model), str(kind)] = Effort(
             model=str(model),
+            label=labels[str(model)],
+            arch=arch,
             kind=str(kind),
             settings_tried=1 if kind == ReportKind.FIXED else int(num_tried.get(model, 1)),
             folds=tuple(fold for _, _, fold in keys),
@@ -164,21 +230,29 @@ def _settings(row: Mapping[Any, Any]) -> dict[str, Any]:
     known = {
         str(name): _value(str(name), value)
         for name, value in row.items()
-        if name not in TRIALS.names and value is not None and value == value
+        if name not in (*TRIALS.names, "model.label") and value is not None and value == value
     }
-    arch = known.get("model.arch", row["model"])
-    if arch not in architectures():
-        return known
+    arch = _arch(row)
     try:
-        idle = idle_fields(with_settings(Study(models=(arch,)).for_model(arch), known, TRIALS_FILE))
+        idle = idle_fields(with_settings(_ANY_MODEL, {**known, "model.arch": arch}, TRIALS_FILE))
     except UserError:  # an older study may have values that are refused now
         idle = {}
-    return {name: value for name, value in known.items() if name not in idle and name != "model.arch"}
+    told = {"model.arch"} if arch == row["model"] else set()
+    return {name: value for name, value in known.items() if field_of(name) not in {*idle, *told}}
+
+
+def _arch(row: Mapping[Any, Any]) -> str:
+    """Return the architecture of a row of `trials.parquet`."""
+    arch = row.get("model.arch")
+    return str(row["model"] if arch is None or arch != arch else arch)
 
 
 def _value(name: str, value: Any) -> Any:
-    """Return a setting as it was: lists are JSON, and whole numbers are floats if another row has none."""
-    if name in _LISTS:
+    """Return a setting as it was.
+
+    Lists and entries of `model.args` are JSON, and whole numbers are floats if another row has none.
+    """
+    if name in _LISTS or name != field_of(name):
         return json.loads(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

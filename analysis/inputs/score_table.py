@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns
-from eus_ray.analysis.labels import ReportKind, model_label
+from eus_ray.analysis.labels import UNLABELLED, ReportKind
 from eus_ray.analysis.measures.calibration import CALIBRATION
 from eus_ray.analysis.measures.distances import diagonal
 from eus_ray.analysis.measures.image_metrics import COUNTS, DISTANCES, FINDINGS, METRICS, OVERLAPS
@@ -159,7 +159,7 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
         lines += _check_baseline(where, frame["model"], frame.get("kind", pd.Series("", frame.index)))
     printed: dict[str, list[str]] = {}
     for model in sorted(set(frame["model"])):
-        printed.setdefault(model_label(model), []).append(model)
+        printed.setdefault(UNLABELLED[model], []).append(model)
     lines += [
         f"{where}: models {' and '.join(models)} are both printed as {label}; rename one"
         for label, models in printed.items()

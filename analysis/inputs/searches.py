@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eus_ray import store as layout
+from eus_ray.analysis.inputs.settings import read_labels
 from eus_ray.store import Store, TrialKind, TrialState
 
 
@@ -34,6 +35,8 @@ class Search:
     """One model's search."""
 
     model: str
+    label: str
+    """The model's name for print."""
     protocol: str
     metric: str
     scheduler: str
@@ -107,7 +110,7 @@ def read_searches(store: Store, trials: pd.DataFrame) -> dict[str, Search]:
     prefix, suffix = layout.search_name("*").split("*")
     models = [name.removeprefix(prefix).removesuffix(suffix) for name in store.names("search") if name.endswith(suffix)]
     rank = {model: place for place, model in enumerate(dict.fromkeys(trials["model"]))}
-    selection = read_selection(store)
+    selection, labels = read_selection(store), read_labels(store, trials)
     searches = {}
     for model in sorted(models, key=lambda model: rank.get(model, len(rank))):
         said = store.read_json(layout.search_name(model))
@@ -117,6 +120,7 @@ def read_searches(store: Store, trials: pd.DataFrame) -> dict[str, Search]:
         going_on = (mine["state"] == TrialState.RUNNING).any()
         searches[model] = Search(
             model=model,
+            label=labels[model],
             protocol=said["protocol"],
             metric=said["metric"],
             scheduler=said["scheduler"],

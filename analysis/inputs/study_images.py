@@ -23,7 +23,7 @@ from eus_ray.analysis.inputs.predictions import MovedError, measure, trial_files
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.settings import measuring_settings
 from eus_ray.analysis.inputs.videos import FRAME, TIME, VIDEO
-from eus_ray.analysis.labels import KIND_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import KIND_LABELS, Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import COUNTS, METRICS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
@@ -232,6 +232,7 @@ def unfinished(
     frame: pd.DataFrame,
     models: Iterable[str],
     searches: Mapping[str, Search],
+    labels: Labels,
 ) -> list[str]:
     """Name what is missing; nothing for a finished study.
 
@@ -241,23 +242,24 @@ def unfinished(
         frame: `StudyImages.frame`.
         models: The models that the study asks for.
         searches: The searches by model.
+        labels: The models' names for print.
 
     Returns:
         One line for each unfinished kind of each model.
     """
-    lines = [f"{model_label(model)}: not started" for model in models if model not in {*trials["model"], *searches}]
+    lines = [f"{labels[model]}: not started" for model in models if model not in {*trials["model"], *searches}]
     for model in dict.fromkeys([*trials.loc[trials["kind"] == TrialKind.TRIAL, "model"], *searches]):
         search, won = searches.get(model), (trials["model"] == model) & (trials["kind"] == TrialKind.WINNER)
         if search is not None and search.ended and not (search.trials["state"] == TrialState.COMPLETE).any():
-            lines.append(f"{model_label(model)}: none of the search's {len(search.trials)} trials was completed")
+            lines.append(f"{labels[model]}: none of the search's {len(search.trials)} trials was completed")
         elif search is None or search.selection.empty:
-            lines.append(f"{model_label(model)}: the search goes on; no setting is chosen yet")
+            lines.append(f"{labels[model]}: the search goes on; no setting is chosen yet")
         elif not won.any():
-            lines.append(f"{model_label(model)}: the chosen setting is not trained again yet")
+            lines.append(f"{labels[model]}: the chosen setting is not trained again yet")
     folds = manifest.groupby("fold")["image_id"].size()
     for (model, kind), mine in reported_folds(trials, searches, folds.index).groupby(["model", "kind"], sort=False):
         predicted = frame[(frame["model"] == model) & (frame["kind"] == kind)]
-        name = model_label(str(model)) + (f" ({kind})" if kind in KIND_LABELS else "")
+        name = labels[str(model)] + (f" ({kind})" if kind in KIND_LABELS else "")
         lines += _lacking(name, mine.iloc[0], predicted, folds)
     return lines
 

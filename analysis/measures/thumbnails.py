@@ -29,11 +29,12 @@ def decode_png(png: bytes, mode: int = cv2.IMREAD_GRAYSCALE) -> npt.NDArray[np.u
 
 
 def jpeg(pixels: npt.NDArray[np.uint8], side: int, quality: int) -> bytes:
-    """Return a gray image `(H, W)` as JPEG.
+    """Return an image as JPEG: gray `(H, W)`, or colour `(H, W, 3)` with red first.
 
     It is made smaller if its longest side is more than `side` pixels.
     """
-    return _encode(_at_most(pixels, side), quality)
+    smaller = _at_most(pixels, side)
+    return _encode(smaller if smaller.ndim == 2 else smaller[..., ::-1], quality)
 
 
 def probability_jpeg(levels: npt.NDArray[np.uint16]) -> bytes:
@@ -61,14 +62,14 @@ def jpeg_of_png(png: bytes) -> bytes:
 
 
 def _at_most(pixels: Gray, side: int) -> Gray:
-    """Return the picture `(H, W)` with its longest side at most `side`.
+    """Return the picture `(H, W)` or `(H, W, 3)` with its longest side at most `side`.
 
     Each new pixel is the mean of those it covers.
     """
-    scale = side / max(pixels.shape)
+    scale = side / max(pixels.shape[:2])
     if scale >= 1:
         return pixels
-    height, width = (max(1, round(length * scale)) for length in pixels.shape)
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
 
 

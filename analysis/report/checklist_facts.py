@@ -7,7 +7,7 @@ from typing import Any
 
 from eus_ray import store as layout
 from eus_ray.analysis.comparison import paper_tables
-from eus_ray.analysis.labels import METRIC_LABELS, ReportKind, column_label, in_sentence, model_label
+from eus_ray.analysis.labels import METRIC_LABELS, ReportKind, column_label, in_sentence
 from eus_ray.analysis.report.checklist import Fact
 from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results
@@ -97,7 +97,7 @@ def _with_target(results: Results) -> str:
 
 def _of_scores(results: Results, metrics: list[str]) -> dict[str, Fact]:
     """Return what the scores of the models say."""
-    models, has_pairs = listed(map(model_label, results.models)), len(results.models) > 1
+    models, has_pairs = listed(results.labels[model] for model in results.models), len(results.models) > 1
     primary = "DSC is the primary metric" if "dsc" in metrics else "DSC, the primary metric, is not among the scores"
     aim = f"To compare {models}, pair by pair" if has_pairs else f"To measure how well {models} performs"
     matters = f"; a difference below {results.analysis.margin:g} counts as too small to matter" if has_pairs else ""
@@ -143,8 +143,9 @@ def _of_study(results: Results) -> dict[str, Fact]:
     if size := data.get("image_size"):
         how = "scaled with black borders" if data.get("resize") == "pad" else "stretched"
         is_checked = provenance.get("data", {}).get("near_duplicates_within") is not None
+        colour = ", in colour" if data.get("channels") == "rgb" else ""
         checked = " Before, copies of pictures were looked for." if is_checked else ""
-        found["preparation"] = Fact(f"Images were {how} to {size} × {size} pixels.{checked}", "methods")
+        found["preparation"] = Fact(f"Images were {how} to {size} × {size} pixels{colour}.{checked}", "methods")
     if results.synthetic:
         found |= {
             "data_source": Fact("A phantom made the images. They stand for no patients.", "methods"),
@@ -184,12 +185,13 @@ def _of_software(provenance: Mapping[str, Any]) -> dict[str, Fact]:
 
 def _of_networks(results: Results) -> dict[str, Fact]:
     """Return how the reported networks of a study were trained and used."""
-    models = listed(map(model_label, results.models))
+    models = listed(results.labels[model] for model in results.models)
     size = counted(results.headline["patient_id"].nunique(), "synthetic patient" if results.synthetic else "patient")
     evaluate = results.settings.get("evaluate", {})
     threshold = f"{evaluate.get('threshold', 0.5):g}"
     kept = ", and only the largest piece is kept" if evaluate.get("keep") == "largest" else ""
     filled = " Holes are filled." if evaluate.get("fill_holes") else ""
+    flipped = " It sees the image and its mirror image." if evaluate.get("tta") == "flip" else ""
     return {
         "title": Fact(
             f"Possible: “Neural networks that outline the {results.target}: {models} in a cross-validation of {size}”."
@@ -197,7 +199,9 @@ def _of_networks(results: Results) -> dict[str, Fact]:
         "models": Fact(f"{models}, with citations and settings.", "methods"),
         "training": Fact("Loss, optimiser, learning rate, epochs and augmentation are given by model.", "methods"),
         "handling": Fact("Scaling of images, and augmentation in training, are given by model.", "methods"),
-        "ensembles": Fact("None is scored: each image is predicted by one network, that of its fold.", "methods"),
+        "ensembles": Fact(
+            f"None is scored: each image is predicted by one network, that of its fold.{flipped}", "methods"
+        ),
         "predictions": Fact("Each test image was predicted by the network that did not train on its fold.", "methods"),
         "imbalance": Fact("No image was weighted, or drawn more often than another.", "methods"),
         "output": Fact(
@@ -230,7 +234,7 @@ def _of_choices(results: Results) -> dict[str, Fact]:
     }
     kinds = {model: results.kind(model) for model in results.models}
     sentences = [
-        f"{listed([model_label(model) for model in kinds if kinds[model] == kind])}: {said}."
+        f"{listed([results.labels[model] for model in kinds if kinds[model] == kind])}: {said}."
         for kind, said in words.items()
         if kind in kinds.values()
     ]
@@ -243,8 +247,8 @@ def _of_weights(results: Results) -> dict[str, Fact]:
     """Return what the weights of the reported networks were at first, and where they are, as far as this is known."""
     efforts, found = list(results.efforts.values()), {}
     is_told = all({"model.width", "model.encoder"} & settings.keys() for each in efforts for settings in each.settings)
-    if efforts and is_told:
-        trained = [model_label(each.model) for each in efforts if each.pretrained]
+    if efforts and is_told and not any(each.is_foreign for each in efforts):
+        trained = [each.label for each in efforts if each.pretrained]
         text = f"The encoder of {listed(trained)} began from trained weights. All other" if trained else "All"
         found["initialisation"] = Fact(f"{text} weights were random.", "methods")
     there = set(results.store.names("checkpoints")) if results.store is not None else set()

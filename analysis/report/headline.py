@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eus_ray.analysis.comparison import claims, paper_tables, verdicts
-from eus_ray.analysis.labels import KIND_LABELS, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import KIND_LABELS, METRIC_LABELS, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.results import Results
 
@@ -43,7 +43,7 @@ def headline(results: Results) -> dict[str, Any] | None:
             note = "corrected for the search, BBC-CV"
         rows.append(
             {
-                "model": model_label(row["model"]),
+                "model": results.labels[row["model"]],
                 "note": note,
                 "text": paper_tables.printed(metric, value),
                 "interval": paper_tables.printed_interval(metric, low, high),

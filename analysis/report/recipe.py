@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from eus_ray.analysis.inputs.effort import Effort, span
+from eus_ray.analysis.inputs.effort import Effort, setting_names, span
 from eus_ray.analysis.inputs.searches import setting_text
-from eus_ray.analysis.labels import DASH, KIND_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import DASH, KIND_LABELS, ReportKind
 from eus_ray.analysis.report.references import Citations
-from eus_ray.architectures import architectures
+from eus_ray.architectures import architectures, spec_of
+from eus_ray.config import ModelSettings
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
-_WORDS = {
-    "optim.optimizer": "optimiser",
-    "optim.lr": "learning rate",
-    "optim.momentum": "momentum",
-    "optim.weight_decay": "weight decay",
-    "optim.schedule": "schedule of the learning rate",
-    "train.epochs": "epochs",
-    "train.stop_after": "epochs",
-    "train.batch_size": "batch size",
-    "train.precision": "precision",
-    "model.width": "width",
-    "model.encoder": "encoder",
-    "model.pretrained": "pretraining",
-    "model.weights": "pretraining",
-    "model.decoder_width": "width of the decoder",
-}
-_SECTIONS = {
-    "augment": "augmentation",
-    "loss": "loss",
-    "optim": "optimisation",
-    "train": "training",
-    "model": "network",
-}
 _STARTS = {"published": "published weights", "file": "weights of a file", "random": "random weights"}
 
 
@@ -44,6 +22,7 @@ _STARTS = {"published": "published weights", "file": "weights of a file", "rando
 class Statement:
     """What is true of some models."""
 
+    names: str
     who: str
     """Their names; `Both models` or `All models` if there are no others."""
     several: bool
@@ -62,10 +41,11 @@ def statements(efforts: Sequence[Effort], words: Callable[[Effort], str]) -> lis
     groups: dict[str, list[str]] = {}
     for effort in efforts:
         if text := words(effort):
-            groups.setdefault(text, []).append(model_label(effort.model))
+            groups.setdefault(text, []).append(effort.label)
     number = len(efforts)
     return [
         Statement(
+            listed(names),
             f"{'Both' if number == 2 else 'All'} models" if len(names) == number > 1 else listed(names),
             len(names) > 1,
             len(names) == number,
@@ -88,9 +68,66 @@ def listed(names: Sequence[Any] | Any, last: str = "and") -> str:
 # ---- what a model is ----------------------------------------------------------------------------
 
 
+def cited(effort: Effort, cite: Citations) -> str:
+    """Return a model's name, with citations if it is its architecture's; else `origins` has them."""
+    spec = spec_of(effort.arch)
+    return f"{effort.label} ({cite(*spec.citations)})" if spec.citations and _is_named(effort) else effort.label
+
+
+def origins(efforts: Sequence[Effort], networks: Mapping[str, Any], cite: Citations) -> list[str]:
+    """Return a sentence on each architecture whose models have other names, and on each of others' networks.
+
+    Args:
+        efforts: The models.
+        networks: What provenance.json says of others' networks, by model; empty in older studies.
+        cite: Cites.
+    """
+    said = statements(efforts, lambda effort: _origin(effort, networks.get(effort.model, {}), cite))
+    return [f"The network of {each.names} was {each.text}." for each in said]
+
+
+def _is_named(effort: Effort) -> bool:
+    """Return whether a model has the name of an architecture of eus-ray, which is its own."""
+    return effort.arch in architectures() and effort.label == spec_of(effort.arch).label
+
+
+def _origin(effort: Effort, told: Mapping[str, Any], cite: Citations) -> str:
+    """Return in words what a model's architecture is; empty if its name says it, or nothing is known."""
+    spec = spec_of(effort.arch)
+    if _is_named(effort) or not (spec.is_own or told or ":" in effort.arch):
+        return ""
+    if spec.is_own:
+        return f"{spec.label} ({cite(*spec.citations)})"
+    version = f" {told['version']}" if told.get("version") else ""
+    if effort.arch.startswith("smp:"):
+        works = f" ({cite(*known)})" if (known := spec.citations[1:]) else ""
+        return f"the decoder {spec.label}{works} of segmentation_models_pytorch{version} ({cite('smp')})"
+    module = told.get("module") or effort.arch.rpartition(":")[0]
+    digest = f" (SHA-256 of its file: {told['sha256'][:12]}…)" if told.get("sha256") else ""
+    return f"the authors' own code: {spec.label} of the module {module}{version}{digest}"
+
+
+def networks(efforts: Sequence[Effort], cite: Citations) -> list[tuple[str, str]]:
+    """Return models and their `network`; models of one architecture of which the same is said stand together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for effort in efforts:
+        if had := network(effort, cite):
+            groups.setdefault((effort.arch, had), []).append(effort.label)
+    return [
+        (listed(names), had if len(names) == 1 else had.replace(" its ", " their "))
+        for (_, had), names in groups.items()
+    ]
+
+
 def network(effort: Effort, cite: Citations) -> str:
     """Return a network's size and encoder, to follow `had`; empty if nothing is known."""
-    encoders = _options(effort, lambda settings: settings.get("model.encoder", ""))
+    if effort.is_foreign:
+        set_fields = [
+            {name: value for name, value in settings.items() if not _is_default(name, value)}
+            for settings in effort.settings
+        ]
+        effort = replace(effort, settings=tuple(set_fields))
+    encoders = _options(effort, lambda settings: _encoder(effort.arch, settings, cite))
     starts = listed(dict.fromkeys(_STARTS[start] for start in effort.starts), "or")
     uniform = effort.values("model.decoder_init") == ["uniform"]
     parts = [
@@ -98,15 +135,34 @@ def network(effort: Effort, cite: Citations) -> str:
         f"{width} channels in its decoder" if (width := _numbers(effort, "model.decoder_width")) else "",
         "decoder weights drawn from [0, 1]" if uniform else "",
         f"{span(effort.parameters)} trainable parameters" if effort.parameters else "",
-        f"the encoder {encoders} ({cite('wightman')}), begun from {starts}" if encoders else "",
+        f"the encoder {encoders}, begun from {starts}" if encoders else "",
+        _arguments(effort),
     ]
     return listed(filter(None, parts))
+
+
+def _is_default(name: str, value: Any) -> bool:
+    section, _, field = name.partition(".")
+    return section == "model" and field in ModelSettings.model_fields and value == getattr(ModelSettings(), field)
+
+
+def _encoder(arch: str, settings: Mapping[str, Any], cite: Citations) -> str:
+    """Return an encoder, with its library's citation if it is surely of timm."""
+    name = settings.get("model.encoder", "")
+    is_of_timm = not arch.startswith("smp:") or "." in name  # others may be SMP's own
+    return f"{name} ({cite('wightman')})" if name and is_of_timm else name
+
+
+def _arguments(effort: Effort) -> str:
+    names = [name for name in setting_names([effort]) if name.startswith("model.args.")]
+    said = [f"{name.removeprefix('model.args.')} = {_options_of(effort.values(name))}" for name in names]
+    return f"the argument{'s' if len(said) > 1 else ''} {listed(said)}" if said else ""
 
 
 def training(effort: Effort) -> str:
     """Return how long, in which batches and with which optimiser a model was trained, to follow `were`."""
     parts = list(filter(None, [_duration(effort), _batches(effort)]))
-    rest = list(filter(None, [_optimizer(effort), _precision(effort)]))
+    rest = list(filter(None, [_optimizer(effort), _frozen(effort), _precision(effort)]))
     return ", ".join(filter(None, [" ".join(["trained", *parts]) if parts or rest else "", *rest]))
 
 
@@ -120,10 +176,12 @@ def loss(effort: Effort) -> str:
 
 
 def supervision(effort: Effort) -> str:
-    """Return over which outputs the loss is added up; empty for a network without deep supervision."""
-    spec = architectures().get(effort.model)
-    deep, output = (_numbers(effort, f"loss.{name}") for name in ("slf_weight", "si_weight"))
-    if spec is None or "loss.slf_weight" not in spec.settings or not deep:
+    """Return over which outputs the loss is added up; empty for a network that is known to have only one."""
+    used = spec_of(effort.arch).settings
+    deep, output, auxiliary = (_numbers(effort, f"loss.{name}_weight") for name in ("slf", "si", "auxiliary"))
+    if "loss.auxiliary_weight" in used and auxiliary not in ("", "0"):
+        return f"the output and, if there are any, auxiliary outputs (weight {auxiliary} of their mean)"
+    if "loss.slf_weight" not in used or not deep:
         return ""
     levels = effort.values("loss.level_weights")
     weighted = "" if levels == [[1, 1, 1, 1]] else f", with weights by level of {_options_of(levels)}"
@@ -189,7 +247,7 @@ def _optimizer(effort: Effort) -> str:
     decay, clip = _numbers(effort, "optim.weight_decay"), _numbers(effort, "train.clip_norm")
     parts = [
         listed(names, "or"),
-        f"learning rate {rate}" if (rate := _numbers(effort, "optim.lr")) else "",
+        f"learning rate {rate}{_encoder_rate(effort)}" if (rate := _numbers(effort, "optim.lr")) else "",
         f"weight decay {decay}" if decay else "",
         f"gradients cut to norm {clip}" if clip not in ("", "0") else "",
     ]
@@ -200,6 +258,19 @@ def _optimizer(effort: Effort) -> str:
     )
     said = " and ".join(filter(None, [", ".join(filter(None, parts)), listed(schedules, "or")]))
     return f"with {said}" if said else ""
+
+
+def _encoder_rate(effort: Effort) -> str:
+    factor = _numbers(effort, "optim.encoder_lr_factor")
+    return f" ({factor} times that in the encoder)" if factor not in ("", "1") else ""
+
+
+def _frozen(effort: Effort) -> str:
+    number = _numbers(effort, "train.freeze_encoder_epochs")
+    if number in ("", "0"):
+        return ""
+    first = f"first {number} epochs" if number != "1" else "first epoch"
+    return f"with the encoder left as it was for the {first}"
 
 
 def _momentum(effort: Effort) -> str:
@@ -233,8 +304,29 @@ def _augmented(settings: Mapping[str, Any]) -> str:
         f"scaling by {listed(f'{scale:g}' for scale in scales)}" if set(scales) - {1} else "",
         f"flips (probability {flips:g})" if flips else "",
         f"elastic deformation (probability {elastic:g}, α {strength[0]}, σ {strength[1]} pixels)" if elastic else "",
+        *(_changed(name, settings) for name in _CHANGES),
     ]
     return listed(filter(None, parts))
+
+
+_CHANGES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "brightness": ("brightness", lambda most: f"changes of brightness by up to {100 * most:g} % of the full range"),
+    "contrast": ("contrast", lambda most: f"changes of contrast by factors of {1 - most:g} to {1 + most:g}"),
+    "gamma": ("gamma", lambda most: f"gamma curves with exponents of {1 / most:.3g} to {most:g}"),
+    "blur": ("blur_sigma", lambda most: f"Gaussian blur with σ of up to {most:g} pixels"),
+    "noise": ("noise", lambda most: f"added noise with an SD of up to {100 * most:g} % of the full range"),
+    "speckle": ("speckle", lambda most: f"multiplied noise (speckle) with an SD of up to {most:g}"),
+    "downscale": ("downscale", lambda least: f"lower resolution, down to a factor of {least:g}"),
+    "occlusion": ("occlusion", lambda most: f"black rectangles with sides of up to {100 * most:g} % of the image's"),
+}
+"""Later changes: the field with each one's strength, and what it does."""
+
+
+def _changed(name: str, settings: Mapping[str, Any]) -> str:
+    """Return one of `_CHANGES` in words; empty if it is off."""
+    field, words = _CHANGES[name]
+    probability, strength = settings.get(f"augment.{name}_probability", 0), settings.get(f"augment.{field}")
+    return f"{words(strength)} (probability {probability:g})" if probability and strength is not None else ""
 
 
 def _numbers(effort: Effort, name: str) -> str:
@@ -260,43 +352,30 @@ def _s(number: str) -> str:
 
 def varies_by_fold(effort: Effort) -> bool:
     """Return whether the folds of a model had different settings."""
-    return any(len(effort.values(name)) > 1 for name in _names([effort]))
-
-
-def different_settings(efforts: Sequence[Effort]) -> list[str]:
-    """Return in words the settings that several models have and that are not the same in all of them."""
-    names = [
-        name
-        for name in _names(efforts)
-        if (found := [values for effort in efforts if (values := effort.values(name))])
-        and any(values != found[0] for values in found)
-    ]
-    return list(dict.fromkeys(_WORDS.get(name) or _SECTIONS.get(name.split(".")[0], name) for name in names))
+    return any(len(effort.values(name)) > 1 for name in setting_names([effort]))
 
 
 def settings_table(efforts: Sequence[Effort]) -> dict[str, Any]:
     """Return the settings that all models share, and then each model's own, as texts."""
     shared = [
         name
-        for name in _names(efforts)
+        for name in setting_names(efforts)
         if len(efforts[0].values(name)) == 1
         and all(effort.values(name) == efforts[0].values(name) for effort in efforts)
         and all(name in settings for effort in efforts for settings in effort.settings)
     ]
     own = [
         {
-            "label": model_label(effort.model),
+            "label": effort.label,
             "note": KIND_LABELS.get(effort.kind, ""),
-            "rows": [{"name": name, "text": _by_fold(effort, name)} for name in _names([effort]) if name not in shared],
+            "rows": [
+                {"name": name, "text": _by_fold(effort, name)} for name in setting_names([effort]) if name not in shared
+            ],
         }
         for effort in efforts
     ]
     rows = [{"name": name, "text": _printed(efforts[0].values(name)[0])} for name in shared]
     return {"several": len(efforts) > 1, "shared": rows, "own": [each for each in own if each["rows"]]}
-
-
-def _names(efforts: Sequence[Effort]) -> list[str]:
-    return list(dict.fromkeys(name for effort in efforts for settings in effort.settings for name in settings))
 
 
 def _by_fold(effort: Effort, name: str) -> str:

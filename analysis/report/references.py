@@ -1,80 +1,8 @@
-"""References that a report may cite, in print and as BibTeX."""
+"""References that a report may cite."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One reference."""
-
-    authors: str
-    """In BibTeX's form: `Family, I. and Family, I.`; a long list ends with `others`."""
-    year: int
-    title: str
-    venue: str
-    """Journal or proceedings."""
-    volume: str = ""
-    number: str = ""
-    pages: str = ""
-    """Pages, or the article's number."""
-    doi: str = ""
-    arxiv: str = ""
-    entry: str = "article"
-    """BibTeX's entry type."""
-
-    @property
-    def short(self) -> str:
-        """Return the short form for a citation in a text.
-
-        >>> [REFERENCES[key].short for key in ("holm", "nadeau", "tsamardinos")]
-        ['Holm, 1979', 'Nadeau and Bengio, 2003', 'Tsamardinos et al., 2018']
-        """
-        families = [author.split(",")[0] for author in self.authors.split(" and ")]
-        names = f"{families[0]} et al." if len(families) > 2 else " and ".join(families)
-        return f"{names}, {self.year}"
-
-    @property
-    def text(self) -> str:
-        """Return the full form for a list of references.
-
-        >>> print(REFERENCES["demsar"].text[:75])
-        Demšar J. Statistical Comparisons of Classifiers over Multiple Data Sets. J
-        """
-        names = ", ".join(map(_printed, self.authors.split(" and ")))
-        title = self.title if self.title.endswith("?") else f"{self.title}."
-        number = f"({self.number})" if self.number else ""
-        place = ":".join(filter(None, [self.volume + number, self.pages]))
-        found = f" doi:{self.doi}." if self.doi else f" arXiv:{self.arxiv}." if self.arxiv else ""
-        return f"{names}. {title} {self.venue} {self.year}{f'; {place}' if place else ''}.{found}"
-
-    def bibtex(self, key: str) -> str:
-        """Return the entry for BibTeX or biber; inner braces keep the title's capitals."""
-        venue = {"article": "journal", "inproceedings": "booktitle"}.get(self.entry, "howpublished")
-        fields = {
-            "author": self.authors,
-            "title": f"{{{self.title}}}",
-            venue: self.venue,
-            "year": str(self.year),
-            "volume": self.volume,
-            "number": self.number.replace("–", "--"),
-            "pages": self.pages.replace("–", "--"),
-            "doi": self.doi,
-            "eprint": self.arxiv,
-            "archiveprefix": "arXiv" if self.arxiv else "",
-        }
-        lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
-        return f"@{self.entry}{{{key}{self.year},\n{lines}\n}}"
-
-
-def _printed(author: str) -> str:
-    """Return `Nguon LS` for `Nguon, L. S.`."""
-    if author == "others":
-        return "et al"
-    family, initials = author.split(", ")
-    return f"{family} {initials.replace('. ', '').replace('.', '')}"
-
+from eus_ray.analysis.report.reference import Reference
 
 REFERENCES = {
     "seo": Reference(
@@ -275,6 +203,103 @@ REFERENCES = {
         "Proceedings of the 34th International Conference on Machine Learning",
         "70",
         pages="1321–1330",
+        entry="inproceedings",
+    ),
+    "smp": Reference("Iakubovskii, P.", 2019, "Segmentation Models Pytorch", "GitHub", entry="misc"),
+    "unetpp": Reference(
+        "Zhou, Z. and Rahman Siddiquee, M. M. and Tajbakhsh, N. and Liang, J.",
+        2018,
+        "UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
+        "DLMIA 2018, Lecture Notes in Computer Science",
+        "11045",
+        pages="3–11",
+        doi="10.1007/978-3-030-00889-5_1",
+        entry="inproceedings",
+    ),
+    "manet": Reference(
+        "Fan, T. and Wang, G. and Li, Y. and Wang, H.",
+        2020,
+        "MA-Net: A Multi-Scale Attention Network for Liver and Tumor Segmentation",
+        "IEEE Access",
+        "8",
+        pages="179656–179665",
+        doi="10.1109/ACCESS.2020.3025372",
+    ),
+    "linknet": Reference(
+        "Chaurasia, A. and Culurciello, E.",
+        2017,
+        "LinkNet: Exploiting Encoder Representations for Efficient Semantic Segmentation",
+        "IEEE Visual Communications and Image Processing",
+        doi="10.1109/VCIP.2017.8305148",
+        entry="inproceedings",
+    ),
+    "fpn": Reference(
+        "Lin, T.-Y. and Dollár, P. and Girshick, R. and He, K. and Hariharan, B. and Belongie, S.",
+        2017,
+        "Feature Pyramid Networks for Object Detection",
+        "IEEE Conference on Computer Vision and Pattern Recognition",
+        pages="936–944",
+        doi="10.1109/CVPR.2017.106",
+        entry="inproceedings",
+    ),
+    "pspnet": Reference(
+        "Zhao, H. and Shi, J. and Qi, X. and Wang, X. and Jia, J.",
+        2017,
+        "Pyramid Scene Parsing Network",
+        "IEEE Conference on Computer Vision and Pattern Recognition",
+        pages="6230–6239",
+        doi="10.1109/CVPR.2017.660",
+        entry="inproceedings",
+    ),
+    "pan": Reference(
+        "Li, H. and Xiong, P. and An, J. and Wang, L.",
+        2018,
+        "Pyramid Attention Network for Semantic Segmentation",
+        "British Machine Vision Conference",
+        arxiv="1805.10180",
+        entry="inproceedings",
+    ),
+    "deeplabv3": Reference(
+        "Chen, L.-C. and Papandreou, G. and Schroff, F. and Adam, H.",
+        2017,
+        "Rethinking Atrous Convolution for Semantic Image Segmentation",
+        "arXiv",
+        arxiv="1706.05587",
+        entry="misc",
+    ),
+    "deeplabv3plus": Reference(
+        "Chen, L.-C. and Zhu, Y. and Papandreou, G. and Schroff, F. and Adam, H.",
+        2018,
+        "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
+        "ECCV 2018, Lecture Notes in Computer Science",
+        "11211",
+        doi="10.1007/978-3-030-01234-2_49",
+        entry="inproceedings",
+    ),
+    "upernet": Reference(
+        "Xiao, T. and Liu, Y. and Zhou, B. and Jiang, Y. and Sun, J.",
+        2018,
+        "Unified Perceptual Parsing for Scene Understanding",
+        "European Conference on Computer Vision",
+        arxiv="1807.10221",
+        entry="inproceedings",
+    ),
+    "segformer": Reference(
+        "Xie, E. and Wang, W. and Yu, Z. and Anandkumar, A. and Alvarez, J. M. and Luo, P.",
+        2021,
+        "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
+        "Advances in Neural Information Processing Systems",
+        "34",
+        pages="12077–12090",
+        arxiv="2105.15203",
+        entry="inproceedings",
+    ),
+    "dpt": Reference(
+        "Ranftl, R. and Bochkovskiy, A. and Koltun, V.",
+        2021,
+        "Vision Transformers for Dense Prediction",
+        "IEEE/CVF International Conference on Computer Vision",
+        arxiv="2103.13413",
         entry="inproceedings",
     ),
 }

@@ -10,7 +10,7 @@ import pandas as pd
 from eus_ray.analysis.figures import fonts
 from eus_ray.analysis.inputs.study_images import clinical_columns
 from eus_ray.analysis.inputs.videos import VIDEO
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.labels import Labels
 from eus_ray.analysis.measures.image_metrics import COUNTS
 from eus_ray.analysis.report.results import Results
 from eus_ray.data.io.tables import names_alike
@@ -32,7 +32,9 @@ def remarks(results: Results) -> list[str]:
     found += alike("model", results.models) if is_study else _images_as_patients(results.images)
     if not results.headline.empty and set(COUNTS) <= set(results.headline):
         judges_truths = not (is_study and is_judged)
-        found += _signs(results.headline, results.target, truths=judges_truths, predictions=not is_study)
+        found += _signs(
+            results.headline, results.target, results.labels, truths=judges_truths, predictions=not is_study
+        )
     if letters := fonts.letters_without_font(names_in_figures(results)):
         more = "…" if len(letters) > _MAX_LETTERS_TOLD else ""
         found.append(
@@ -44,7 +46,7 @@ def remarks(results: Results) -> list[str]:
 
 def names_in_figures(results: Results) -> list[str]:
     """Return the names that figures may show: of models, columns, categories, images and videos."""
-    names = [*map(model_label, results.models), *(model_label(search) for search in results.searches)]
+    names = [results.labels[model] for model in (*results.models, *results.searches)]
     if not results.headline.empty:
         names += [text for each in results.divided[0] for text in (each.label, *each.levels)]
     names += results.cases
@@ -63,12 +65,13 @@ def _images_as_patients(images: pd.DataFrame) -> list[str]:
     ]
 
 
-def _signs(headline: pd.DataFrame, target: str, *, truths: bool, predictions: bool) -> list[str]:
+def _signs(headline: pd.DataFrame, target: str, labels: Labels, *, truths: bool, predictions: bool) -> list[str]:
     """Return the signs of masks as far as pixel counts show them.
 
     Args:
         headline: One row per model and image, with counts.
         target: What the masks show, in print.
+        labels: The models' names, in print.
         truths: Whether the truths are judged.
         predictions: Whether predictions are judged by themselves; those of a study are a network's own.
     """
@@ -77,7 +80,7 @@ def _signs(headline: pd.DataFrame, target: str, *, truths: bool, predictions: bo
         images = headline.drop_duplicates("image_id")
         lines += mask_signs([*map(shown, images["image_id"])], [*_facts(images, "fn")], "truths", target)
     for model, mine in headline.groupby("model", sort=False):
-        what = f"predictions of {shown(model_label(str(model)))}"
+        what = f"predictions of {shown(labels[str(model)])}"
         if predictions:
             lines += mask_signs([*map(shown, mine["image_id"])], [*_facts(mine, "fp")], what, target)
         is_equal = (mine["fp"] == 0) & (mine["fn"] == 0)

@@ -19,12 +19,13 @@ from eus_ray.analysis.comparison.paper_tables import TABLE2_METRICS, has_same_im
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.subgroups import Division, divide
 from eus_ray.analysis.comparison.verdicts import Background
-from eus_ray.analysis.inputs.cases import Case, gray_images, read_cases
+from eus_ray.analysis.inputs.cases import Case, case_images, read_cases
 from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.searches import Search, read_searches
+from eus_ray.analysis.inputs.settings import read_labels
 from eus_ray.analysis.inputs.study_images import read_study_images, reported_folds, unfinished
-from eus_ray.analysis.labels import ReportKind
+from eus_ray.analysis.labels import Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.measures.outlines import Outline
 from eus_ray.analysis.measures.roc import FoldRoc
@@ -63,6 +64,8 @@ class Results:
     """The columns of `images.parquet`."""
     patients: pd.DataFrame
     """One row per image with `image_id`, `patient_id` and clinical columns: all of the data, predicted or not."""
+    labels: Labels = field(default_factory=Labels)
+    """The models' names for print."""
     unfinished: tuple[str, ...] = ()
     store: Store | None = None
     """The study folder; None for a table of scores."""
@@ -124,7 +127,7 @@ class Results:
     def background(self) -> Background:
         """Return what claims must say besides scores."""
         kinds = dict(zip(self.compared["model"], self.compared["kind"], strict=True))
-        return Background(kinds, self.unit, self.efforts, self.unit_long)
+        return Background(kinds, self.unit, self.efforts, self.unit_long, self.labels)
 
     @cached_property
     def pairs(self) -> tuple[Comparison, ...]:
@@ -228,12 +231,12 @@ class Results:
         """Return the divisions of the headline's images, and the columns left out, as `divide` does."""
         return divide(self.headline, self.analysis.clinical, self.target)
 
-    def gray_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield image_id and pixels `(H, W)` of images, in the order of the cases.
+    def case_images(self, wanted: Collection[str]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """Yield image_id and pixels of images, as `cases.case_images` does, in the order of the cases.
 
         A table of scores has none.
         """
-        return gray_images(self.store, wanted) if self.store is not None and self.cases else iter(())
+        return case_images(self.store, wanted) if self.store is not None and self.cases else iter(())
 
 
 def read_study(store: Store) -> Results:
@@ -258,10 +261,11 @@ def read_study(store: Store) -> Results:
     cases = read_cases(store)
     measured = read_study_images(store, cases)
     trials = layout.read_trials(store)
+    labels = read_labels(store, trials)
     searches = read_searches(store, trials)
     if store.exists(layout.MANIFEST):
         manifest = layout.read_manifest(store)
-        missing = unfinished(manifest, trials, measured.frame, settings.get("models", []), searches)
+        missing = unfinished(manifest, trials, measured.frame, settings.get("models", []), searches, labels)
     else:
         manifest = pd.DataFrame({"image_id": [], "patient_id": [], "fold": []})
         missing = ["the data are not prepared yet"]
@@ -271,6 +275,7 @@ def read_study(store: Store) -> Results:
         source=store.location.rstrip("/").rsplit("/", 1)[-1],
         images=measured.frame,
         patients=manifest,
+        labels=labels,
         unfinished=tuple(missing),
         store=store,
         cases=cases,

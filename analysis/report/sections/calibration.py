@@ -8,7 +8,6 @@ from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.reliability import reliability
 from eus_ray.analysis.figures import style
 from eus_ray.analysis.figures.reliability_curves import reliability_curves
-from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
@@ -28,13 +27,13 @@ def build(results: Results) -> Section | None:
     files = {} if curves.empty else {"calibration.csv": paper_tables.as_csv(curves).encode()}
     drawn = None
     if (in_box["share"] > 0).any():
-        labels = {model: style.fitted(model_label(model)) for model in results.models}
+        labels = {model: style.fitted(results.labels[model]) for model in results.models}
         alt = f"Share of pixels that lie in the truth by their probability, of {', '.join(labels.values())}."
         drawn = picture(files, "reliability", reliability_curves(in_box, labels), alt, _CAPTION)
     body = render(
         "calibration.html",
         scores=scores,
-        rows=[_row(row, scores) for row in table.to_dict("records")],
+        rows=[_row(row, scores, results.labels[row["model"]]) for row in table.to_dict("records")],
         has_interval=bool(table[[f"{name}_low" for name in scores]].notna().any(axis=None)),
         num_boxless=int(images["brier_box"].isna().sum()) if "brier_box" in scores else 0,
         picture=drawn,
@@ -54,7 +53,7 @@ _CAPTION = (
 )
 
 
-def _row(row: dict[Any, Any], scores: list[str]) -> dict[str, Any]:
+def _row(row: dict[Any, Any], scores: list[str], label: str) -> dict[str, Any]:
     cells = [
         {
             "text": paper_tables.printed(name, row[name]),
@@ -63,4 +62,4 @@ def _row(row: dict[Any, Any], scores: list[str]) -> dict[str, Any]:
         }
         for name in scores
     ]
-    return {"model": model_label(row["model"]), "cells": cells}
+    return {"model": label, "cells": cells}

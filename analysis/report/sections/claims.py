@@ -13,7 +13,8 @@ from eus_ray.analysis.comparison.claims import p_text, signed
 from eus_ray.analysis.comparison.pairwise import Comparison
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import level_tests, stratum_means
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, model_label
+from eus_ray.analysis.inputs.effort import has_variants
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, Labels
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import p_cell, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
@@ -53,13 +54,14 @@ def build(results: Results) -> Section | None:
         has_pairs=bool(of_main),
         has_baseline=any(results.background.has_baseline(pair) for pair in of_main),
         metric=METRIC_LABELS[main],
+        has_variants=has_variants(results.efforts.values()),
         primary=main == verdicts.PRIMARY,
         listed=claims.claims_table(of_main, results.background).to_dict("records"),
         most_listed=_MAX_OPEN_CLAIMS,
-        beside=[_beside(pair) for pair in of_main],
-        ranked=_ranked(aligned, main),
-        exploratory=_exploratory(said, [metric for metric in metrics if metric != main]),
-        shares=_shares(aligned, has_numbers="iou" in results.uneven),
+        beside=[_beside(pair, results.labels) for pair in of_main],
+        ranked=_ranked(aligned, main, results.labels),
+        exploratory=_exploratory(said, [metric for metric in metrics if metric != main], results.labels),
+        shares=_shares(aligned, "iou" in results.uneven, results.labels),
         margins=_margins(results.analysis, metrics, results.unit),
         mixed=" and " in results.unit,
         left_out=any(pair.left_out for pair in results.pairs),
@@ -74,10 +76,10 @@ def build(results: Results) -> Section | None:
     return Section(12, "claims", "What can be claimed", body, files)
 
 
-def _beside(pair: Comparison) -> dict[str, Any]:
+def _beside(pair: Comparison, labels: Labels) -> dict[str, Any]:
     """Return a pair's tests as a table row, the one to believe first."""
     return {
-        "pair": f"{model_label(pair.first)} {DASH} {model_label(pair.second)}",
+        "pair": f"{labels[pair.first]} {DASH} {labels[pair.second]}",
         "num_patients": pair.num_patients,
         "difference": signed(pair.metric, pair.difference),
         "interval": " to ".join(signed(pair.metric, end) for end in (pair.mean.low, pair.mean.high))
@@ -93,7 +95,7 @@ def _beside(pair: Comparison) -> dict[str, Any]:
     }
 
 
-def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
+def _ranked(aligned: Aligned, metric: str, labels: Labels) -> dict[str, Any] | None:
     """Return the Friedman and Nemenyi tests of all models; None without a result.
 
     The best mean rank is first.
@@ -106,7 +108,7 @@ def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
     ranks = whole.mean_ranks if metric in DISTANCES else whole.k + 1 - whole.mean_ranks
     order = np.argsort(ranks, kind="stable")
     apart = [
-        f"{model_label(aligned.models[i])} and {model_label(aligned.models[j])} ({p_text(each.p_values[i, j])})"
+        f"{labels[aligned.models[i]]} and {labels[aligned.models[j]]} ({p_text(each.p_values[i, j])})"
         for place, i in enumerate(order)
         for j in order[place + 1 :]
         if each.p_values[i, j] < verdicts.LEVEL
@@ -116,13 +118,13 @@ def _ranked(aligned: Aligned, metric: str) -> dict[str, Any] | None:
         "chi2": f"{whole.chi2:.2f}",
         "p": p_text(whole.p_value),
         "w": f"{whole.kendall_w:.2f}",
-        "ranks": ", ".join(f"{model_label(aligned.models[i])} {ranks[i]:.2f}" for i in order),
+        "ranks": ", ".join(f"{labels[aligned.models[i]]} {ranks[i]:.2f}" for i in order),
         "apart": "; ".join(apart),
         "critical": f"{each.critical_difference:.2f}",
     }
 
 
-def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] | None:
+def _exploratory(said: pd.DataFrame, metrics: Sequence[str], labels: Labels) -> dict[str, Any] | None:
     """Return the other metrics' differences and verdicts, one row per pair."""
     if said.empty or not metrics:
         return None
@@ -138,7 +140,7 @@ def _exploratory(said: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] |
             }
             for metric in metrics
         ]
-        rows.append({"pair": f"{model_label(str(a))} {DASH} {model_label(str(b))}", "cells": cells})
+        rows.append({"pair": f"{labels[str(a)]} {DASH} {labels[str(b)]}", "cells": cells})
     return {"metrics": [METRIC_LABELS[metric] for metric in metrics], "rows": rows}
 
 
@@ -152,9 +154,9 @@ def _short_verdict(row: Mapping[Any, Any]) -> str:
     return "too few" if row["verdict"] == verdicts.TOO_FEW else str(row["verdict"])
 
 
-def _shares(aligned: Aligned, has_numbers: bool) -> str:
+def _shares(aligned: Aligned, has_numbers: bool, labels: Labels) -> str:
     return ", ".join(
-        f"{model_label(model)} {100 * share:.1f} %"
+        f"{labels[model]} {100 * share:.1f} %"
         + (f" of {number} images" if has_numbers else "")
         + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")
         for model, number, share, low, high in statistics_table.shares_above_half(aligned)

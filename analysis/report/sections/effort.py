@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from eus_ray.analysis.comparison.paper_tables import as_csv
-from eus_ray.analysis.inputs.effort import Effort, span
-from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
+from eus_ray.analysis.inputs.effort import Effort, has_variants, span
+from eus_ray.analysis.labels import DASH, KIND_LABELS
 from eus_ray.analysis.report.page import render, sort_key
 from eus_ray.analysis.report.recipe import hours_text, listed, statements
 from eus_ray.analysis.report.results import Results, Section
@@ -26,6 +26,7 @@ def build(results: Results) -> Section | None:
         rows=list(map(_row, efforts)),
         columns=[name for name, known in _measures(efforts).items() if known],
         different=listed(_different(efforts)),
+        has_variants=has_variants(efforts),
         known=all(effort.epochs for effort in efforts),
         devices=[f"{said.who}: {said.text}" for said in statements(efforts, lambda effort: listed(effort.devices))],
         is_added_up=any(effort.gpu_hours is None for effort in efforts),
@@ -69,7 +70,7 @@ def _row(effort: Effort) -> dict[str, Any]:
     if effort.gpu_hours is not None:
         hours["Hours"] = None
     return {
-        "model": model_label(effort.model),
+        "model": effort.label,
         "note": KIND_LABELS.get(effort.kind, ""),
         "settings_tried": effort.settings_tried,
         "epochs": {"text": span(effort.epochs) or DASH, "sort": max(effort.epochs, default="")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eus_ray.analysis.figures import image_panels, style
-from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
@@ -24,7 +23,7 @@ def build(results: Results) -> Section | None:
     chosen: dict[str, str] = {}  # with fewer than five images, each appears once
     for name, share in _PLACES.items():
         chosen.setdefault(everywhere.index[round(share * (len(everywhere) - 1))], name)
-    pixels = dict(results.gray_images(chosen.keys()))
+    pixels = dict(results.case_images(chosen.keys()))
     scores = results.headline.set_index(["model", "image_id"])["dsc"]
     shown = [
         image_panels.Example(
@@ -41,14 +40,14 @@ def build(results: Results) -> Section | None:
     ]
     words = "; ".join(
         f"{name}, image {image_id}: "
-        + ", ".join(f"{model_label(model)} {scores[model, image_id]:.2f}" for model in results.models)
+        + ", ".join(f"{results.labels[model]} {scores[model, image_id]:.2f}" for model in results.models)
         for image_id, name in chosen.items()
     )
     files: dict[str, bytes] = {}
     drawn = picture(
         files,
         "examples",
-        image_panels.examples_strip(shown, results.models),
+        image_panels.examples_strip(shown, results.models, results.labels),
         f"Ultrasound images with the outlines of truth and predictions, and their DSC. {words}.",
         f"Images that show the {results.target}, from the highest to the lowest DSC (mean over the models), chosen by "
         "rank alone. White: truth. Numbers: DSC.",

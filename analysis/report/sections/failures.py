@@ -9,7 +9,7 @@ import pandas as pd
 
 from eus_ray.analysis.comparison.failures import FALSE_ALARM, MISSED, POOR, failures, worst
 from eus_ray.analysis.figures import image_panels, style
-from eus_ray.analysis.labels import DASH, model_label
+from eus_ray.analysis.labels import DASH
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
@@ -37,13 +37,13 @@ def build(results: Results) -> Section | None:
         if results.cases  # a table of scores has none
     }
     if chosen:
-        legend = image_panels.legend_of({model: results.models.index(model) for model in chosen})
+        legend = image_panels.legend_of({results.labels[model]: results.models.index(model) for model in chosen})
         figure = image_panels.picture_grid(_rows(results, chosen), legend, _MAX_IMAGES)
-        drawn = picture(files, "failures", figure, _in_words(chosen), _CAPTION, has_photos=True)
+        drawn = picture(files, "failures", figure, _in_words(results, chosen), _CAPTION, has_photos=True)
     body = render(
         "failures.html",
         total=len(failed),
-        models=[model_label(model) for model in results.models],
+        models=[results.labels[model] for model in results.models],
         lines=_lines(images, failed, results.models, results.target),
         picture=drawn,
         more=drawn is not None and len(failed) > sum(map(len, chosen.values())),
@@ -59,7 +59,7 @@ _CAPTION = (
 
 def _rows(results: Results, chosen: Mapping[str, pd.DataFrame]) -> list[image_panels.Row]:
     wanted = {image_id for mine in chosen.values() for image_id in mine["image_id"]}
-    pixels = dict(results.gray_images(wanted))
+    pixels = dict(results.case_images(wanted))
     truths = {image_id: outline(results.cases[image_id].truth()) for image_id in wanted}
     rows = []
     for model, mine in chosen.items():
@@ -75,7 +75,7 @@ def _rows(results: Results, chosen: Mapping[str, pd.DataFrame]) -> list[image_pa
             )
             for row in mine.to_dict("records")
         ]
-        rows.append(image_panels.Row(style.fitted(model_label(model)), tuple(panels)))
+        rows.append(image_panels.Row(style.fitted(results.labels[model]), tuple(panels)))
     return rows
 
 
@@ -83,9 +83,10 @@ def _finding(row: Mapping[Any, Any]) -> str:
     return f"IoU {row['iou']:.2f}" if row["wrong"] == POOR else str(row["wrong"])
 
 
-def _in_words(chosen: Mapping[str, pd.DataFrame]) -> str:
+def _in_words(results: Results, chosen: Mapping[str, pd.DataFrame]) -> str:
     parts = [
-        f"{model_label(model)}: " + ", ".join(f"{row['image_id']} ({_finding(row)})" for row in mine.to_dict("records"))
+        f"{results.labels[model]}: "
+        + ", ".join(f"{row['image_id']} ({_finding(row)})" for row in mine.to_dict("records"))
         for model, mine in chosen.items()
     ]
     return f"Ultrasound images with the outlines of truth and prediction. {'; '.join(parts)}."

@@ -9,7 +9,7 @@ import pandas as pd
 
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.fold_table import FOLD_COLUMNS, fold_table
-from eus_ray.analysis.labels import METRIC_LABELS, model_label
+from eus_ray.analysis.labels import METRIC_LABELS
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import render
 from eus_ray.analysis.report.results import Results, Section
@@ -30,7 +30,7 @@ def build(results: Results) -> Section | None:
         "folds.html",
         heads=[{"label": METRIC_LABELS[name], "unit": results.unit if name in DISTANCES else ""} for name in printed],
         models=[
-            {"label": model_label(str(model)), "rows": _rows(mine, printed), "spread": _spread(mine, printed)}
+            {"label": results.labels[str(model)], "rows": _rows(mine, printed), "spread": _spread(mine, printed)}
             for model, mine in table.groupby("model", sort=False)
         ],
         average=results.analysis.average,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from eus_ray.analysis.figures import image_panels, style
 from eus_ray.analysis.inputs.videos import Video, find_videos, telling_window
-from eus_ray.analysis.labels import DASH, model_label
+from eus_ray.analysis.labels import DASH
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
@@ -49,7 +49,7 @@ def build(results: Results) -> Section | None:
         return None
     num_shown = max(1, min(_MAX_VIDEOS, _MAX_ROWS // len(results.models)))
     strips = sorted((_strip(results, video) for video in videos), key=lambda strip: not strip.has_change)[:num_shown]
-    legend = image_panels.legend_of({model: place for place, model in enumerate(results.models)})
+    legend = image_panels.legend_of({results.labels[model]: place for place, model in enumerate(results.models)})
     files: dict[str, bytes] = {}
     has_change = all(strip.has_change for strip in strips)
     change = f" in which the {results.target} comes into or goes out of view" if has_change else ""
@@ -57,7 +57,7 @@ def build(results: Results) -> Section | None:
         "frames.html",
         target=results.target,
         num_videos=len(videos),
-        models=[model_label(model) for model in results.models],
+        models=[results.labels[model] for model in results.models],
         lines=_lines(results, {image for video in videos for image in video.images}),
         picture=picture(
             files,
@@ -78,7 +78,7 @@ def _strip(results: Results, video: Video) -> Strip:
 
 
 def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[image_panels.Row]:
-    pixels = dict(results.gray_images({image_id for strip in strips for image_id in strip.images}))
+    pixels = dict(results.case_images({image_id for strip in strips for image_id in strip.images}))
     rows = []
     for strip in strips:
         truths = {image_id: outline(results.cases[image_id].truth()) for image_id in strip.images}
@@ -91,7 +91,7 @@ def _rows(results: Results, strips: Sequence[Strip], scores: Scores) -> list[ima
                     drawn.append(image_panels.prediction(results.outlines[model, score["kind"], image_id], place))
                 finding = _finding(score, results.target)
                 panels.append(image_panels.Panel(f"{caption}: {finding}", pixels[image_id], tuple(drawn)))
-            label = f"{style.fitted(model_label(model))}\n{style.shortened(strip.video, 20)}"
+            label = f"{style.fitted(results.labels[model])}\n{style.shortened(strip.video, 20)}"
             rows.append(image_panels.Row(label, tuple(panels)))
     return rows
 
@@ -114,7 +114,7 @@ def _in_words(results: Results, strips: Sequence[Strip], scores: Scores) -> str:
             found = ", ".join(
                 f"{caption}: {_finding(scores.get((model, image_id)), results.target)}" for image_id, caption in frames
             )
-            parts.append(f"{strip.video}, {model_label(model)}: {found}")
+            parts.append(f"{strip.video}, {results.labels[model]}: {found}")
     return f"Consecutive video frames with the outlines of truth and prediction. {'; '.join(parts)}."
 
 

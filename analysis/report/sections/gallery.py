@@ -13,7 +13,7 @@ from eus_ray.analysis.comparison.subgroup_columns import level_text
 from eus_ray.analysis.comparison.subgroups import Division, divide
 from eus_ray.analysis.figures import style
 from eus_ray.analysis.inputs.study_images import clinical_columns
-from eus_ray.analysis.labels import column_label, model_label
+from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.measures.image_metrics import COUNTS
 from eus_ray.analysis.measures.outlines import MOST_POLYGONS, outline, svg_path
 from eus_ray.analysis.measures.thumbnails import jpeg
@@ -41,7 +41,7 @@ def build(results: Results) -> Section | None:
     outlines = {image_id: _paths(results, image_id) for image_id in order}
     side, quality, has_maps, num_images = _plan(results, order, outlines)
     shown = set(_worst(results, order, num_images))
-    pictures = {image_id: jpeg(pixels, side, quality) for image_id, pixels in results.gray_images(shown)}
+    pictures = {image_id: jpeg(pixels, side, quality) for image_id, pixels in results.case_images(shown)}
     truths = {image_id: case.truth() for image_id, case in results.cases.items() if image_id in shown}
     strata = _strata(results, truths)
     described = results.patients.set_index("image_id").to_dict("index")
@@ -75,7 +75,7 @@ def build(results: Results) -> Section | None:
 
 
 def _model(results: Results, place: int) -> dict[str, Any]:
-    return {"place": place, "label": model_label(results.models[place]), "colour": style.outline_colour(place)}
+    return {"place": place, "label": results.labels[results.models[place]], "colour": style.outline_colour(place)}
 
 
 def _card(
@@ -183,7 +183,7 @@ def _plan(
         Longest side in pixels, JPEG quality, whether maps are shown, and the number of images.
     """
     sampled = order[:: -(-len(order) // _SAMPLE_SIZE)]
-    sample = [pixels for _, pixels in results.gray_images(set(sampled))]
+    sample = [pixels for _, pixels in results.case_images(set(sampled))]
     lines = _CARD_MARKUP_BYTES + np.mean([sum(map(len, outlines[image_id].values())) for image_id in sampled])
     wanted = {(model, results.kind(model), image_id) for model in results.models for image_id in sampled}
     maps = sum(len(results.pictures[key]) for key in wanted & results.pictures.keys()) / len(sampled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from eus_ray.analysis.figures import curves as figures
-from eus_ray.analysis.labels import ReportKind, model_label
+from eus_ray.analysis.labels import Labels, ReportKind
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
 
@@ -19,7 +19,8 @@ def build(results: Results) -> Section | None:
     if curves.empty:
         return None
     files: dict[str, bytes] = {}
-    drawn = picture(files, "learning_curves", figures.learning_curves(epochs), _in_words(curves), _caption(epochs))
+    figure = figures.learning_curves(epochs, results.labels)
+    drawn = picture(files, "learning_curves", figure, _in_words(curves, results.labels), _caption(epochs))
     return Section(30, "learning", "Learning curves", render("picture.html", picture=drawn), files)
 
 
@@ -34,14 +35,14 @@ def _shown(results: Results) -> pd.DataFrame:
     return epochs.sort_values("model", key=lambda models: models.map(order), kind="stable")
 
 
-def _in_words(curves: pd.DataFrame) -> str:
+def _in_words(curves: pd.DataFrame, labels: Labels) -> str:
     """Return the alternative text: where each model's training loss begins and ends, or the one epoch's."""
     parts = []
     for model, mine in curves.groupby("model", sort=False):
         by_epoch = mine.sort_values("epoch").groupby("fold", sort=False)["loss"]
         first, last = by_epoch.first().mean(), by_epoch.last().mean()
         has_one = mine["epoch"].nunique() == 1
-        parts.append(f"{model_label(str(model))}: {f'{last:.2f}' if has_one else f'from {first:.2f} to {last:.2f}'}")
+        parts.append(f"{labels[str(model)]}: {f'{last:.2f}' if has_one else f'from {first:.2f} to {last:.2f}'}")
     return f"Loss by epoch, one line per fold. Mean training loss over folds, first to last epoch. {'; '.join(parts)}."
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from eus_ray import store as layout
 from eus_ray.analysis.comparison.paper_tables import shown_metrics
 from eus_ray.analysis.comparison.verdicts import LEVEL, PRIMARY
-from eus_ray.analysis.inputs.effort import Effort
+from eus_ray.analysis.inputs.effort import Effort, different_settings, has_variants
 from eus_ray.analysis.inputs.searches import Search
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, column_label, in_sentence, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, Labels, ReportKind, column_label, in_sentence
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report import recipe
 from eus_ray.analysis.report.page import render
@@ -19,7 +19,6 @@ from eus_ray.analysis.report.references import Citations
 from eus_ray.analysis.report.results import HEADLINE_KINDS, Results, Section
 from eus_ray.analysis.statistics import sign_flips
 from eus_ray.analysis.statistics.bootstrap import DRAWS, FEWEST_PATIENTS
-from eus_ray.architectures import architectures
 from eus_ray.config_file import build_study
 from eus_ray.store import TrialState
 
@@ -52,7 +51,7 @@ def build(results: Results) -> Section | None:
         searches=[_search(search) for search in results.searches.values()],
         protocols={search.protocol for search in results.searches.values()},
         judged={search.protocol for search in results.searches.values() if not search.selection.empty},
-        unended=listed(model_label(model) for model, search in results.searches.items() if not search.ended),
+        unended=listed(search.label for search in results.searches.values() if not search.ended),
         winners=_winners(results),
         measured=_measured(results),
         averaged=_averaged(results),
@@ -69,7 +68,7 @@ def build(results: Results) -> Section | None:
         bibtex=cite.bibtex,
         settings=recipe.settings_table(efforts) if any(effort.settings for effort in efforts) else None,
         settings_text=results.settings_text,
-        facts=_facts(results.provenance),
+        facts=_facts(results.provenance, results.labels),
         versions=sorted(versions.items()),
     )
     return Section(90, "methods", "Methods", body)
@@ -100,7 +99,7 @@ def _winners(results: Results) -> list[dict[str, Any]]:
     beside = _winners_beside(results)
     return [
         {
-            "model": model_label(model),
+            "model": effort.label,
             "training": recipe.training(effort) if effort in beside else "trained again",
             "by_median": model in results.searches and results.searches[model].protocol == "nested",
         }
@@ -114,29 +113,28 @@ def _training(results: Results, cite: Citations) -> dict[str, Any] | None:
     efforts, data = _efforts(results), results.settings.get("data", {})
     if not efforts:
         return None
-    specs = {effort.model: architectures().get(effort.model) for effort in efforts}
-    cited = {model: cite(*spec.citations) for model, spec in specs.items() if spec is not None and spec.citations}
-    labels = {effort.model: model_label(effort.model) for effort in efforts}
     seeds = [effort.values("train.seed") for effort in efforts]
     tuned = [effort for effort in efforts if effort.kind != ReportKind.FIXED]
     return {
-        "models": listed(f"{label} ({cited[model]})" if model in cited else label for model, label in labels.items()),
+        "models": listed(recipe.cited(effort, cite) for effort in efforts),
+        "origins": recipe.origins(efforts, results.provenance.get("networks", {}), cite),
         "several": len(efforts) > 1,
-        "networks": [(labels[effort.model], had) for effort in efforts if (had := recipe.network(effort, cite))],
+        "networks": recipe.networks(efforts, cite),
         "size": data.get("image_size"),
         "is_padded": data.get("resize") == "pad",
-        "different": listed(recipe.different_settings(efforts)) if len(efforts) > 1 else "",
+        "in_colour": data.get("channels") == "rgb",
+        "different": listed(different_settings(efforts)) if len(efforts) > 1 else "",
         "seed": seeds[0][0] if len(seeds[0]) == 1 and all(seed == seeds[0] for seed in seeds) else None,
         "trained": statements(efforts, recipe.training),
         "kept": statements(efforts, recipe.kept_epoch),
         "losses": statements(efforts, recipe.loss),
         "supervised": statements(efforts, recipe.supervision),
         "augmented": statements(efforts, recipe.augmentation),
-        "tuned": listed(labels[effort.model] for effort in tuned if effort.kind == ReportKind.WINNER),
-        "nested": listed(labels[effort.model] for effort in tuned if effort.kind == ReportKind.NESTED),
-        "varied": listed(labels[effort.model] for effort in efforts if recipe.varies_by_fold(effort)),
+        "tuned": listed(effort.label for effort in tuned if effort.kind == ReportKind.WINNER),
+        "nested": listed(effort.label for effort in tuned if effort.kind == ReportKind.NESTED),
+        "varied": listed(effort.label for effort in efforts if recipe.varies_by_fold(effort)),
         "costs": listed(
-            f"{cost}{f' for {labels[effort.model]}' if len(efforts) > 1 else ''}"
+            f"{cost}{f' for {effort.label}' if len(efforts) > 1 else ''}"
             for effort in efforts
             if (cost := recipe.cost(effort))
         ),
@@ -149,7 +147,7 @@ def _training(results: Results, cite: Citations) -> dict[str, Any] | None:
 def _search(search: Search) -> dict[str, Any]:
     number, complete = len(search.trials), int((search.trials["state"] == TrialState.COMPLETE).sum())
     return {
-        "model": model_label(search.model),
+        "model": search.label,
         "trials": f"{number} trials, each a cross-validation" if number != 1 else "1 trial, a cross-validation",
         "complete": f"{complete or 'none'} {'was' if complete < 2 else 'were'} completed",
         "fields": listed([dimension.name for dimension in search.dimensions]),
@@ -171,6 +169,7 @@ def _measured(results: Results) -> dict[str, Any] | None:
     evaluate = build_study({"evaluate": results.settings.get("evaluate", {})}, layout.STUDY).evaluate
     return {
         "target": results.target,
+        "flips": evaluate.tta == "flip",
         "threshold": f"{evaluate.threshold:g}",
         "keeps_largest": evaluate.keep == "largest",
         "fills_holes": evaluate.fill_holes,
@@ -212,6 +211,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
         "baseline": _has_baseline(results),
         "several": len(results.models) > 1,
         "many": len(results.models) > 2,
+        "variants": has_variants(results.efforts.values()),
         "folds": results.headline["fold"].nunique() > 1,
         "primary": METRIC_LABELS[PRIMARY] if PRIMARY in metrics else "",
         "others": len(metrics) > 1,
@@ -230,7 +230,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
 # ---- provenance ---------------------------------------------------------------------------------
 
 
-def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(provenance: Mapping[str, Any], labels: Labels) -> list[tuple[str, str]]:
     data = provenance.get("data", {})
     facts = [
         ("eus-ray", provenance.get("eus_ray")),
@@ -239,6 +239,7 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Manifest", data.get("manifest")),
         ("Fingerprint of the data", data.get("fingerprint")),
         ("Synthetic data", "yes" if data.get("synthetic") else None),
+        *((f"Network of {labels[model]}", value) for model, value in provenance.get("networks", {}).items()),
         *((f"Hardware, {name}", value) for name, value in provenance.get("hardware", {}).items()),
     ]
     return [(name, _text(value)) for name, value in facts if value not in (None, "", [], {})]
@@ -246,6 +247,6 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if inner is not None)
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     return ", ".join(map(_text, value)) if is_list else str(value)

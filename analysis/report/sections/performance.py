@@ -11,7 +11,7 @@ import pandas as pd
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.fold_table import fold_table
 from eus_ray.analysis.figures import curves
-from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
@@ -30,20 +30,26 @@ def build(results: Results) -> Section | None:
     has_distances = bool(set(metrics) & set(DISTANCES))
     unit_note = f"Distances are in {results.unit_long}." if has_distances and results.unit else ""
     notes = " ".join(filter(None, ["Synthetic data." if results.synthetic else "", unit_note, uneven_note]))
-    latex = paper_tables.table2_latex(table, results.unit, notes, results.uneven, num_images, results.average_words)
+    latex = paper_tables.table2_latex(
+        table, results.unit, notes, results.uneven, num_images, results.average_words, results.labels
+    )
     files = {"table2.csv": paper_tables.as_csv(table).encode(), "table2.tex": latex.encode()}
     chart = None
     if "dsc" in results.headline:
-        chart = picture(files, "dsc_by_model", curves.dsc_by_model(results.headline), _in_words(results.headline))
+        figure, words = (
+            curves.dsc_by_model(results.headline, results.labels),
+            _in_words(results.headline, results.labels),
+        )
+        chart = picture(files, "dsc_by_model", figure, words)
     kinds, winners = {results.kind(model) for model in results.models}, _winners_beside(results)
     body = render(
         "performance.html",
         metrics=[_head(name, results.unit) for name in metrics],
         rows=[
-            _row(row, table, results.kind(row["model"]), results.uneven, num_images.get(row["model"]))
+            _row(results, row, results.kind(row["model"]), results.uneven, num_images.get(row["model"]))
             for row in table.to_dict("records")
         ]
-        + [_row(row, table, ReportKind.WINNER, not_best=metrics) for row in winners.to_dict("records")],
+        + [_row(results, row, ReportKind.WINNER, not_best=metrics) for row in winners.to_dict("records")],
         uneven_note=uneven_note,
         has_common=bool(metrics) and not paper_tables.common_images(results.headline, metrics[0]).empty,
         has_best=len(results.uneven) < len(metrics),
@@ -53,7 +59,7 @@ def build(results: Results) -> Section | None:
         unit_note=unit_note,
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
-        behind=behind_the_means(results.headline, results.target, results.analysis.average),
+        behind=behind_the_means(results.headline, results.target, results.analysis.average, results.labels),
         target=results.target,
         average=results.average_words,
         chart=chart,
@@ -87,10 +93,10 @@ def _uneven_note(uneven: Sequence[str], metrics: Sequence[str]) -> str:
 
 
 def _row(
-    row: Mapping[Any, Any], table: pd.DataFrame, kind: str, not_best: Sequence[str], num_images: int | None = None
+    results: Results, row: Mapping[Any, Any], kind: str, not_best: Sequence[str], num_images: int | None = None
 ) -> dict[str, Any]:
     """Return a row of Table 2; no mean of the metrics in `not_best` is bold."""
-    cells = []
+    cells, table = [], results.table2
     for name in paper_tables.shown_metrics(table):
         text = paper_tables.printed(name, row[name])
         cells.append(
@@ -102,20 +108,21 @@ def _row(
             }
         )
     return {
-        "model": model_label(row["model"]),
+        "model": results.labels[row["model"]],
         "num_images": num_images,
         "note": KIND_LABELS.get(kind, ""),
         "cells": cells,
     }
 
 
-def behind_the_means(images: pd.DataFrame, target: str, average: Average) -> dict[str, Any]:
+def behind_the_means(images: pd.DataFrame, target: str, average: Average, labels: Labels) -> dict[str, Any]:
     """Return counts that a mean does not show, and what its distances owe to specks, one line per number.
 
     Args:
         images: The headline's rows. A line whose columns they lack is left out.
         target: What the masks show.
         average: As in `fold_table`.
+        labels: The models' names for print.
 
     Returns:
         `models`; `lines` with `name` and `values`; `has_no_negatives`, whether all truths are known to show the target.
@@ -130,7 +137,7 @@ def behind_the_means(images: pd.DataFrame, target: str, average: Average) -> dic
     names = list(dict.fromkeys(name for mine in counts.values() for name in mine))
     has_lesion = _has_lesion(images)
     return {
-        "models": [model_label(model) for model in counts],
+        "models": [labels[model] for model in counts],
         "lines": [{"name": name, "values": [mine.get(name, DASH) for mine in counts.values()]} for name in names],
         "has_no_negatives": has_lesion is not None and bool(has_lesion.all()),
     }
@@ -186,9 +193,9 @@ def _rate(is_so: pd.Series[bool], could_be: pd.Series[bool]) -> str:
     return f"{number} of {total} ({100 * number / total:.1f} %)" if total else DASH
 
 
-def _in_words(images: pd.DataFrame) -> str:
+def _in_words(images: pd.DataFrame, labels: Labels) -> str:
     parts = []
     for model, mine in images.groupby("model", sort=False):
         low, middle, high = np.percentile(mine["dsc"], [25, 50, 75])
-        parts.append(f"{model_label(str(model))}: median {middle:.2f}, quartiles {low:.2f} and {high:.2f}")
+        parts.append(f"{labels[str(model)]}: median {middle:.2f}, quartiles {low:.2f} and {high:.2f}")
     return "Box plot of the DSC of each image. " + "; ".join(parts) + "."

@@ -11,7 +11,7 @@ import pandas as pd
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.roc_tables import areas, curves
 from eus_ray.analysis.figures import roc_curves, style
-from eus_ray.analysis.labels import DASH, KIND_LABELS, model_label
+from eus_ray.analysis.labels import DASH, KIND_LABELS, Labels
 from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
 from eus_ray.analysis.report.page import picture, render
 from eus_ray.analysis.report.results import Results, Section
@@ -32,8 +32,8 @@ def build(results: Results) -> Section | None:
     points, shown = curves(rocs), None
     if not points.empty:
         files["roc.csv"] = paper_tables.as_csv(points).encode()
-        figure = roc_curves.roc_curves(points, _legend(results.models, table))
-        shown = picture(files, "roc", figure, _in_words(results.models, table), _caption(points))
+        figure = roc_curves.roc_curves(points, _legend(results, table))
+        shown = picture(files, "roc", figure, _in_words(results, table), _caption(points))
     folds = sorted({fold.fold for mine in rocs.values() for fold in mine})
     one_class = sorted({fold.fold for mine in rocs.values() for fold in mine if np.isnan(fold.pooled.auc)})
     pairs = table.loc[table["minus"] != "", ["model", "minus"]].drop_duplicates()
@@ -44,10 +44,12 @@ def build(results: Results) -> Section | None:
         pooled=bool(rocs),
         folds=folds,
         rows=[
-            {**_row(table, model, "", folds), "note": KIND_LABELS.get(results.kind(model), "")}
+            {**_row(table, model, "", folds, results.labels), "note": KIND_LABELS.get(results.kind(model), "")}
             for model in results.models
         ],
-        differences=[_row(table, first, second, folds) for first, second in pairs.itertuples(index=False)],
+        differences=[
+            _row(table, first, second, folds, results.labels) for first, second in pairs.itertuples(index=False)
+        ],
         undefined=images[images["auc"].isna()]["image_id"].nunique(),
         one_class="fold " + ", ".join(map(str, one_class)) if one_class else "",
         interval_note=results.interval_note,
@@ -71,11 +73,11 @@ def headline_rocs(results: Results) -> dict[str, list[FoldRoc]]:
     return {model: folds for model, folds in found.items() if folds}
 
 
-def _legend(models: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
+def _legend(results: Results, table: pd.DataFrame) -> dict[str, str]:
     legend = {}
-    for model in models:
+    for model in results.models:
         image, fold = (_mean(table, model, "", pixels) for pixels in ("image", "fold"))
-        legend[model] = f"{style.fitted(model_label(model))}: AUC {_printed(image)} (image), {_printed(fold)} (fold)"
+        legend[model] = f"{style.fitted(results.labels[model])}: AUC {_printed(image)} (image), {_printed(fold)} (fold)"
     return legend
 
 
@@ -89,11 +91,11 @@ def _caption(points: pd.DataFrame) -> str:
     )
 
 
-def _in_words(models: Sequence[str], table: pd.DataFrame) -> str:
+def _in_words(results: Results, table: pd.DataFrame) -> str:
     parts = [
-        f"{model_label(model)}: {_printed(_mean(table, model, '', 'image'))} of each image, "
+        f"{results.labels[model]}: {_printed(_mean(table, model, '', 'image'))} of each image, "
         f"{_printed(_mean(table, model, '', 'fold'))} of a fold's pixels"
-        for model in models
+        for model in results.models
     ]
     return f"ROC curves, one line per model. Mean area under the curve. {'; '.join(parts)}."
 
@@ -109,8 +111,8 @@ def _find(table: pd.DataFrame, model: str, minus: str, pixels: str) -> dict[int 
     return {None if pd.isna(row["fold"]) else int(row["fold"]): row for row in table[here].to_dict("records")}
 
 
-def _row(table: pd.DataFrame, model: str, minus: str, folds: Sequence[int]) -> dict[str, Any]:
-    name = model_label(model) + (f" {_MINUS} {model_label(minus)}" if minus else "")
+def _row(table: pd.DataFrame, model: str, minus: str, folds: Sequence[int], labels: Labels) -> dict[str, Any]:
+    name = labels[model] + (f" {_MINUS} {labels[minus]}" if minus else "")
     cells = [_cell(_find(table, model, minus, "image").get(None), bool(minus))]
     if folds:
         pooled = _find(table, model, minus, "fold")

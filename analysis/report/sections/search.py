@@ -11,7 +11,7 @@ from eus_ray.analysis.comparison.importances import MIN_TRIALS
 from eus_ray.analysis.comparison.search_statements import statements
 from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics.bootstrap import DRAWS
@@ -70,7 +70,7 @@ def _search(search: Search, estimates: pd.DataFrame, colour: str, files: dict[st
     number = search.trials["state"].value_counts()
     counts = ", ".join(f"{number[state]} {state}" for state in _STATES if state in number)
     return {
-        "label": model_label(search.model),
+        "label": search.label,
         "counts": f"{len(search.trials)} trial{'s' if len(search.trials) > 1 else ''}: {counts}",
         "metric": METRIC_LABELS[search.metric],
         "sampler": _SAMPLERS.get(search.sampler, search.sampler),
@@ -156,7 +156,7 @@ def _history(searches: list[Search], colours: Mapping[str, str], files: dict[str
     for search in searches:
         complete = search.trials[search.trials["state"] == TrialState.COMPLETE]
         best = f"best {complete['value'].max():.3f}" if len(complete) else "none complete"
-        words.append(f"{model_label(search.model)}: {len(search.trials)} trials, {best}")
+        words.append(f"{search.label}: {len(search.trials)} trials, {best}")
     believe = " The broken line is the estimate to believe." if any(map(search_history.headline, searches)) else ""
     caption = (
         "The score of each trial as the search saw it. The line of the best score so far can only rise, and luck makes "
@@ -171,7 +171,7 @@ def _importances(searches: list[Search], colours: Mapping[str, str], files: dict
     for search in searches:
         shares = search.importances().sort_values(ascending=False, kind="stable")
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-        words.append(f"{model_label(search.model)}: {listed}")
+        words.append(f"{search.label}: {listed}")
     caption = (
         "How much each field separates the best tenth of the trials (at least five) from the rest (PED-ANOVA). Pruned "
         "trials count with their fair value. With few trials this is only a hint."
@@ -184,7 +184,7 @@ def _slices(search: Search, colour: str, files: dict[str, bytes]) -> dict[str, A
     fields = search_history.sliced(search)
     if not fields:
         return None
-    label = model_label(search.model)
+    label = search.label
     left_out = f" Only the {len(fields)} most important fields are shown." * (
         len(fields) == search_history.MAX_SLICES < len(search.dimensions)
     )

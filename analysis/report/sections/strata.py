@@ -13,7 +13,7 @@ from eus_ray.analysis.comparison.claims import p_text
 from eus_ray.analysis.comparison.score_matrix import Aligned, align
 from eus_ray.analysis.comparison.subgroups import Division, LevelTest, Stratum, level_tests, stratum_means
 from eus_ray.analysis.figures import box_plots, style
-from eus_ray.analysis.labels import DASH, METRIC_LABELS, in_sentence, model_label
+from eus_ray.analysis.labels import DASH, METRIC_LABELS, Labels, in_sentence
 from eus_ray.analysis.report.page import p_cell, picture, render
 from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
@@ -41,9 +41,9 @@ def build(results: Results) -> Section | None:
         "strata.html",
         metric=METRIC_LABELS[main],
         average=results.average_words,
-        models=[model_label(model) for model in aligned.models],
+        models=[results.labels[model] for model in aligned.models],
         divisions=[_division(division, strata, aligned.models, main) for division in divisions],
-        tests=[_test(over_images, tests) for over_images in tests if over_images.unit == "images"],
+        tests=[_test(over_images, tests, results.labels) for over_images in tests if over_images.unit == "images"],
         few=any(each.has_few_patients and each.num_images for each in strata),
         fewest=FEWEST_PATIENTS,
         num_patients=len(np.unique(aligned.patients)),
@@ -56,7 +56,7 @@ def build(results: Results) -> Section | None:
             for level in division.levels
         ),
         draws=bootstrap.DRAWS,
-        pictures=[_picture(everything, division, main, results.unit, files) for division in drawn],
+        pictures=[_picture(everything, division, main, results, files) for division in drawn],
     )
     return Section(25, "strata", _title(divisions), body, files)
 
@@ -102,7 +102,7 @@ def _division(division: Division, strata: Sequence[Stratum], models: Sequence[st
     return {"label": division.label, "rows": rows}
 
 
-def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
+def _test(over_images: LevelTest, tests: Sequence[LevelTest], labels: Labels) -> dict[str, Any]:
     """Return the tests of one model by one category, over images and patients.
 
     Pairs are those that differ in the test over patients.
@@ -126,7 +126,7 @@ def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
     found = over_patients.test if over_patients else None
     return {
         "label": over_images.division.label,
-        "model": model_label(over_images.model),
+        "model": labels[over_images.model],
         "n": found.n if found else 0,
         "patients": p_cell(over_patients.p_adjusted if over_patients else float("nan")),
         "effect": DASH if found is None or np.isnan(found.effect_size) else f"{found.effect_size:.2f}",
@@ -135,7 +135,9 @@ def _test(over_images: LevelTest, tests: Sequence[LevelTest]) -> dict[str, Any]:
     }
 
 
-def _picture(aligned: Aligned, division: Division, metric: str, unit: str, files: dict[str, bytes]) -> dict[str, str]:
+def _picture(
+    aligned: Aligned, division: Division, metric: str, results: Results, files: dict[str, bytes]
+) -> dict[str, str]:
     name = f"boxes_by_{_file_name(division.column)}"
     while style.names(name)[0] in files:  # two columns may give the same file name
         name += "_"
@@ -144,13 +146,13 @@ def _picture(aligned: Aligned, division: Division, metric: str, unit: str, files
     for number, level in enumerate(division.levels):
         here = aligned.bounded[division.level == number][:, :, place]
         found = [
-            f"{model_label(model)} {np.median(values[~np.isnan(values)]):.2f}"
+            f"{results.labels[model]} {np.median(values[~np.isnan(values)]):.2f}"
             for model, values in zip(aligned.models, here.T, strict=True)
             if not np.isnan(values).all()
         ]
         medians.append(f"{level}: {', '.join(found)}")
     alt = f"Box plots of each metric by {division.label}. Median {METRIC_LABELS[metric]}. {'; '.join(medians)}."
-    figure = box_plots.boxes_by_level(aligned, division, unit)
+    figure = box_plots.boxes_by_level(aligned, division, results.unit, results.labels)
     return picture(files, name, figure, alt, f"{division.label}: values of the images, one box per model.")
 
 

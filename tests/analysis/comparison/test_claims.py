@@ -16,6 +16,7 @@ from eus_ray.analysis.comparison.pairwise import Comparison, Training, compare_p
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.verdicts import Background, patients_needed, scope, verdict
 from eus_ray.analysis.inputs.effort import Effort
+from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.statistics import sign_flip_test
 from tests.benchmarks.false_positives import differ, draw
 
@@ -30,7 +31,8 @@ def effort(model: str, **changes: Any) -> Effort:
     same: dict[str, Any] = dict.fromkeys(unknown, ())
     hours = {"hours": math.nan, "gpu_hours": None, "cpu_hours": None}
     whole = {"settings_tried": 1, "folds": tuple(range(5)), "epochs": (2,) * 5, "fold_epochs": 10}
-    return Effort(**{"model": model, "kind": "fixed"} | same | hours | whole | changes)
+    named = {"model": model, "label": model_label(model), "arch": model, "kind": "fixed"}
+    return Effort(**named | same | hours | whole | changes)
 
 
 EQUAL = Background(KINDS, efforts={model: effort(model) for model in KINDS})

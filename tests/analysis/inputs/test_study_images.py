@@ -18,6 +18,7 @@ from eus_ray.analysis.inputs import study_images as module
 from eus_ray.analysis.inputs.cases import read_cases
 from eus_ray.analysis.inputs.predictions import MovedError
 from eus_ray.analysis.inputs.study_images import IDENTITY, read_study_images, unfinished
+from eus_ray.analysis.labels import Labels
 from eus_ray.analysis.measures.calibration import CALIBRATION, calibration
 from eus_ray.analysis.measures.image_metrics import METRICS, image_metrics
 from eus_ray.config import AnalysisSettings, EvaluateSettings, Study
@@ -35,7 +36,7 @@ def read(study: Store, processes: int | None = None) -> pd.DataFrame:
 
 
 def missing(study: Store, models: tuple[str, ...] = ("unet", "daf_net")) -> list[str]:
-    return unfinished(store.read_manifest(study), store.read_trials(study), read(study), models, {})
+    return unfinished(store.read_manifest(study), store.read_trials(study), read(study), models, {}, Labels())
 
 
 def test_every_prediction_is_measured_with_its_truth(make_study: MakeStudy, example: Example) -> None:
