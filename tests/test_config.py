@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eus_ray.config import ARCHITECTURES, Study, dotted_names, to_dotted
+from eus_ray.config import ARCHITECTURES, LATER, AugmentSettings, Study, dotted_names, to_dotted
 from eus_ray.config_file import (
     PRESETS,
     build_study,
@@ -185,12 +185,81 @@ def test_settings_without_effect_are_told(tmp_path: Path, text: str, lines: list
         assert line.startswith(expected)
 
 
+STRONG = AugmentSettings(preset="strong")
+
+
+def test_a_preset_of_augmentation_gives_way_to_fields_beside_it(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, '[augment]\nscales = [1.0]\npreset = "strong"\nnoise_probability = 0.7\n'))
+    assert (study.augment.scales, study.augment.noise_probability) == ((1.0,), 0.7)
+    assert study.augment == STRONG.model_copy(update={"scales": (1.0,), "noise_probability": 0.7})
+
+
+@pytest.mark.parametrize("options", [["blur_sigma=3", "preset=paper"], ["preset=paper", "blur_sigma=3"]])
+def test_a_later_preset_takes_the_place_of_all_of_augmentation(tmp_path: Path, options: list[str]) -> None:
+    path = write(tmp_path, '[augment]\npreset = "strong"\nflip_probability = 0.1\n')
+    study = load_study(path, overrides=[f"augment.{option}" for option in options])
+    assert study.augment == AugmentSettings(preset="paper", blur_sigma=3.0)
+    assert (study.augment.flip_probability, study.augment.noise_probability) == (0.5, 0.0)
+
+
+def test_a_file_wins_over_the_augmentation_of_the_papers_preset(tmp_path: Path) -> None:
+    assert load_study(write(tmp_path, '[augment]\npreset = "strong"\n'), preset="paper").augment == STRONG
+    both = load_study(write(tmp_path, "[augment]\nflip_probability = 0.25\n"), preset="paper").augment
+    assert both == AugmentSettings(preset="paper").model_copy(update={"flip_probability": 0.25})
+
+
+def test_the_papers_augmentation_is_what_it_was_before_there_were_presets() -> None:
+    old = {
+        "rotations_degrees": (-5.0, -2.5, 0.0, 2.5, 5.0),
+        "scales": (0.9, 1.0, 1.1),
+        "flip_probability": 0.5,
+        "elastic_probability": 1.0,
+        "elastic_alpha": 2.048,
+        "elastic_sigma": 20.48,
+    }
+    settings = load_study(None, preset="paper").augment.model_dump(exclude={"preset"})
+    assert {name: settings[name] for name in old} == old
+    others = {name: LATER[f"augment.{name}"] for name in settings if name not in old}
+    assert {name: settings[name] for name in others} == others
+    assert not any(value for name, value in others.items() if name.endswith("_probability"))
+
+
+def test_one_models_preset_takes_the_place_of_the_studys_augmentation(tmp_path: Path) -> None:
+    text = (
+        'models = ["unet", "daf_net"]\n[augment]\nblur_sigma = 3.0\nflip_probability = 0.0\n[only.daf_net]\n'
+        '"augment.gamma_probability" = 0.9\n"augment.preset" = "strong"\n'
+    )
+    study = load_study(write(tmp_path, text))
+    assert study.for_model("unet").augment == AugmentSettings(blur_sigma=3.0, flip_probability=0.0)
+    assert study.for_model("daf_net").augment == STRONG.model_copy(update={"gamma_probability": 0.9})
+    again = load_study(write(tmp_path, study_toml(study)))
+    assert again == study
+    assert again.for_model("daf_net").augment == study.for_model("daf_net").augment
+
+
+@pytest.mark.parametrize("preset", ["paper", "standard", "strong"])
+def test_a_written_study_with_a_preset_reads_back_equal(tmp_path: Path, preset: str) -> None:
+    study = load_study(None, overrides=[f"augment.preset={preset}", "augment.flip_probability=0.125"])
+    path = write(tmp_path, study_toml(study))
+    assert load_study(path) == study
+    other = load_study(path, overrides=["augment.noise=0.5"])
+    assert other.augment == study.augment.model_copy(update={"noise": 0.5})
+
+
+def test_presets_of_augmentation_are_named_in_a_refusal() -> None:
+    assert refusal(overrides=["augment.preset=stong"]) == (
+        "the settings: augment.preset: 'stong' is not a choice; did you mean strong?",
+    )
+
+
 def test_nobody_has_set_what_a_preset_or_a_written_study_names(tmp_path: Path) -> None:
     study = load_study(None, preset="paper", models=["unet"])
     assert without_effect(study) == []
     assert without_effect(load_study(write(tmp_path, study_toml(study)))) == []
     encoder = ["model.encoder has no effect on unet"]
     assert without_effect(load_study(None, preset="paper", models=["unet"], overrides=["model.encoder=a"])) == encoder
+    still = load_study(None, models=["unet"], overrides=["augment.preset=paper", "augment.elastic_probability=0"])
+    assert without_effect(still) == []
     same = write(tmp_path, '[model]\nencoder = "resnext101_32x8d.tv_in1k"\n')
     assert without_effect(load_study(same, preset="paper", models=["unet"])) == encoder
 

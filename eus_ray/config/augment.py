@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from eus_ray.config.sections import Fraction, NonNegative, Positive, Settings
 
@@ -76,12 +76,15 @@ class AugmentSettings(Settings):
     occlusion: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Largest side of the black rectangle, as a share of the image's; the truth below it stays."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(preset := given.get("preset"), str):
-            return given
-        return {**PRESETS.get(preset, {}), **given}
+    def _fill_from_preset(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        filled = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        settings = check({**filled, **given} if filled else given)
+        if filled:
+            settings.model_fields_set.difference_update(filled.keys() - given.keys())  # nobody has asked for these
+        return settings
 
     @field_validator("rotations_degrees", "scales")
     @classmethod

@@ -21,9 +21,20 @@ def test_seeds_depend_on_every_part_and_settings_on_every_field() -> None:
 
 def test_how_masks_are_made_changes_no_training() -> None:
     base = settings_text(study())
-    for unrelated in ("evaluate.threshold=0.3", "evaluate.keep=largest", "evaluate.fill_holes=true"):
+    for unrelated in (
+        "evaluate.threshold=0.3",
+        "evaluate.keep=largest",
+        "evaluate.fill_holes=true",
+        "evaluate.tta=flip",
+    ):
         assert settings_text(study(unrelated)) == base
     assert [name for name in json.loads(base) if name.startswith("evaluate")] == ["evaluate.grid"]
+
+
+def test_a_preset_is_the_same_as_its_values_by_hand() -> None:
+    paper, by_hand = study("augment.preset=paper"), study("augment.elastic_probability=1")
+    assert settings_text(paper) == settings_text(by_hand)
+    assert settings_text(paper) != settings_text(study()) != settings_text(study("augment.preset=strong"))
 
 
 def test_the_seeds_do_not_depend_on_where_a_file_of_weights_lies() -> None:
