@@ -229,13 +229,14 @@ class Ensemble:
         """
         import torch
 
-        from eus_ray.models import as_input, forward, probability
+        from eus_ray.models import as_input, predict
 
-        image = as_input(images, self._device, self._trained.study.train.channels_last)
+        study = self._trained.study
+        image, tta = as_input(images, self._device, study.train.channels_last), study.evaluate.tta
         answers = []
         for model, name in zip(self._models, self._trained.weights, strict=True):
             with torch.inference_mode():
-                maps = probability(forward(model, image, self._precision)).cpu().numpy()
+                maps = predict(model, image, self._precision, tta)[1].cpu().numpy()
             if not np.isfinite(maps).all():
                 raise UserError(
                     f"{self._trained.store.location}: {name} gives probabilities that are not numbers; "

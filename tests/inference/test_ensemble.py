@@ -82,6 +82,17 @@ def test_an_ensemble_gives_what_each_of_its_folds_says(original: Store, settings
     np.testing.assert_array_equal(three, [first, second, second])
 
 
+def test_an_ensemble_takes_the_mean_over_the_mirror_image_if_the_study_does(original: Store, settings: Study) -> None:
+    images = check_data(settings).arrays().images[:4]
+    whole = trained_model(original, "unet")
+    how = whole.study.evaluate.model_copy(update={"tta": "flip"})
+    mirroring = replace(whole, study=whole.study.model_copy(update={"evaluate": how}))
+    plain = Ensemble(whole, CPU)
+    itself, mirrored = plain(images), plain(np.ascontiguousarray(images[:, :, ::-1]))[..., ::-1]
+    assert not np.array_equal(itself, mirrored)
+    np.testing.assert_allclose(Ensemble(mirroring, CPU)(images), (itself + mirrored) / 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("members", [2, 3, 10])
 def test_the_mean_of_the_networks_is_taken_in_float64(settings: Study, members: int) -> None:
     maps = np.random.default_rng(0).random((members, 32, 32), np.float32)
