@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from eus_ray.config_file import study_toml
 from tests.helpers import LIGHT, assert_same, light_study, serial, tables
+from tests.others import Package
 from tests.processes import marked, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
@@ -93,7 +96,7 @@ def nodes() -> Iterator[Nodes]:
 
 
 class Run:
-    """A cross-validation on the nodes: five workers, and as many as are left when a node goes."""
+    """A cross-validation of U-Net on the nodes: five workers, and as many as are left when a node goes."""
 
     def __init__(self, phantom: Path, folder: Path, nodes: Nodes, *options: str) -> None:
         changed = ("run.workers=5", "run.min_workers=2", "data.image_size=64", "model.width=8", *options)
@@ -142,3 +145,25 @@ def test_what_was_trained_is_saved_when_a_machine_is_announced_to_go(
     nodes.do("announce")
     run.ends_undisturbed()
     assert [run.epochs(f"fold {fold} epoch 0") for fold in range(5)] == [1] * 5
+
+
+def test_a_network_that_only_the_drivers_machine_has_trains_on_every_node(
+    phantom: Path, tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes' processes have never heard of its folder; the package is not theirs to import."""
+    package = Package(tmp_path / "lab", "lab_of_the_driver")
+    study_file = tmp_path / "study.toml"
+    study = package.study(phantom, "folds.count=5", "run.workers=5", "run.min_workers=2", "train.epochs=2")
+    study_file.write_text(study_toml(study))
+    command: list[Any] = [sys.executable, "-m", "eus_ray.cli", "cv", study_file, "--out", tmp_path / "study"]
+    environment = {**nodes.environment, "PYTHONPATH": str(package.folder)}
+    assert "PYTHONPATH" not in nodes.environment
+    ran = subprocess.run(
+        [*command, "--address", nodes.address], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    log = (tmp_path / "study/logs/ours_trial-0.log").read_text()
+    assert [log.count(f"fold {fold} epoch 1: loss ") for fold in range(5)] == [1] * 5
+    package.put_on_path(monkeypatch)
+    assert_same(tables(tmp_path / "study"), serial(study, "ours"))
+    assert not list(Path(tempfile.gettempdir()).glob("eus-ray-*/lab_of_the_driver"))
