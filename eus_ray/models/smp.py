@@ -36,6 +36,10 @@ _NOT_ARGUMENTS = {
     "classes": "a mask has one class",
     "activation": "the loss takes logits",
     "aux_params": "images have no class here",
+    **dict.fromkeys(
+        ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+        "model.pretrained and model.weights say where weights come from",  # else a stranger's folder may choose a file
+    ),
 }
 """Arguments that eus-ray gives itself, and why nobody else may."""
 

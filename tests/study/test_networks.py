@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eus_ray.config import ModelSettings
 from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
+from eus_ray.models import build_model
 from eus_ray.store import PROVENANCE, STUDY, Store, write_trials
 from eus_ray.study import networks
 from eus_ray.study.networks import module_file, network_entry, others_modules
@@ -122,3 +124,11 @@ def test_another_version_of_smp_is_told(phantom: Path, tmp_path: Path, monkeypat
         assert any("is installed" in line for line in heard.warnings) == bool(told)
         renew_study(store, dataset)
         assert store.read_json(PROVENANCE)["networks"]["fpn"]["version"] == version, "what was trained keeps its own"
+
+
+def test_a_folder_cannot_make_timm_read_or_fetch_other_weights() -> None:
+    """Arguments of SMP's encoders go on to timm, which would open any file and any address."""
+    for name in ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        settings = ModelSettings(arch="smp:FPN", encoder="resnet10t", args={name: "evil.pth"})
+        with pytest.raises(UserError, match=f"model.args: {name} cannot be set"):
+            build_model(settings, seed=0)
