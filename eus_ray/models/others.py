@@ -81,9 +81,9 @@ def find_callable(arch: str) -> Callable[..., Any]:
             near = did_you_mean(part, public, "say which callable builds the network")
             raise UserError(f"model.arch: {arch}: {where} has no {part}{near}") from None
     if not callable(found):
-        kind = type(found).__name__
         raise UserError(
-            f"model.arch: {arch}: is a {kind} and no callable; name a class or a function that returns the network"
+            f"model.arch: {arch}: has type {type(found).__name__} and cannot be called; name a class or a function "
+            "that returns the network"
         )
     builder: Callable[..., Any] = found
     return builder
