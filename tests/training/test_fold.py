@@ -258,8 +258,9 @@ def test_a_single_image_left_over_joins_the_batch_before() -> None:
     assert sizes == [4, 4, 4, 5]
 
 
-def test_threads_that_load_change_no_number() -> None:
-    settings, data = study("train.epochs=3"), fold_data()
+@pytest.mark.parametrize("preset", ["standard", "strong"])
+def test_threads_that_load_change_no_number(preset: str) -> None:
+    settings, data = study("train.epochs=3", f"augment.preset={preset}"), fold_data()
     alone, threaded = Fold(settings, data, CPU), Fold(settings, data, CPU)
     with ThreadPoolExecutor(3) as threaded._loaders:
         for _ in range(3):
