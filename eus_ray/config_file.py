@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from eus_ray.architectures import check_architecture, name_of
+from eus_ray.architectures import check_architecture, is_architecture, name_of
 from eus_ray.config import Study, dotted_names, field_of, set_dotted, unused_fields
 from eus_ray.config.study import sorted_settings
 from eus_ray.errors import UserError, did_you_mean
@@ -86,7 +86,7 @@ def load_study(
 def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
     """Let `model.arch` of a layer of settings stand for `models`, in the tree that holds this layer already.
 
-    A file that a run wrote names every field, and there `models` alone counts.
+    A file that a run wrote names every field that its version had, and there `models` counts.
 
     Raises:
         UserError: If the layer names both, and they differ.
@@ -96,10 +96,12 @@ def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) 
     meant = [name_of(arch)] if isinstance(arch, str) and _is_one(arch) else []
     if models is None and meant:
         tree["models"] = meant
-    elif models is not None and list(models) != meant and isinstance(tree.get("model"), dict):
-        is_written_by_a_run = arch == Study().model.arch and set(_ALL_NAMES) <= set(names)
-        if arch is not None and not is_written_by_a_run:
-            raise UserError(f"{source}: model.arch is {arch!r}, and models is {models}; leave one of them out")
+    elif isinstance(models, list | tuple) and list(models) != meant and isinstance(tree.get("model"), dict):
+        is_of_a_run = _is_written_by_a_run(map(field_of, names))
+        if is_of_a_run and len(models) == 1 and not is_architecture(str(models[0])):
+            return  # a variant that was alone (`Study.for_model`): only this says what it is
+        if arch is not None and not (is_of_a_run and arch == Study().model.arch):
+            raise UserError(f"{source}: model.arch is {arch!r}, and models is {list(models)}; leave one of them out")
         tree["model"].pop("arch", None)
 
 
@@ -339,6 +341,7 @@ def _explain(error: ValidationError) -> list[str]:
         if not is_unknown and parts and parts[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
             parts = parts[:-1]  # the branch of a union, not a part of the name
         name, given, message = ".".join(parts), problem.get("input"), problem["msg"].removeprefix("Value error, ")
+        message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a table")
         if is_unknown:
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
             known = siblings if len(parts) > 1 else sorted(Study.model_fields)

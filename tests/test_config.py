@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from eus_ray.config import ARCHITECTURES, LATER, AugmentSettings, Study, dotted_names, to_dotted
 from eus_ray.config_file import (
@@ -352,3 +353,138 @@ def test_flat_names_are_dotted_names() -> None:
     study = build_study({}, "nothing")
     assert set(to_dotted(study)) <= set(dotted_names())
     assert to_dotted(study)["optim.milestones"] == [5, 20]
+
+
+# ---- variants ---------------------------------------------------------------------------------------
+
+WIDE = '[only.wide]\n"model.arch" = "unet"\n'
+NOT_A_NAME = "is not a name of a-z, 0-9 and _, 40 at most"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f'models = ["unet", "wide"]\n{WIDE}"model.label" = "U-Net"\n',
+            "model.label: unet and wide are both called U-Net in print",
+        ),
+        (f'models = ["unet", "wide"]\n[model]\nlabel = "Net"\n{WIDE}', "unet and wide are both called Net in print"),
+        (
+            'models = ["unet", "wide"]\n[only.wide]\n"model.width" = 96\n',
+            '(a variant needs [only.wide] with "model.arch")',
+        ),
+        (f'models = ["unet", "wid"]\n{WIDE}', "'wid' is not a choice; did you mean wide?"),
+        ('models = ["unet"]\n[only.unet]\n"model.arch" = "daf_net"\n', "model.arch: unet is an architecture itself"),
+        (
+            'models = ["baseline"]\n[only.baseline]\n"model.arch" = "unet"\n',
+            "models: 'baseline' is kept for reports; take another name",
+        ),
+        ('models = ["Wide-Net"]\n[only.Wide-Net]\n"model.arch" = "unet"\n', f"models: 'Wide-Net' {NOT_A_NAME}"),
+        ('models = ["_w"]\n[only._w]\n"model.arch" = "unet"\n', f"models: '_w' {NOT_A_NAME}"),
+        (f'models = ["{41 * "a"}"]\n', NOT_A_NAME),
+        ('models = ["smp:FPN"]\n', '[only.NAME] "model.arch" says which network a model NAME is'),
+        ('models = ["ourlab.nets:Net"]\n', '[only.NAME] "model.arch" says which network a model NAME is'),
+        (
+            'models = ["w"]\n[only.w]\n"model.arch" = "unett"\n',
+            "[only.w] model.arch: 'unett' is not a choice; did you mea",
+        ),
+        ('models = ["w"]\n[only.w]\n"model.arch" = "a b"\n', "others' networks are smp:NAME or module:callable"),
+        ('models = ["w"]\n[only.w]\n"model.arch" = 3\n', "[only.w] model.arch: input should be a valid string, not 3"),
+        (
+            f'models = ["wide"]\n{WIDE}"model.label" = " W "\n',
+            "[only.wide] model.label: must be a line of text without",
+        ),
+        (
+            f'models = ["wide"]\n{WIDE}"model.label" = "{61 * "W"}"\n',
+            "[only.wide] model.label: string should have at most",
+        ),
+        ('models = ["unet"]\n[model]\narch = "smp:FPN"\n', "model.arch is 'smp:FPN', and models is ['unet']"),
+        ('models = ["fpn2"]\n[model]\narch = "smp:FPN"\n', "model.arch is 'smp:FPN', and models is ['fpn2']"),
+        ('models = "unet"\n', "models: input should be a list, not 'unet'"),
+        ('models = ["unet"]\n[only]\nunet = 3\n', "only.unet: input should be a table, not 3"),
+    ],
+)
+def test_variants_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    (line,) = refusal(path)
+    assert line.startswith(f"{path}: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("{ born = 1979-05-27 }", "model.args: takes numbers, text, lists and tables (Object of type date"),
+        ("{ rate = nan }", "model.args: takes numbers, text, lists and tables (Out of range float"),
+        ('{ "drop-out" = 1 }', "model.args: 'drop-out' is no name of an argument"),
+        ("3", "model.args: input should be a table, not 3"),
+    ],
+)
+def test_arguments_of_networks_are_plain_values_by_name(tmp_path: Path, args: str, said: str) -> None:
+    path = write(tmp_path, f'models = ["w"]\n[only.w]\n"model.arch" = "ourlab.nets:Net"\n"model.args" = {args}\n')
+    (line,) = refusal(path)
+    assert line.startswith(f"{path}: [only.w] {said}")
+
+
+def test_variants_have_their_architecture_and_what_differs(tmp_path: Path) -> None:
+    text = (
+        'models = ["unet", "wide", "pyramid", "ours"]\n[model]\nwidth = 8\n'
+        f'{WIDE}"model.width" = 96\n"model.label" = "U-Net, wide"\n'
+        '[only.pyramid]\n"model.arch" = "smp:FPN"\n"model.encoder" = "resnet10t"\n'
+        '[only.ours]\n"model.arch" = "ourlab.nets:Net"\nmodel.args.depth = 5\nmodel.args.sizes = [1, 2]\n'
+    )
+    path = write(tmp_path, text)
+    study = load_study(path)
+    models = {name: study.for_model(name) for name in study.models}
+    assert {name: one.model.arch for name, one in models.items()} == {
+        "unet": "unet",
+        "wide": "unet",
+        "pyramid": "smp:FPN",
+        "ours": "ourlab.nets:Net",
+    }
+    assert [one.label for one in models.values()] == ["U-Net", "U-Net, wide", "pyramid", "ours"]
+    assert [one.name for one in models.values()] == list(study.models)
+    assert (models["unet"].model.width, models["wide"].model.width) == (8, 96)
+    assert models["ours"].model.args == {"depth": 5, "sizes": [1, 2]}
+    assert models["pyramid"].model.encoder == "resnet10t"
+    assert load_study(path, models=["ours", "wide"]).models == ("ours", "wide")
+
+
+def test_written_studies_of_variants_read_back_equal(tmp_path: Path) -> None:
+    text = f'models = ["unet", "wide"]\n[model]\nargs = {{ depth = 2 }}\n{WIDE}"model.width" = 96\n'
+    study = load_study(write(tmp_path, text))
+    assert load_study(write(tmp_path, study_toml(study))) == study
+    for model in study.models:
+        alone = study.for_model(model)
+        assert load_study(write(tmp_path, study_toml(alone))) == alone
+
+
+def test_a_study_file_that_an_older_version_wrote_is_still_read(tmp_path: Path) -> None:
+    """It names every field that there was, and so `model.arch` beside `models`."""
+    study = load_study(None, models=["unet", "attention_unet"], overrides=["model.width=8"])
+    tree = tomllib.loads(study_toml(study))
+    for section, field in [name.split(".") for name in (*LATER, "model.args", "model.label", "augment.preset")]:
+        del tree[section][field]
+    path = write(tmp_path, tomli_w.dumps(tree))
+    assert load_study(path) == study
+    assert without_effect(load_study(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "name", "label"),
+    [("smp:FPN", "fpn", "fpn"), ("ourlab.nets:BoundaryNet", "boundarynet", "boundarynet"), ("unet", "unet", "U-Net")],
+)
+def test_an_architecture_without_models_is_one_model(tmp_path: Path, arch: str, name: str, label: str) -> None:
+    study = load_study(write(tmp_path, f'[model]\narch = "{arch}"\nwidth = 8\n'))
+    assert study.models == (name,)
+    alone = study.for_model(name)
+    assert (alone.name, alone.label, alone.model.arch, alone.model.width) == (name, label, arch, 8)
+    assert load_study(write(tmp_path, study_toml(study))) == study
+    assert load_study(None, overrides=[f"model.arch={arch}", "model.width=8"]).for_model(name) == alone
+
+
+def test_later_models_take_the_place_of_a_files_architecture(tmp_path: Path) -> None:
+    path = write(tmp_path, '[model]\narch = "smp:FPN"\n')
+    for options in ({"models": ["unet"]}, {"settings": {"models": ("unet",)}}, {"overrides": ["models=['unet']"]}):
+        study = load_study(path, **options)  # type: ignore[arg-type]
+        assert (study.models, study.for_model("unet").model.arch) == (("unet",), "unet")

@@ -61,7 +61,7 @@ def add_command(commands: Any, name: str, run: Any, about: str, example: str) ->
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that change settings of a study file; `read_study` reads them."""
-    parser.add_argument("--models", type=comma_separated, metavar="A,B", help="these architectures only")
+    parser.add_argument("--models", type=comma_separated, metavar="A,B", help="these models only")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field; may be repeated")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="settings that the study file then changes")
 

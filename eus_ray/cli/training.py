@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         commands,
         "cv",
         _cv,
-        "cross-validate one or more architectures",
+        "cross-validate one or more models",
         "eus-ray cv study.toml --out STUDY --models unet,daf_net --set optim.lr=1e-4",
     )
     _study_arguments(cv)
@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
         "eus-ray tune study.toml --out STUDY --models daf_net --trials 50",
     )
     _study_arguments(tune)
-    tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each architecture (search.trials)")
+    tune.add_argument("--trials", type=int, metavar="N", help="settings to try, of each model (search.trials)")
     tune.add_argument(
         "--from",
         type=location,
