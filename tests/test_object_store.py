@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 from optuna.storages import JournalStorage
@@ -65,6 +66,9 @@ def test_files_of_an_object_store(bucket: str) -> None:
     store.delete("a/c.txt")
     store.delete("a/c.txt")
     assert store.names("a") == ["a/log.txt"]
+    schema = pa.schema([("n", pa.int64())])
+    store.write_batches("t.parquet", schema, (pa.RecordBatch.from_pylist([{"n": n}], schema=schema) for n in (1, 2)))
+    assert store.read_table("t.parquet")["n"].to_pylist() == [1, 2]
     with pytest.raises(FileNotFoundError):
         store.read_table("a/nothing.parquet")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,8 @@ from eus_ray.store import CASES
 _REVISION = 1
 """Counts up if the same files and settings would give other arrays, so that no cache is mistaken."""
 _FILES = ("images.npy", "masks.npy")
+_CASES_AT_ONCE = 16
+"""A case is large: readers and the writer of the table hold a few at a time."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,10 @@ def _fill(arrays: Arrays, frame: pd.DataFrame, data: DataSettings) -> None:
         raise UserError(*lines)
 
 
-def cases_table(frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluate: EvaluateSettings) -> pa.Table:
-    """Return the table `store.CASES` of a manifest.
+def case_batches(
+    frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluate: EvaluateSettings
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the table `store.CASES` of a manifest, 16 at a time.
 
     It has image and truth of each case as PNG on the evaluation grid: the image gray, or RGB if `data.channels` says
     so, the truth gray with the values 0 and 255. On the grid `resized` these are the arrays, and the spacing is scaled
@@ -155,5 +161,7 @@ def cases_table(frame: pd.DataFrame, arrays: Arrays, data: DataSettings, evaluat
 
     columns = ["image_id", "image", "mask", "height", "width", "spacing_row", "spacing_col"]
     with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(case, range(len(frame)), frame[columns].itertuples(index=False)))
-    return pa.Table.from_pylist(rows, schema=CASES)
+        for first in range(0, len(frame), _CASES_AT_ONCE):
+            rows = frame[columns].iloc[first : first + _CASES_AT_ONCE].itertuples(index=False)
+            cases = list(pool.map(case, itertools.count(first), rows))
+            yield pa.RecordBatch.from_pylist(cases, schema=CASES)

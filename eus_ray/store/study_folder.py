@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -145,18 +147,11 @@ class Store:
                 with self.fs.open_output_stream(self.path(name)) as stream:
                     stream.write(data)
                 return
-            path = Path(self.path(name))
-            self._make(path.parent)
-            temporary = path.with_name(f".{uuid.uuid4().hex}")  # short: `path` may have the longest name
-            try:
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with self._aside(name) as path, path.open("wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise self._not_written(name, error) from None
 
@@ -229,20 +224,49 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as one Parquet file (zstd), with the schema's version and a CRC-32 in its metadata."""
-        metadata = {
-            **(table.schema.metadata or {}),
-            b"eus_ray_schema": SCHEMA_VERSION.encode(),
-            b"eus_ray_checksum": _NO_CHECKSUM,
-        }
         sink = pa.BufferOutputStream()
         pq.write_table(
-            table.replace_schema_metadata(metadata),
+            table.replace_schema_metadata(_stamped(table.schema).metadata),
             sink,
             compression="zstd",
             row_group_size=row_group_size,
             write_page_checksum=True,
         )
         self.write_bytes(name, _with_checksum(sink.getvalue()))
+
+    def write_batches(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Write a table of any size as `write_table` does: each batch is a row group, and one is in memory at a time.
+
+        Raises:
+            UserError: If there is no room, or no permission.
+        """
+        try:
+            with self._aside(name) as path:
+                with pq.ParquetWriter(path, _stamped(schema), compression="zstd", write_page_checksum=True) as writer:
+                    for batch in batches:
+                        writer.write_batch(batch)
+                _fill_in_checksum(path)
+        except OSError as error:
+            raise self._not_written(name, error) from None
+
+    @contextmanager
+    def _aside(self, name: str) -> Iterator[Path]:
+        """Give a path for a file's new content, which is in its place afterwards if nothing is raised."""
+        if self.is_local:
+            path = Path(self.path(name))
+            self._make(path.parent)
+            temporary = path.with_name(f".{uuid.uuid4().hex}")  # short: `path` may have the longest name
+            try:
+                yield temporary
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / "content"
+            yield temporary
+            with temporary.open("rb") as content, self.fs.open_output_stream(self.path(name)) as stream:
+                shutil.copyfileobj(content, stream)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a table, or some of its columns.
@@ -330,6 +354,27 @@ class Store:
 _ROW_GROUP_SIZE = {"predictions": 16}
 """Rows; a probability map is large, so that a reader takes a few at a time."""
 _NO_CHECKSUM = b"crc32:--------"
+
+
+def _stamped(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with the version of the study folder's tables, and room for a checksum."""
+    ours = {b"eus_ray_schema": SCHEMA_VERSION.encode(), b"eus_ray_checksum": _NO_CHECKSUM}
+    return schema.with_metadata({**(schema.metadata or {}), **ours})
+
+
+def _fill_in_checksum(path: Path) -> None:
+    """Do to a file on the disk what `_with_checksum` does, and fsync it."""
+    with path.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)  # the last bytes are the length of the metadata and PAR1
+        start = file.seek(-8 - int.from_bytes(file.read(4), "little"), os.SEEK_END)
+        place, checksum = start + file.read().rindex(_NO_CHECKSUM), 0
+        file.seek(0)
+        while part := file.read(1 << 20):
+            checksum = zlib.crc32(part, checksum)
+        file.seek(place)
+        file.write(b"crc32:%08x" % checksum)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _with_checksum(table: pa.Buffer) -> memoryview:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from eus_ray import store as names
 from eus_ray.config import EvaluateSettings, Study
 from eus_ray.config_file import study_toml, without_effect
-from eus_ray.data.arrays import Arrays, cases_table
+from eus_ray.data.arrays import Arrays, case_batches
 from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError, collapsed
 from eus_ray.models import check_model_of
@@ -171,8 +171,8 @@ def write_study(store: Store, dataset: Dataset, arrays: Arrays) -> None:
     """
     store.write_text(names.STUDY, study_toml(dataset.study))
     write_manifest(store, dataset)
-    cases = cases_table(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
-    store.write_table(names.CASES_FILE, cases, 16)
+    cases = case_batches(dataset.frame, arrays, dataset.study.data, dataset.study.evaluate)
+    store.write_batches(names.CASES_FILE, names.CASES, cases)
     store.write_json(names.PROVENANCE, provenance(dataset) | {NETWORKS: network_entries(store, dataset.study)})
 
 

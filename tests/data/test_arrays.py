@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from eus_ray.config import DataSettings, EvaluateSettings
-from eus_ray.data.arrays import arrays_name, cases_table, load_arrays, num_bytes
+from eus_ray.data.arrays import arrays_name, case_batches, load_arrays, num_bytes
 from eus_ray.data.io.images import decode, read_image
 from eus_ray.data.resizing import resize_image
 from eus_ray.errors import UserError
@@ -78,7 +79,7 @@ def test_unreadable_files_are_all_named_and_nothing_is_left(frame: pd.DataFrame,
 
 def test_cases_on_the_resized_grid(frame: pd.DataFrame) -> None:
     arrays = load_arrays(frame, SMALL)
-    table = cases_table(frame, arrays, SMALL, EvaluateSettings(grid="resized"))
+    table = pa.Table.from_batches(case_batches(frame, arrays, SMALL, EvaluateSettings(grid="resized")))
     assert table.schema.equals(CASES)
     rows = table.to_pylist()
     for i, row in enumerate(rows):
@@ -90,7 +91,8 @@ def test_cases_on_the_resized_grid(frame: pd.DataFrame) -> None:
 
 def test_cases_on_the_original_grid(frame: pd.DataFrame) -> None:
     data = DataSettings(image_size=32, intensity=(0, 128))
-    rows = cases_table(frame, load_arrays(frame, data), data, EvaluateSettings(grid="original")).to_pylist()
+    (batch,) = case_batches(frame, load_arrays(frame, data), data, EvaluateSettings(grid="original"))
+    rows = batch.to_pylist()
     assert [(row["image_id"], row["height"], row["width"]) for row in rows] == [
         ("i0", 40, 80),
         ("i1", 64, 64),

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from eus_ray.config import DataSettings, EvaluateSettings, Study
-from eus_ray.data.arrays import arrays_name, cases_table, load_arrays, num_bytes
+from eus_ray.data.arrays import arrays_name, case_batches, load_arrays, num_bytes
 from eus_ray.data.dataset import check_data
 from eus_ray.data.io.images import decode
 from eus_ray.data.manifest import read_manifest
@@ -82,9 +82,9 @@ def test_a_pixel_takes_four_bytes_in_colour_and_two_in_gray(frame: pd.DataFrame)
 
 def test_cases_in_colour(frame: pd.DataFrame, pictures: list[np.ndarray]) -> None:
     arrays = load_arrays(frame, COLOUR)
-    resized = cases_table(frame, arrays, COLOUR, EvaluateSettings(grid="resized")).to_pylist()
-    own = cases_table(frame, arrays, COLOUR, EvaluateSettings(grid="original")).to_pylist()
-    for i, (small, large) in enumerate(zip(resized, own, strict=True)):
+    grids = [EvaluateSettings(grid=grid) for grid in ("resized", "original")]
+    (resized,), (own,) = (case_batches(frame, arrays, COLOUR, evaluate) for evaluate in grids)
+    for i, (small, large) in enumerate(zip(resized.to_pylist(), own.to_pylist(), strict=True)):
         assert (decode(small["image"]).content == arrays.images[i]).all()
         picture = pictures[i] if pictures[i].ndim == 3 else np.repeat(pictures[i][..., None], 3, axis=2)
         assert (decode(large["image"]).content == picture).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,35 @@ def test_a_file_reads_back(tmp_path: Path, location: str) -> None:
     store.write_text("a/b.txt", "two")
     assert store.read_text("a/b.txt") == "two"
     assert store.names() == ["a/b.txt"]
+
+
+def test_a_table_written_in_batches_is_the_table_written_whole(tmp_path: Path) -> None:
+    store, schema = Store(tmp_path), pa.schema([("n", pa.int64()), ("png", pa.binary())])
+    batches = [pa.RecordBatch.from_pylist([{"n": n, "png": bytes([n] * 99)}], schema=schema) for n in range(5)]
+    store.write_batches("batches.parquet", schema, iter(batches))
+    store.write_table("whole.parquet", pa.Table.from_batches(batches), 1)
+    assert store.read_bytes("batches.parquet") == store.read_bytes("whole.parquet")
+    assert store.read_table("batches.parquet").to_pylist() == pa.Table.from_batches(batches).to_pylist()
+    content = bytearray(store.read_bytes("batches.parquet"))
+    content[60] ^= 1
+    store.write_bytes("batches.parquet", content)
+    with pytest.raises(UserError, match=r"batches\.parquet is damaged"):
+        store.read_table("batches.parquet")
+
+
+def test_batches_that_end_early_leave_nothing(tmp_path: Path) -> None:
+    store, schema = Store(tmp_path), pa.schema([("n", pa.int64())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pylist([{"n": 1}], schema=schema)
+        raise UserError("unreadable")
+
+    with pytest.raises(UserError, match="unreadable"):
+        store.write_batches("t.parquet", schema, batches())
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot write folder/t.parquet \(.*make room"):
+        store.write_batches("folder/t.parquet", schema, iter([]))
 
 
 def test_a_log_that_cannot_grow_is_one_line(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_run_that_ended_while_it_wrote_its_study_can_begin_again(
 
     dataset, store = check_data(light_study(phantom)), Store(tmp_path / "study")
     with monkeypatch.context() as patched:
-        patched.setattr(prepare, "cases_table", interrupted)
+        patched.setattr(prepare, "case_batches", interrupted)
         with pytest.raises(KeyboardInterrupt), StudyLock(store):
             write_study(store, dataset, dataset.arrays())
     assert store.names() == [names.MANIFEST, names.STUDY]
