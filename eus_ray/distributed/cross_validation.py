@@ -20,6 +20,7 @@ from eus_ray.config import Order, Study
 from eus_ray.config_file import with_settings
 from eus_ray.data.io.images import decode
 from eus_ray.distributed.shared_code import NO_CODE, SharedCode
+from eus_ray.errors import UserError
 from eus_ray.store import Store, TrialKey, TrialKind
 
 if TYPE_CHECKING:
@@ -57,8 +58,19 @@ class CrossValidation:
         return TrialKey(self.model, self.trial)
 
     def as_trial(self, trial: int, settings: Mapping[str, Any]) -> CrossValidation:
-        """Return the same cross-validation under another number, with some settings changed."""
-        study = with_settings(self.study, settings, f"{self.model}, trial {trial}")
+        """Return the same cross-validation under another number, with some settings changed.
+
+        Raises:
+            UserError: If a setting is not valid, or names another network: settings may come from the study folder,
+                and only the study file says whose code runs.
+        """
+        source = f"{self.model}, trial {trial}"
+        study = with_settings(self.study, settings, source)
+        if study.model.arch != self.study.model.arch:
+            raise UserError(
+                f"{source}: model.arch is {study.model.arch} in the study folder and {self.study.model.arch} in the "
+                "study file; choose another output folder"
+            )
         return replace(self, trial=trial, study=study)
 
     @cached_property

@@ -21,7 +21,7 @@ from eus_ray.data.resizing import to_original_grid
 from eus_ray.errors import UserError
 from eus_ray.metrics import from_counts, predicted_mask, quantise
 from eus_ray.store import Store, TrialKey, TrialKind, TrialState, read_manifest, read_trials
-from eus_ray.study.networks import check_allowed
+from eus_ray.study.networks import check_allowed, check_entry_points
 from eus_ray.study.trials import study_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def trained_model(store: Store, model: str | None = None, allow_modules: Collect
         raise UserError(
             f"{store.location}: {found} (no {layout.STUDY}); give the folder that `eus-ray cv` or `tune` wrote"
         )
+    check_entry_points(store)
     trials = read_trials(store)
     models = list(dict.fromkeys(trials["model"]))
     usable = _usable(trials)

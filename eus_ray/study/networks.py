@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from eus_ray.config import ARCHITECTURES, Study
+from eus_ray.config import ARCHITECTURES, ModelSettings, Study
 from eus_ray.errors import UserError
 from eus_ray.store import PROVENANCE, Store, read_records
 
@@ -117,6 +117,21 @@ def _differs(entry: Mapping[str, Any], digest: str | None) -> bool:
 
 
 # ---- others' study folders --------------------------------------------------------------------------
+
+
+def check_entry_points(store: Store) -> None:
+    """Raise `UserError` if a study folder's settings name networks that no package of this machine offers."""
+    lines = []
+    for model, entry in _recorded(store).items():
+        try:
+            ModelSettings(arch=entry.get("arch", "unet"))
+        except ValueError:
+            lines.append(
+                f"{store.location}: {model} is the network {entry['arch']} of a package that is not on this machine; "
+                f"install the one that has the module {entry.get('module')}"
+            )
+    if lines:
+        raise UserError(*lines)
 
 
 def check_allowed(store: Store, study: Study, allow_modules: Collection[str]) -> None:

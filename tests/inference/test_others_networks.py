@@ -133,3 +133,19 @@ def test_a_folder_without_entries_or_with_odd_ones_is_judged_by_its_settings(
     store.write_json("provenance.json", written | {"networks": {"ours": {"module": "..", "sha256": "0"}}})
     with pytest.raises(UserError, match=r"the module \.\. is not the file"):
         Predictor(store.location, allow_modules=[module])
+
+
+def test_a_network_that_was_an_entry_point_of_a_package_that_is_not_here_is_told_in_a_line(
+    study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study, tmp_path / "study")
+    store = Store(tmp_path / "study")
+    store.write_text("study.toml", store.read_text("study.toml").replace("lab_of_strangers.nets:Net", "their_net"))
+    there = {"arch": "their_net", "module": "lab_of_strangers.nets", "version": "1.0", "sha256": "0"}
+    store.write_json("provenance.json", store.read_json("provenance.json") | {"networks": {"ours": there}})
+    with pytest.raises(UserError) as refused:
+        Predictor(store.location)
+    assert refused.value.lines == (
+        f"{store.location}: ours is the network their_net of a package that is not on this machine; install the one "
+        "that has the module lab_of_strangers.nets",
+    )

@@ -7,10 +7,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eus_ray.config import ModelSettings
 from eus_ray.data.dataset import check_data
+from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.errors import UserError
 from eus_ray.models import build_model
 from eus_ray.store import PROVENANCE, STUDY, Store, write_trials
@@ -132,3 +134,21 @@ def test_a_folder_cannot_make_timm_read_or_fetch_other_weights() -> None:
         settings = ModelSettings(arch="smp:FPN", encoder="resnet10t", args={name: "evil.pth"})
         with pytest.raises(UserError, match=f"model.args: {name} cannot be set"):
             build_model(settings, seed=0)
+
+
+def test_settings_in_a_folder_name_no_other_network(phantom: Path, tmp_path: Path) -> None:
+    """As the first settings of a search, or the journal of one: they are read when it is resumed."""
+    run = CrossValidation(
+        study=light_study(phantom).for_model("unet"),
+        model="unet",
+        trial=0,
+        store=Store(tmp_path),
+        token="",
+        folds=np.zeros(1, np.int64),
+        image_ids=["a"],
+        patient_ids=["p"],
+        arrays=dict,
+    )
+    assert run.as_trial(1, {"optim.lr": 0.5}).study.optim.lr == 0.5
+    with pytest.raises(UserError, match=r"unet, trial 1: model\.arch is evil:Net in the study folder and unet"):
+        run.as_trial(1, {"model.arch": "evil:Net"})
