@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from eus_ray.data.dataset import check_data
 from eus_ray.data.io.images import decode
@@ -15,7 +17,7 @@ from eus_ray.errors import UserError
 from eus_ray.store import CASES_FILE, PROVENANCE, Store
 from eus_ray.study.cross_validate import cross_validate
 from eus_ray.study.prepare import check_identity, write_study
-from tests.helpers import assert_same, light_study, serial, tables
+from tests.helpers import assert_same, exit_code, light_study, serial, tables
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,26 @@ def test_a_study_that_is_older_than_colour_is_gray(manifest: Path, tmp_path: Pat
     assert check_identity(store, dataset)
     with pytest.raises(UserError, match=r"data\.channels was gray and is rgb"):
         check_identity(store, check_data(light_study(manifest, "data.channels=rgb")))
+
+
+def test_a_transparent_picture_ends_the_command_before_anything_is_written(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(manifest.parent, folder)
+    picture = next(iter(sorted((folder / "images").iterdir())))
+    with Image.open(picture) as image:
+        clear = image.convert("RGBA")
+    clear.putpixel((3, 4), (1, 2, 3, 0))
+    clear.save(picture)
+    settings = ("--set", f"data.manifest={folder}/manifest.csv", "--set", "data.channels=rgb")
+    assert exit_code(["cv", "--out", str(tmp_path / "out"), "--models", "unet", *settings]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"eus-ray: {folder}/manifest.csv: row 2: image images/{picture.name} is transparent, and its colours depend on "
+        "what lies behind it; save it without transparency (alpha)"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.ray

@@ -16,9 +16,8 @@ from eus_ray.data.io.images import decode, encode_png
 from eus_ray.data.phantom import dataset as phantom_room
 from eus_ray.data.phantom.dataset import make_phantom
 from eus_ray.data.phantom.hue import draw_lesion, tinted
-from eus_ray.errors import UserError
 from eus_ray.training.fold import FoldData, train_fold
-from tests.helpers import light_study
+from tests.helpers import exit_code, light_study
 
 SIZE = 48
 
@@ -108,11 +107,15 @@ def test_a_lesion_is_as_wide_as_asked_and_lies_in_the_sector() -> None:
     assert 0 < draw_lesion(np.random.default_rng(0), narrow, 40.0).sum() < 100
 
 
-def test_videos_in_colour_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refused:
-        make_phantom(tmp_path / "new", 3, 3, seed=0, videos=2, size=SIZE, colour=True)
-    assert refused.value.lines == ("videos = 2: videos are gray; leave them out of a phantom in colour",)
+def test_the_command_makes_colour_and_refuses_videos_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data", "phantom", str(tmp_path / "new"), "--patients", "2", "--images", "2", "--size", "32", "--colour"]
+    assert exit_code([*command, "--video", "2"]) == 2
+    said = capsys.readouterr().err
+    assert said == "eus-ray: videos = 2: videos are gray; leave them out of a phantom in colour\n"
     assert not (tmp_path / "new").exists()
+    assert exit_code(command) == 0
+    colours, gray, _ = read(tmp_path / "new/manifest.csv")
+    assert (colours[gray > 9] != gray[gray > 9][:, None]).any(axis=1).all()
 
 
 def dsc_of_one_fold(study: Study) -> float:
