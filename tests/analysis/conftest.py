@@ -237,6 +237,51 @@ def make_study(tmp_path: Path) -> Callable[..., Store]:
     return make
 
 
+VARIANTS = Study.model_validate(
+    {
+        "models": ["unet", "daf_small", "daf_trained", "nested", "ours"],
+        "only": {
+            "daf_small": {"model.arch": "daf_net", "model.encoder": "resnet18", "model.label": "DAF small"},
+            "daf_trained": {
+                "model.arch": "daf_net",
+                "model.encoder": "resnet18",
+                "model.pretrained": True,
+                "model.label": "DAF trained",
+                "optim.encoder_lr_factor": 0.1,
+                "train.freeze_encoder_epochs": 2,
+            },
+            "nested": {"model.arch": "smp:UnetPlusPlus", "model.encoder": "resnet34", "model.label": "U-Net++"},
+            "ours": {"model.arch": "ourlab.nets:BoundaryNet", "model.args": {"depth": 5, "mode": "thin"}},
+        },
+    }
+)
+"""A study of variants: two of one architecture, one of SMP, and the authors' own without a label."""
+NETWORKS = {
+    "nested": {"arch": "smp:UnetPlusPlus", "module": "segmentation_models_pytorch", "version": "0.6.0", "sha256": None},
+    "ours": {
+        "arch": "ourlab.nets:BoundaryNet",
+        "module": "ourlab.nets",
+        "version": "1.2",
+        "sha256": "0123456789ab" * 5,
+    },
+}
+
+
+@pytest.fixture
+def variants(make_study: Callable[..., Store]) -> Store:
+    """Return the study folder of `VARIANTS`: the predictions of every other model are those of unet or of daf_net."""
+    given = example_probabilities(example_truths())
+    probabilities = {
+        (model, image): given[MODELS[place % 2], image]
+        for place, model in enumerate(VARIANTS.models)
+        for image in example_truths()
+    }
+    provenance = PROVENANCE | {"networks": NETWORKS}
+    return make_study(
+        models=VARIANTS.models, settings=VARIANTS, probabilities=probabilities, provenance=provenance, whole=[]
+    )
+
+
 # ---- in a browser -------------------------------------------------------------------------------
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

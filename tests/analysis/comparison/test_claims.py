@@ -16,7 +16,7 @@ from eus_ray.analysis.comparison.pairwise import Comparison, Training, compare_p
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.verdicts import Background, patients_needed, scope, verdict
 from eus_ray.analysis.inputs.effort import Effort
-from eus_ray.analysis.labels import model_label
+from eus_ray.analysis.labels import Labels, model_label
 from eus_ray.analysis.statistics import sign_flip_test
 from tests.benchmarks.false_positives import differ, draw
 
@@ -170,6 +170,46 @@ def test_efforts_that_differ_are_told_in_the_claim_itself(changes: dict[str, Any
         assert sentence in claim(pair, background)
         assert claims_table([pair], background).iloc[0]["effort"] == said
     assert scope(compared(study(normal(0.1, 0.02, 50))), background) == "these trained models"
+
+
+SMALL = ({"model.encoder": "resnet18", "model.pretrained": False},)
+TRAINED = ({"model.encoder": "resnet18", "model.pretrained": True},)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reach", "said"),
+    [
+        ({"settings": TRAINED}, "settings", "with different settings (pretraining): this compares settings"),
+        ({"settings": SMALL}, "these trained models", "with the same settings: this compares two trainings"),
+        (
+            {"settings": TRAINED, "settings_tried": 20},
+            "these trained models",
+            "with different settings (pretraining): this compares settings",
+        ),
+    ],
+)
+def test_variants_of_one_architecture_say_nothing_about_architectures(
+    changes: dict[str, Any], reach: str, said: str
+) -> None:
+    efforts = {
+        "unet": effort("unet", label="Plain", arch="daf_net", settings=SMALL),
+        "daf_net": effort("daf_net", label="Other", arch="daf_net", **changes),
+    }
+    background = Background(KINDS, efforts=efforts, labels=Labels({"unet": "Plain", "daf_net": "Other"}))
+    for differences in (normal(0.1, 0.02, 50), normal(0.0, 0.2, 50)):
+        text = claim(compared(study(differences)), background)
+        assert f"Both are DAF-Net, {said}, not architectures." in text
+        assert "about the architectures" not in text
+        assert ("settings were tried for them (20 and 1)" in text) == ("settings_tried" in changes)
+    pair = compared(study(normal(0.1, 0.02, 50)))
+    assert scope(pair, background) == reach
+    assert claims_table([pair], background).iloc[0]["scope"] == reach
+    assert ("by more than other trainings would change" in claim(pair, background)) == (reach == "settings")
+    assert (
+        claim(pair, background)
+        .removeprefix("Of these trained models, on patients like these, ")
+        .startswith("Other has a higher DSC than Plain, on average by 0.100")
+    )
 
 
 def against_the_fixed_mask(differences: Sequence[float]) -> str:

@@ -7,6 +7,13 @@ import re
 import pytest
 
 from eus_ray.analysis.report.references import REFERENCES, Citations
+from eus_ray.architectures import architectures, spec_of
+
+DECODERS = (
+    *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet"),
+    *("Segformer", "DPT"),
+)
+"""All decoders of segmentation_models_pytorch 0.6.0."""
 
 
 @pytest.mark.parametrize("key", REFERENCES)
@@ -37,6 +44,12 @@ def test_a_reference_in_print() -> None:
     ]
     with pytest.raises(KeyError):
         cite("nobody")
+
+
+@pytest.mark.parametrize("arch", [*architectures(), *(f"smp:{name}" for name in DECODERS)])
+def test_every_network_has_its_references(arch: str) -> None:
+    assert set(spec_of(arch).citations) <= REFERENCES.keys()
+    assert len(spec_of(arch).citations) == 2 or not arch.startswith("smp:")
 
 
 def test_bibtex_of_an_article() -> None:
