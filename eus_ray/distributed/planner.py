@@ -84,7 +84,7 @@ def plan_fixed(
     """
     workers, max_trials, warnings = _workers(study, machines, study.folds.count, 1, probe)
     concurrent = max(1, min(max_trials, num_trials))
-    side = "" if num_trials == 1 else f", {concurrent} of {num_trials} architectures at a time"
+    side = "" if num_trials == 1 else f", {concurrent} of {num_trials} models at a time"
     text = f"{_describe(study, workers)}, {study.run.order_of(Order.ABREAST)}{side}"
     return Plan(
         workers,
@@ -103,7 +103,7 @@ def plan_search(
     Args:
         study: The study's settings.
         machines: The cluster.
-        num_trials: How many trials there are, over all architectures.
+        num_trials: How many trials there are, over all models.
         probe: What a fold takes of a device; without it, folds do not share GPUs unless the study says so.
         load: How much a fold trains; needed with a probe for `Plan.seconds`.
 

@@ -1,4 +1,4 @@
-"""Cross-validate a fixed list of architectures. What is done is read from the study folder, never from Ray."""
+"""Cross-validate a fixed list of models. What is done is read from the study folder, never from Ray."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cross_validate(
     address: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Outcome:
-    """Cross-validate every architecture of a study, side by side if there is room, and wait for all.
+    """Cross-validate every model of a study, side by side if there is room, and wait for all.
 
     Args:
         study: What to train; `load_study` reads one.

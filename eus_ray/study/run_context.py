@@ -45,7 +45,7 @@ class RunContext:
     """Whether a process of a trial ended by a fault: then Ray's own logs are kept."""
 
     def cross_validation(self, key: TrialKey, **how: Any) -> CrossValidation:
-        """Return a cross-validation of one of the study's architectures."""
+        """Return a cross-validation of one of the study's models."""
         return CrossValidation(
             study=self.dataset.study.for_model(key.model),
             model=key.model,

@@ -1,4 +1,4 @@
-"""Search settings: several architectures side by side, each with its own sampler and pruner, then the winners."""
+"""Search settings: several models side by side, each with its own sampler and pruner, then the winners."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NUM_FROM_EACH_MODEL = 3
 
 @dataclass(frozen=True)
 class Start:
-    """The start of one architecture's search."""
+    """The start of one model's search."""
 
     space: Space
     first: list[dict[str, Any]]
@@ -58,7 +58,7 @@ def tune(
     start_from: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Outcome:
-    """Search the settings of every architecture, then train each winner on all training patients.
+    """Search the settings of every model, then train each winner on all training patients.
 
     `eus_ray.tune` is this with the estimates of what was found; the arguments are explained there.
 
@@ -97,7 +97,7 @@ def tune(
 
 
 def starts(dataset: Dataset, spaces: Mapping[str, Space], start_from: Store | None = None) -> dict[str, Start]:
-    """Return what each architecture's search starts from; nothing is written.
+    """Return what each model's search starts from; nothing is written.
 
     Raises:
         UserError: If the study contradicts itself, has too few patients to validate on, or `start_from` holds no trial
@@ -185,14 +185,14 @@ def _search_all(context: RunContext, searches: Sequence[ModelSearch]) -> None:
 
 
 def _state(trials: Trials, search: ModelSearch) -> TrialState:
-    """How an architecture's search ended: as its winner did; failed if no trial was completed."""
+    """How a model's search ended: as its winner did; failed if no trial was completed."""
     if (winner := search.winner()) is not None:
         return trials[winner.key].state if winner.key in trials else TrialState.RUNNING
     return TrialState.FAILED if search.is_over else TrialState.RUNNING
 
 
 class _Searches:
-    """A `TrialController` of several architectures' searches, in turns."""
+    """A `TrialController` of several models' searches, in turns."""
 
     def __init__(self, context: RunContext, searches: Sequence[ModelSearch]) -> None:
         self._context, self._searches = context, searches

@@ -149,7 +149,7 @@ def _target(targets: Any, name: str, about: str, example: str) -> argparse.Argum
     parser.add_argument("--out", required=True, metavar="DIR", help="the study folder, as the nodes see it, or a URI")
     parser.add_argument("--command", choices=("cv", "tune"), default="cv", help="what to run (default: %(default)s)")
     add_settings_arguments(parser)
-    parser.add_argument("--trials", type=int, metavar="N", help="tune: how many settings to try for each architecture")
+    parser.add_argument("--trials", type=int, metavar="N", help="tune: how many settings to try for each model")
     parser.add_argument("--from", dest="start_from", metavar="OLD_STUDY", help="tune: begin with that study's best")
     parser.add_argument("--resume", action="store_true", help="go on with a study that the folder holds already")
     parser.add_argument(
