@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eus_ray.analysis.labels import model_label
 from eus_ray.analysis.measures.image_metrics import num_components
 from eus_ray.analysis.measures.outlines import outline
 from eus_ray.data.io.images import decode, read_image, to_uint8
@@ -221,7 +220,7 @@ class _Writer:
         self._study, self._data = trained.study, trained.study.data
         self._batch_size = trained.study.train.batch_size
         self._colour = style.outline_colour(trained.place)
-        self._label = f"{model_label(trained.model)}, mean of {len(trained.folds)} folds"
+        self._label = f"{trained.study.label}, mean of {len(trained.folds)} folds"
         self.rows: dict[int, dict[str, Any]] = {}
         """Rows of the table by their place in the order of the prediction."""
         self._num_begun = 0
