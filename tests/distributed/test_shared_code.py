@@ -15,6 +15,10 @@ from eus_ray.distributed import shared_code
 from eus_ray.distributed.session import session
 from eus_ray.distributed.shared_code import SharedCode, share_code
 from eus_ray.errors import UserError
+from eus_ray.store import TrialState
+from eus_ray.study.cross_validate import cross_validate
+from tests.helpers import assert_same, serial, tables
+from tests.others import NETS, Package
 
 
 def write_package(folder: Path, name: str, answer: int) -> None:
@@ -129,3 +133,20 @@ def test_a_folder_that_somebody_else_has_made_is_not_imported_from(
     with pytest.raises(PermissionError, match="somebody else"):
         SharedCode("code", archive=object()).install()  # type: ignore[arg-type]
     assert sys.path == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_network_that_only_the_driver_finds_is_cross_validated(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the trial's own process; on several machines it is tested in test_cluster.py."""
+    package = Package(tmp_path / "lab", "lab_of_the_test")
+    package.put_on_path(monkeypatch)
+    study = package.study(phantom, "run.workers=1")
+    assert cross_validate(study, tmp_path / "study").states == {"ours": TrialState.COMPLETE}
+    assert_same(tables(tmp_path / "study"), serial(study, "ours"))
+    package.write(nets=NETS + "\n# changed")
+    with pytest.raises(UserError, match="ours was begun with another file of the module"):
+        cross_validate(study, tmp_path / "study", resume=True)
