@@ -119,8 +119,9 @@ class Fold:
             has_unused = not spec.is_own or ("loss.slf_weight" in spec.settings and not study.loss.slf_weight)
             self._forward = team.parallel(self.model, has_unused=has_unused or is_encoder_late)
         self.precision = precision_for(study.train.precision, device)
-        self.optimizer = optimizer_for(study.optim, self.model, is_encoder_late=is_encoder_late)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        is_scaled = self.precision is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=is_scaled)
+        self.optimizer = optimizer_for(study.optim, self.model, is_encoder_late=is_encoder_late, is_scaled=is_scaled)
         self._loaders = loader_threads(device)
         self._local = threading.local()
         if state is not None:

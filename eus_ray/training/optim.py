@@ -22,7 +22,9 @@ def encoder_of(model: torch.nn.Module) -> torch.nn.Module | None:
     return encoder if isinstance(encoder, torch.nn.Module) else None
 
 
-def optimizer_for(optim: OptimSettings, model: torch.nn.Module, *, is_encoder_late: bool = False) -> Optimizer:
+def optimizer_for(
+    optim: OptimSettings, model: torch.nn.Module, *, is_encoder_late: bool = False, is_scaled: bool = False
+) -> Optimizer:
     """Return the optimiser of a model's parameters; `set_learning_rate` sets its learning rate anew at each step.
 
     Args:
@@ -30,6 +32,8 @@ def optimizer_for(optim: OptimSettings, model: torch.nn.Module, *, is_encoder_la
         model: The network.
         is_encoder_late: Whether the encoder is frozen at first. It then has a group of its own, as it has with another
             learning rate: the fused SGD wants all parameters of a group to begin at once.
+        is_scaled: Whether a loss scaler can skip steps (float16). SGD is not fused then: if its first step is skipped,
+            the fused one takes whatever lies in memory for its momentum.
     """
     groups: Any = model.parameters()
     encoder = encoder_of(model)
@@ -40,9 +44,8 @@ def optimizer_for(optim: OptimSettings, model: torch.nn.Module, *, is_encoder_la
             {"params": [weight for weight in model.parameters() if weight in inside], FACTOR: optim.encoder_lr_factor},
         ]
     if optim.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
-        )
+        decay, is_fused = optim.weight_decay, not is_scaled
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=decay, fused=is_fused)
     return torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 

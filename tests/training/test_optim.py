@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eus_ray.config import OptimSettings
-from eus_ray.training.optim import learning_rate
+from eus_ray.training.optim import learning_rate, optimizer_for
 
 
 def optimizer(lr: float) -> torch.optim.SGD:
@@ -42,3 +42,22 @@ def test_the_smooth_schedules_are_torchs(schedule: str) -> None:
         if step < epochs * steps - 1:
             reference.step()
             torchs.step()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_first_step_that_the_loss_scaler_skips_leaves_no_trace(name: str) -> None:
+    """Float16 gradients overflow at first, until the scale is small enough."""
+    settings = OptimSettings(optimizer=name, weight_decay=0)
+    clean, skipped = (torch.nn.Linear(1000, 1, bias=False) for _ in range(2))
+    skipped.load_state_dict(clean.state_dict())
+    for model, gradients in ((clean, [1.0, 2.0]), (skipped, [float("inf"), 1.0, 2.0])):
+        steps, scaler = optimizer_for(settings, model, is_scaled=True), torch.amp.GradScaler("cpu")
+        scaler.scale(torch.ones(()))
+        garbage = [torch.full((1, 1000), 1e30) for _ in range(50)]
+        del garbage  # it may lie where the momentum will
+        for gradient in gradients:
+            model.weight.grad = torch.full((1, 1000), gradient * scaler.get_scale())
+            scaler.step(steps)
+            scaler.update()
+    torch.testing.assert_close(skipped.weight, clean.weight, rtol=1e-6, atol=1e-7)
+    assert skipped.weight.abs().max() < 1
