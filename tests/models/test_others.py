@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,13 +11,16 @@ from torch import nn
 from eus_ray import architectures
 from eus_ray.config import ModelSettings, Study
 from eus_ray.config_file import load_study
+from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.models import build_model, check_model, check_model_of, count_parameters
 from eus_ray.models.others import CallableNetwork, find_callable, module_of
 from eus_ray.store import Store
 from eus_ray.study.prepare import prepare_dataset
+from eus_ray.training.checkpoint import load_model
+from eus_ray.training.fold import Fold, FoldData
 from tests.conftest import ROOT
-from tests.helpers import exit_code
+from tests.helpers import exit_code, light_study
 from tests.models.conftest import WriteModule
 from tests.models.tester import ModelTester, images, predict
 
@@ -36,6 +40,13 @@ class Plain(nn.Module):
     def forward(self, image):
         return self.conv(image)
 """
+TIED = """
+class Tied(Plain):
+    def __init__(self, in_channels):
+        super().__init__(in_channels)
+        self.again = nn.Sequential(self.conv)
+"""
+"""One convolution under two names."""
 
 
 class TestTheExampleOfTheDocuments(ModelTester):
@@ -81,6 +92,34 @@ def refusal(settings: ModelSettings, in_channels: int = 1) -> str:
         check_model(settings, in_channels)
     (line,) = caught.value.lines
     return line
+
+
+@pytest.mark.parametrize("arch", ["labnets:BoundaryNet", "tied:Tied"])
+def test_a_fold_is_saved_restored_and_loaded(write_module: WriteModule, phantom: Path, arch: str) -> None:
+    write_module("labnets", EXAMPLE)
+    write_module("tied", PLAIN + TIED)
+    whole = {**light_study(phantom).model_dump(), "models": ["ours"], "only": {"ours": {"model.arch": arch}}}
+    study = Study.model_validate(whole).for_model("ours")
+    dataset = check_data(study)
+    arrays = dataset.arrays()
+    data = FoldData(
+        fold=0,
+        images=arrays.images,
+        masks=arrays.masks,
+        train=np.flatnonzero(dataset.folds != 0),
+        test=np.flatnonzero(dataset.folds == 0),
+        image_ids=dataset.frame["image_id"].tolist(),
+        patient_ids=dataset.frame["patient_id"].tolist(),
+    )
+    cpu = torch.device("cpu")
+    straight = Fold(study, data, cpu)
+    straight.train_epoch()
+    restored = Fold(study, data, cpu, straight.state())
+    rows = [fold.train_epoch() | {"seconds": 0} for fold in (straight, restored)]
+    assert rows[0] == rows[1]
+    image = images(1, 32, 32)
+    trained, loaded = straight.model, load_model(straight.state(), study, cpu)
+    assert torch.equal(predict(trained, image).logits, predict(loaded, image).logits)
 
 
 # ---- which module ----------------------------------------------------------------------------------
