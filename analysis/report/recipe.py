@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from eus_ray.analysis.inputs.effort import Effort, setting_names, span
@@ -98,6 +98,7 @@ def _origin(effort: Effort, told: Mapping[str, Any], cite: Citations) -> str:
         return ""
     if spec.is_own:
         return f"{spec.label} ({cite(*spec.citations)})"
+    told = told if told.get("arch") == effort.arch else {}
     version = f" {told['version']}" if told.get("version") else ""
     if effort.arch.startswith("smp:"):
         works = f" ({cite(*known)})" if (known := spec.citations[1:]) else ""
@@ -121,12 +122,9 @@ def networks(efforts: Sequence[Effort], cite: Citations) -> list[tuple[str, str]
 
 def network(effort: Effort, cite: Citations) -> str:
     """Return a network's size and encoder, to follow `had`; empty if nothing is known."""
+    size = f"{span(effort.parameters)} trainable parameters" if effort.parameters else ""
     if effort.is_foreign:
-        set_fields = [
-            {name: value for name, value in settings.items() if not _is_default(name, value)}
-            for settings in effort.settings
-        ]
-        effort = replace(effort, settings=tuple(set_fields))
+        return listed(filter(None, [size, _arguments(effort)]))
     encoders = _options(effort, lambda settings: _encoder(effort.arch, settings, cite))
     starts = listed(dict.fromkeys(_STARTS[start] for start in effort.starts), "or")
     uniform = effort.values("model.decoder_init") == ["uniform"]
@@ -134,16 +132,11 @@ def network(effort: Effort, cite: Citations) -> str:
         f"{width} channel{_s(width)} at its first level" if (width := _numbers(effort, "model.width")) else "",
         f"{width} channels in its decoder" if (width := _numbers(effort, "model.decoder_width")) else "",
         "decoder weights drawn from [0, 1]" if uniform else "",
-        f"{span(effort.parameters)} trainable parameters" if effort.parameters else "",
+        size,
         f"the encoder {encoders}, begun from {starts}" if encoders else "",
         _arguments(effort),
     ]
     return listed(filter(None, parts))
-
-
-def _is_default(name: str, value: Any) -> bool:
-    section, _, field = name.partition(".")
-    return section == "model" and field in ModelSettings.model_fields and value == getattr(ModelSettings(), field)
 
 
 def _encoder(arch: str, settings: Mapping[str, Any], cite: Citations) -> str:
@@ -154,8 +147,12 @@ def _encoder(arch: str, settings: Mapping[str, Any], cite: Citations) -> str:
 
 
 def _arguments(effort: Effort) -> str:
+    """Return what a network was built with; others' code may have no use for a field of `[model]` that is not set."""
+    plain = ModelSettings().model_dump()
     names = [name for name in setting_names([effort]) if name.startswith("model.args.")]
-    said = [f"{name.removeprefix('model.args.')} = {_options_of(effort.values(name))}" for name in names]
+    if effort.is_foreign:
+        names = [f"model.{name}" for name in plain if effort.values(f"model.{name}") not in ([], [plain[name]])] + names
+    said = [f"{name.rpartition('.')[2]} = {_options_of(effort.values(name))}" for name in names if name != "model.arch"]
     return f"the argument{'s' if len(said) > 1 else ''} {listed(said)}" if said else ""
 
 

@@ -174,3 +174,15 @@ def test_a_study_without_the_columns_is_read_as_ever(make_study: Callable[..., S
     assert methods_of(study).partition(" Provenance and versions ")[0] == now
     efforts = read_study(study).efforts
     assert [(each.arch, each.label) for each in efforts.values()] == [("unet", "U-Net"), ("daf_net", "DAF-Net")]
+
+
+def test_others_code_is_built_with_what_is_set(variants: Store) -> None:
+    change_rows(variants, "ours", model__width=32, model__pretrained=True)
+    text = methods_of(variants)
+    assert "ours had the arguments width = 32, pretrained = True, depth = 5 and mode = thin." in text
+
+
+def test_the_hash_of_another_architecture_is_not_told(variants: Store) -> None:
+    change_rows(variants, "ours", model__arch="ourlab.nets:Other")
+    text = methods_of(variants)
+    assert "The network of ours was the authors' own code: Other of the module ourlab.nets." in text
