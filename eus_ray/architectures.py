@@ -122,10 +122,13 @@ def spec_of(arch: str) -> ArchitectureSpec:
 def name_of(arch: str) -> str:
     """Return what a model is called of which only the architecture is known.
 
-    >>> name_of("daf_net"), name_of("smp:UnetPlusPlus")
-    ('daf_net', 'unetplusplus')
+    >>> name_of("daf_net"), name_of("smp:UnetPlusPlus"), name_of("smp:Unet")
+    ('daf_net', 'unetplusplus', 'smp_unet')
     """
-    name = re.sub(r"[^a-z0-9]+", "_", arch.rpartition(":")[2].lower()).strip("_")
+    source, _, last = arch.lower().rpartition(":")
+    if source and is_architecture(last):  # of others, and called as one of ours
+        last = f"{source}_{last}"
+    name = re.sub(r"[^a-z0-9]+", "_", last).strip("_")
     return name if name[:1].isalpha() else f"model_{name}"
 
 

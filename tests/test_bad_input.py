@@ -107,7 +107,7 @@ BY_HAND: list[Case] = [
     (("cv", "{here}/unknown.toml", "--out", "{here}/study"), "did you mean optim.lr?"),
     ((*CV, "--models", "unett"), "did you mean unet?"),
     ((*CV, "--models", "unet,unet"), "each once"),
-    ((*CV, "--models", ","), "one architecture"),
+    ((*CV, "--models", ","), "one model"),
     ((*CV, "--preset", "papre"), "did you mean paper?"),
     ((*CV, "--set", "optim.lr"), "optim.lr"),
     ((*CV, "--set", "=3"), "="),
