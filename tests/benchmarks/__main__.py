@@ -3,6 +3,7 @@
 speed (`make bench`, at most 15 minutes; `make bench-full`, at most an hour): folds, metrics, one cross-validation.
 search (`make bench-search`): stopping rules replayed, searches without a signal, what a trial costs, a long search.
 statistics (`make bench-statistics`): how often two equal models are told apart.
+recipe: what pretrained weights, augmentation and the rest bring, by five folds of real images.
 gpu: folds on one GPU, packed in several ways, beside the plain loop; where there is a GPU.
 
 Every ratio compares whole commands or functions run one after the other in this very run.
@@ -21,6 +22,7 @@ from tests.benchmarks import (
     metrics,
     no_signal,
     racing,
+    recipe,
     trials,
 )
 
@@ -42,13 +44,13 @@ def statistics(full: bool) -> None:
     false_positives.run(1000 if full else 100)
 
 
-GROUPS = {"speed": speed, "search": search, "statistics": statistics, "gpu": gpu.run}
+GROUPS = {"speed": speed, "search": search, "statistics": statistics, "recipe": recipe.run, "gpu": gpu.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help=", ".join(GROUPS))
-    parser.add_argument("--full", action="store_true", help="15 epochs and U-Net too; all simulated studies")
+    parser.add_argument("--full", action="store_true", help="15 epochs and U-Net too; all simulated studies; all steps")
     chosen = parser.parse_args()
     for group in chosen.groups or ["speed"]:
         GROUPS[group](chosen.full)
