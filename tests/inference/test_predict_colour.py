@@ -90,8 +90,7 @@ def test_a_colour_video(
 
     def drawn(rows: list[image_panels.Row], legend: dict[str, str]) -> Figure:
         panels.extend(panel for row in rows for panel in row.panels)
-        gray = [image_panels.Row("", (image_panels.Panel("", np.zeros((4, 4), np.uint8)),))]
-        return draw(gray, legend)
+        return draw(rows, legend)
 
     monkeypatch.setattr(image_panels, "picture_grid", drawn)
     cool = np.broadcast_to(np.array(TISSUE, np.uint8), (HEIGHT, WIDTH, 3))
@@ -102,6 +101,9 @@ def test_a_colour_video(
     assert all(batch.shape[1:] == (32, 32, 3) for batch in red_is_lesion)
     assert (pd.read_csv(tmp_path / "out/areas.csv")["area_px"] > 0).tolist() == [False] * 8 + [True] * 12
     assert {panel.image.shape for panel in panels} == {(HEIGHT, WIDTH, 3)}
+    strip = pixels(tmp_path / "out/strips/in.png")[..., 2::-1].astype(int)
+    assert (np.abs(strip - LESION).max(axis=2) < 25).sum() > 1000
+    assert (np.abs(strip - TISSUE).max(axis=2) < 25).sum() > 1000
     clip = list(read_frames(open_video(tmp_path / "out/clips/in.mp4"), channels="rgb"))
     assert np.abs(clip[2].pixels[24, 30].astype(int) - TISSUE).max() < 25
     assert np.abs(clip[18].pixels[24, 30].astype(int) - LESION).max() < 25
