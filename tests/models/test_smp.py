@@ -23,6 +23,11 @@ SIDES = {"PAN": 128}
 """Pixels of images that are too small otherwise."""
 ENCODERS = {"DPT": "vit_tiny_patch16_224"}
 SMALL = {"decoder_channels": [32, 16, 16, 8, 8]}
+ARGS = {
+    "UnetPlusPlus": SMALL,
+    "DPT": {"decoder_intermediate_channels": [16, 32, 64, 64], "decoder_fusion_channels": 32},
+}
+"""What makes large decoders small."""
 
 
 class TestUnetPlusPlus(ModelTester):
@@ -49,7 +54,8 @@ def refusal(settings: ModelSettings, image_size: int = 64, **more: Any) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", sorted(one.__name__ for one in smp.MODEL_ARCHITECTURES_MAPPING.values()))
 def test_every_decoder_learns(decoder: str) -> None:
-    settings, side = settings_of(decoder, ENCODERS.get(decoder, LIGHT)), SIDES.get(decoder, 64)
+    settings = settings_of(decoder, ENCODERS.get(decoder, LIGHT), args=ARGS.get(decoder, {}))
+    side = SIDES.get(decoder, 64)
     assert check_model(settings, image_size=side) >= 4 * count_parameters(settings)
     model = build_model(settings, seed=0)
     image = images(2, side, side)
