@@ -74,6 +74,7 @@ def cross_validate(
             trials = context.trials
             refuse_models_there(trials, store, study, resume=resume)
             _refuse_other_settings(trials, store, study)
+            trials.relabel(study)
             keys = {model: _fixed_key(trials, model) for model in study.models}
             train_fixed(context, [TrialSpec(key) for key in keys.values()], TrialKind.FIXED, plan)
             return Outcome(

@@ -94,6 +94,17 @@ class Trials:
         self._records[key] = replace(self._records[key], **changes)
         self.write()
 
+    def relabel(self, study: Study) -> None:
+        """Give all trials of a study's models the labels that the study has now: they change nothing else."""
+        labels = {model: study.for_model(model).model.label for model in study.models}
+        mine = [record for record in self._records.values() if record.model in labels and record.settings]
+        old = [record for record in mine if record.settings.get("model.label", "") != labels[record.model]]
+        for record in old:
+            settings = {**record.settings, "model.label": labels[record.model]}
+            self._records[record.key] = replace(record, settings=settings)
+        if old:
+            self.write()
+
     def end(self, key: TrialKey) -> None:
         """Say that nothing trains a trial any more."""
         _log.debug("%s trial %d ends: %s %s", *key, self._records[key].state, self._records[key].reason)

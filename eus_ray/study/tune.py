@@ -79,6 +79,7 @@ def tune(
         run_context(store, dataset, cluster, callbacks) as context,
     ):
         refuse_models_there(context.trials, store, study, resume=resume)
+        context.trials.relabel(study)
         searches = [_model_search(context, model, start) for model, start in begin.items()]
         _search_all(context, searches)
         winners = [spec for search in searches if (spec := search.winner()) is not None]

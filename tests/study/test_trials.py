@@ -83,3 +83,26 @@ def test_a_table_of_an_older_study_goes_on(store: Store) -> None:
     assert read_trials(store)["parameters"].isna().all()
     Trials(store).begin(KEY, TrialKind.FIXED, study_of(2))
     assert read_records(store)[0].parameters is not None
+
+
+def test_a_label_that_changes_is_that_of_all_trials_of_the_model(store: Store) -> None:
+    trials = Trials(store)
+    for key in (TrialKey("unet", 0), TrialKey("unet", 1), TrialKey("daf_net", 0)):
+        trials.begin(key, TrialKind.TRIAL, study_of(2))
+    before = store.read_bytes(TRIALS_FILE)
+    study = Study.model_validate({"models": ["unet"], "only": {"unet": {"model.label": "U-Net, narrow"}}})
+    Trials(store).relabel(Study(models=("unet",)))
+    assert store.read_bytes(TRIALS_FILE) == before
+    Trials(store).relabel(study)
+    labels = {record.key: record.settings["model.label"] for record in read_records(store)}
+    assert labels == {("unet", 0): "U-Net, narrow", ("unet", 1): "U-Net, narrow", ("daf_net", 0): ""}
+    Trials(store).relabel(Study(models=("unet",)))
+    assert {record.settings["model.label"] for record in read_records(store)} == {""}
+
+
+def test_a_table_of_an_older_study_has_no_label_to_change(store: Store) -> None:
+    Trials(store).begin(KEY, TrialKind.FIXED, study_of(2))
+    store.write_table(TRIALS_FILE, store.read_table(TRIALS_FILE).drop_columns(["model.label"]))
+    before = store.read_bytes(TRIALS_FILE)
+    Trials(store).relabel(Study(models=("unet",)))
+    assert store.read_bytes(TRIALS_FILE) == before
