@@ -23,7 +23,7 @@ from eus_ray.models.base import (
     probability,
     to_device,
 )
-from eus_ray.models.dry_run import dry_run
+from eus_ray.models.dry_run import check_by_running
 from eus_ray.models.others import CallableNetwork, module_of
 
 __all__ = [
@@ -97,14 +97,14 @@ def check_model(
     Raises:
         UserError: If timm does not know the encoder, it does not give four levels for any image size, the file of
             weights is missing, or pretrained weights are not published or cannot be downloaded; and if another's
-            network cannot be had, or does not do what `dry_run` expects of it.
+            network cannot be had, or does not do what `check_by_running` expects of it.
     """
     network = network_class(settings.arch)
     network.check(settings)
     if not issubclass(network, AdaptedNetwork):
         return sum(tensor.nbytes for tensor in _shapes(settings, in_channels).state_dict().values())
     start = settings if network is CallableNetwork else settings.model_copy(update={"pretrained": False})
-    ready = dry_run(
+    ready = check_by_running(
         settings.arch, lambda: cast(AdaptedNetwork, build_model(start, 0, in_channels)), in_channels, image_size
     )
     if needs_encoder and (ready.encoder is None or not any(True for _ in ready.encoder.parameters())):

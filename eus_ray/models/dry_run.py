@@ -19,7 +19,9 @@ SMALL = 64
 """Pixels; enough for networks that halve an image six times, and so few that a run takes a second."""
 
 
-def dry_run(arch: str, build: Callable[[], AdaptedNetwork], in_channels: int, image_size: int) -> AdaptedNetwork:
+def check_by_running(
+    arch: str, build: Callable[[], AdaptedNetwork], in_channels: int, image_size: int
+) -> AdaptedNetwork:
     """Return a network that was built, evaluated at the study's image size, and trained by one step's gradients.
 
     Args:

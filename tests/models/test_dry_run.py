@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from eus_ray.errors import UserError
 from eus_ray.models.adapter import AdaptedNetwork
-from eus_ray.models.dry_run import dry_run
+from eus_ray.models.dry_run import check_by_running
 from eus_ray.models.others import CallableNetwork
 
 
@@ -123,7 +123,7 @@ def try_out(body: type[nn.Module], image_size: int = 64) -> AdaptedNetwork:
         return CallableNetwork(body())
 
     with torch.random.fork_rng(devices=[]):
-        return dry_run("lab:Net", build, 1, image_size)
+        return check_by_running("lab:Net", build, 1, image_size)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_one_line(body: type[nn.Module], message: str, capsys: 
 def test_a_network_that_is_returned_twice_would_train_all_folds_in_one() -> None:
     body = Conv()
     with pytest.raises(UserError, match="returns the same network each time; build a new one in every call"):
-        dry_run("lab:Net", lambda: CallableNetwork(body), 1, 64)
+        check_by_running("lab:Net", lambda: CallableNetwork(body), 1, 64)
 
 
 def test_it_is_run_at_the_size_of_the_study() -> None:
