@@ -11,7 +11,7 @@ import pandas as pd
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.comparison.fold_table import fold_table
 from eus_ray.analysis.figures import curves
-from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, Labels, ReportKind
+from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, UNLABELLED, Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
@@ -115,7 +115,9 @@ def _row(
     }
 
 
-def behind_the_means(images: pd.DataFrame, target: str, average: Average, labels: Labels) -> dict[str, Any]:
+def behind_the_means(
+    images: pd.DataFrame, target: str, average: Average, labels: Labels = UNLABELLED
+) -> dict[str, Any]:
     """Return counts that a mean does not show, and what its distances owe to specks, one line per number.
 
     Args:
