@@ -45,6 +45,7 @@ def study_file(phantom: Path, package: Package, tmp_path_factory: pytest.TempPat
         "model": {"width": 2},
         "train": {"epochs": 1, "batch_size": 8},
         "run": {"workers": 1},
+        "log": {"tensorboard": True},
         "search": {"inner_folds": 2, "scheduler": "none"},
         "only": {
             "unet_wide": {"model.arch": "unet", "model.width": 4, "model.label": "U-Net, wide"},
@@ -84,6 +85,7 @@ def test_each_variant_is_trained_by_its_own_settings(trained: Path) -> None:
 def test_files_have_the_models_names(trained: Path) -> None:
     for model in MODELS:
         assert (trained / f"logs/{model}_trial-0.log").is_file()
+        assert (trained / f"logs/tensorboard/{model}/trial-0/fold-1").is_dir()
         assert sorted(path.name for path in (trained / f"checkpoints/{model}/0").iterdir()) == [
             "fold_0.safetensors",
             "fold_1.safetensors",
@@ -111,6 +113,9 @@ def test_a_second_run_needs_resume_and_then_adds_nothing(
     before, files = tables(trained), {path: path.stat().st_mtime_ns for path in trained.glob("checkpoints/*/*/*")}
     assert main(["cv", str(study_file), "--out", str(trained), "--models", "unet_wide"]) == 2
     assert "holds unet_wide already (fixed, complete)" in capsys.readouterr().err
+    relabelled = ["--set", "only.unet.model.label=U-Net, narrow"]
+    assert main(["cv", str(study_file), "--out", str(trained), "--resume", "--quiet", *relabelled]) == 0
+    assert read_trials(Store(trained)).set_index("model")["model.label"]["unet"] == "U-Net, narrow"
     assert main(["cv", str(study_file), "--out", str(trained), "--resume", "--quiet"]) == 0
     assert_same(tables(trained), before)
     assert {path: path.stat().st_mtime_ns for path in trained.glob("checkpoints/*/*/*")} == files
