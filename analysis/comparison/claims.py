@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eus_ray.analysis.comparison.pairwise import Comparison
-from eus_ray.analysis.comparison.paper_tables import printed
+from eus_ray.analysis.comparison.pairwise import DECIMALS, Comparison
 from eus_ray.analysis.comparison.verdicts import (
     EQUIVALENT,
     LEVEL,
@@ -30,6 +29,8 @@ from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.architectures import spec_of
 
 FIXED_MASK = "one fixed mask that looks at no image"
+_OF_THESE = "Of these trained models, on patients like these"
+_BY_MORE = "by more than other trainings would change"
 
 COLUMNS = (
     "model_a",
@@ -132,7 +133,7 @@ def claim(pair: Comparison, background: Background) -> str:
         shown = {EQUIVALENT: _equivalent, NOT_SUPPORTED: _not_supported, TOO_FEW: _too_few}[found]
         said = shown(pair, metric, background)
     if background.has_baseline(pair) and found == SUPPORTED and better(pair) != pair.first:
-        said = f"{said} So {a} is not shown to be better than it."
+        said = f"{said} So {a} is worse than it."
     elif background.has_baseline(pair) and found != SUPPORTED:
         said = f"{a} is not shown to be better than {FIXED_MASK}. {said}"
     return " ".join([said, *_remarks(pair, background)])
@@ -149,13 +150,17 @@ def short_claim(pair: Comparison, background: Background) -> str:
     if background.has_baseline(pair):
         if found == SUPPORTED and better(pair) == pair.first:
             return f"{a} is better in {metric} than {FIXED_MASK}, {_by(pair, background.unit)}{end}"
+        if found == SUPPORTED:
+            return f"{a} is worse in {metric} than {FIXED_MASK}, {_by(pair, background.unit)}{end}"
         return f"{a} is not shown to be better in {metric} than {FIXED_MASK}: {_effect(pair, background.unit)}{end}"
     if found == SUPPORTED:
         more = "lower" if pair.metric in DISTANCES else "higher"
-        by = _by(pair, background.unit)
-        return f"{labels[better(pair)]} has a {more} {metric} than {labels[worse(pair)]}, {by}{end}"
+        said = f"{labels[better(pair)]} has a {more} {metric} than {labels[worse(pair)]}, {_by(pair, background.unit)}"
+        is_of_these = scope(pair, background) == THESE_MODELS
+        return f"{_OF_THESE}, {said}{end}" if is_of_these else f"{said}, {_BY_MORE}{end}"
     words = {EQUIVALENT: "are equivalent", NOT_SUPPORTED: "are not shown to differ", TOO_FEW: "cannot be told apart"}
-    return f"{a} and {b} {words[found]} in {metric}: {_effect(pair, background.unit)}{end}"
+    of_these = f"{_OF_THESE}, " if found == EQUIVALENT else ""
+    return f"{of_these}{a} and {b} {words[found]} in {metric}: {_effect(pair, background.unit)}{end}"
 
 
 def _supported(pair: Comparison, metric: str, background: Background) -> str:
@@ -170,7 +175,7 @@ def _supported(pair: Comparison, metric: str, background: Background) -> str:
         return f"{said[:1].upper()}{said[1:]}."
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds.p_value)}"
     if scope(pair, background) != THESE_MODELS:
-        return f"{said}, by more than other trainings would change ({nadeau_bengio})."
+        return f"{said}, {_BY_MORE} ({nadeau_bengio})."
     doubt = f"the folds do not show it ({nadeau_bengio})"
     if math.isnan(pair.folds.p_value):
         doubt = "one fold says nothing"
@@ -178,15 +183,15 @@ def _supported(pair: Comparison, metric: str, background: Background) -> str:
         doubt = "folds that do not differ at all say nothing"
     elif folds_agree(pair):
         doubt = f"the folds would show it too ({nadeau_bengio})"
-    return f"Of these trained models, on patients like these, {said}; of other trainings {doubt}."
+    return f"{_OF_THESE}, {said}; of other trainings {doubt}."
 
 
 def _by(pair: Comparison, unit: str) -> str:
     """Return the size of a supported difference; its interval lies on one side of 0."""
     low, high = sorted(abs(limit) for limit in (pair.mean.low, pair.mean.high))
     return (
-        f"on average by {printed(pair.metric, abs(pair.difference))}{_unit(pair, unit)} (95 % interval "
-        f"{printed(pair.metric, low)} to {printed(pair.metric, high)}; {_p(pair)}; "
+        f"on average by {_size(pair.metric, pair.difference)}{_unit(pair, unit)} (95 % interval "
+        f"{_size(pair.metric, low)} to {_size(pair.metric, high)}; {_p(pair)}; "
         f"{_count(pair.num_patients, 'patient')})"
     )
 
@@ -194,7 +199,7 @@ def _by(pair: Comparison, unit: str) -> str:
 def _equivalent(pair: Comparison, metric: str, background: Background) -> str:
     unit = background.unit
     return (
-        f"Of these trained models, on patients like these, {_both(pair, background)} are equivalent in {metric}: "
+        f"{_OF_THESE}, {_both(pair, background)} are equivalent in {metric}: "
         f"{_effect(pair, unit)}, within ±{pair.margin:g}{_unit(pair, unit)} (TOST {p_text(pair.equivalence.p_value)})."
     )
 
@@ -325,8 +330,24 @@ def _p(pair: Comparison) -> str:
 
 
 def signed(metric: str, value: float) -> str:
-    """Format a difference with its sign; a dash if it is NaN."""
-    return DASH if math.isnan(value) else f"{value:+z.2f}" if metric in DISTANCES else f"{value:+z.3f}"
+    """Format a difference with its sign; a dash if it is NaN.
+
+    One that is not 0 is not printed as 0: whether an interval excludes 0 must be seen.
+
+    >>> [signed("dsc", value) for value in (0.0304, -0.000365, 0.0)]
+    ['+0.030', '-0.0004', '+0.000']
+    """
+    return DASH if math.isnan(value) else f"{value:+z.{_decimals(metric, value)}f}"
+
+
+def _size(metric: str, value: float) -> str:
+    """Format a difference without its sign."""
+    return DASH if math.isnan(value) else f"{abs(value):.{_decimals(metric, value)}f}"
+
+
+def _decimals(metric: str, value: float) -> int:
+    usual = 2 if metric in DISTANCES else 3
+    return next((each for each in range(usual, DECIMALS) if round(value, each)), usual)
 
 
 def _unit(pair: Comparison, unit: str) -> str:

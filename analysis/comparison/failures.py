@@ -1,4 +1,4 @@
-"""Failures: images whose IoU is below 0.5."""
+"""Failures: images whose IoU is 0.5 or less."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POOR, MISSED, FALSE_ALARM = "poor", "missed", "false alarm"
 
 
 def failures(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose IoU is below 0.5, with what is wrong.
+    """Return the rows whose IoU is 0.5 or less, with what is wrong.
 
     Args:
         images: One row per model and image with `iou, missed, false_alarm`.
@@ -21,7 +21,7 @@ def failures(images: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows with the column `wrong`: `POOR`, `MISSED` or `FALSE_ALARM`; no rows without failures.
     """
-    failed = images[images["iou"] < SUCCESS_IOU]
+    failed = images[images["iou"] <= SUCCESS_IOU]
     wrong = np.select([failed["missed"].astype(bool), failed["false_alarm"].astype(bool)], [MISSED, FALSE_ALARM], POOR)
     return failed.assign(wrong=wrong)
 

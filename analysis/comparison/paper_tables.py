@@ -163,6 +163,16 @@ def printed(metric: str, value: float) -> str:
     return DASH if np.isnan(value) else f"{value:.2f}" if metric in DISTANCES else f"{value:.3f}"
 
 
+def percent(number: int, total: int) -> str:
+    """Format a share of a count with one decimal, exactly and halves up, so that one share is printed in one way.
+
+    >>> percent(49, 80), percent(0, 3), percent(5, 5)
+    ('61.3', '0.0', '100.0')
+    """
+    tenths = (2000 * number + total) // (2 * total)
+    return f"{tenths // 10}.{tenths % 10}"
+
+
 def printed_interval(metric: str, low: float, high: float) -> str:
     """Format an interval; empty if a limit is NaN."""
     limits = [printed(metric, limit) for limit in (low, high)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from eus_ray.analysis.comparison.claims import signed
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, UNLABELLED, Labels
 
 
@@ -119,8 +120,8 @@ def _judged(row: Mapping[Any, Any], better: str, worse: str, unclear: str) -> st
 
 
 def _difference(label: str, row: Mapping[Any, Any], meaning: str) -> Statement:
-    interval = "" if pd.isna(row["low"]) else f"{row['low']:+z.3f} to {row['high']:+z.3f}"
-    return Statement(label, f"{row['value']:+z.3f}", interval, meaning)
+    value, low, high = (signed(row["metric"], row[name]) for name in ("value", "low", "high"))
+    return Statement(label, value, "" if pd.isna(row["low"]) else f"{low} to {high}", meaning)
 
 
 def headline(selection: pd.DataFrame, average: str = "patients", labels: Labels = UNLABELLED) -> list[str]:

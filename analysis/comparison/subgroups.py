@@ -21,7 +21,7 @@ from eus_ray.analysis.comparison.subgroup_columns import (
     overflow_scale,
     why_left_out,
 )
-from eus_ray.analysis.inputs.study_images import clinical_columns
+from eus_ray.analysis.inputs.study_images import clinical_columns, of_models
 from eus_ray.analysis.labels import column_label
 from eus_ray.analysis.measures.image_metrics import COUNTS
 from eus_ray.analysis.statistics import Pair, Test, bootstrap, cliffs_delta, dunn, holm, kruskal_wallis
@@ -62,8 +62,8 @@ def divide(
     is named `size…`; images without lesion are a level of their own there.
 
     Args:
-        images: One row per model and image with clinical columns. An image's first row counts; `Division.level` has the
-            image order of `align`.
+        images: One row per model and image with clinical columns. A column that differs between models divides
+            nothing; `Division.level` has the image order of `align`.
         clinical: The columns that divide, in this order; `auto`: measurements, and categories with 2 to
             `MAX_TESTED_LEVELS` levels that are a patient's own (`why_left_out`).
         target: What the masks show, in print.
@@ -72,20 +72,22 @@ def divide(
         At most `MAX_DIVISIONS` divisions, and each column left out, with the reason in brackets.
 
     Raises:
-        UserError: If `images` lacks a column of `clinical`.
+        UserError: If `images` lacks a column of `clinical`, or it differs between models.
     """
+    differing = of_models(images)
     rows = images.drop_duplicates("image_id").reset_index(drop=True)
     columns = clinical_columns(rows)
     if clinical == "auto":
         columns.sort(key=lambda name: _FIRST_COLUMNS.index(name) if name in _FIRST_COLUMNS else len(_FIRST_COLUMNS))
     else:
-        columns = _named(clinical, columns)
+        columns = _named(clinical, columns, differing)
     found: list[Division] = []
     left_out: list[str] = []
     for column in columns:
         values = known_values(rows[column])
         label = column_label(column)
         reason = why_left_out(values, rows["patient_id"]) if clinical == "auto" else ""
+        reason = "differs between models" if column in differing else reason
         division = None if reason else _division(values, label, rows["patient_id"])
         if division is not None and len(division.levels) > MAX_LEVELS:
             reason = f"{len(division.levels)} levels"
@@ -101,12 +103,17 @@ def divide(
     return tuple(found[:MAX_DIVISIONS]), tuple(left_out)
 
 
-def _named(clinical: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _named(clinical: Sequence[str], columns: Sequence[str], differing: Sequence[str]) -> list[str]:
     lines = [
         f"analysis.clinical: there is no clinical column {name}"
         + did_you_mean(name, columns, otherwise="" if columns else "there is none")
         for name in clinical
         if name not in columns
+    ]
+    lines += [
+        f"analysis.clinical: {name} differs between models, so it is no patient's own; leave it out"
+        for name in clinical
+        if name in differing
     ]
     if lines:
         raise UserError(*lines)

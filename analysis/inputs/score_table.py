@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns
+from eus_ray.analysis.inputs.study_images import IDENTITY, clinical_columns, of_models
 from eus_ray.analysis.labels import UNLABELLED, ReportKind
 from eus_ray.analysis.measures.calibration import CALIBRATION
 from eus_ray.analysis.measures.distances import diagonal
@@ -120,10 +120,19 @@ def _warnings(table: Table, frame: pd.DataFrame) -> list[str]:
     """Return what may have been meant otherwise, in the words of a manifest's warnings."""
     return [
         *table.warnings,
+        *_differing(of_models(frame)),
         *near_columns(table.columns, _KNOWN, "clinical"),
         *alike("column", table.columns),
         *names_alike(frame, clinical_columns(frame)),
     ]
+
+
+def _differing(columns: Sequence[str]) -> list[str]:
+    """Return a line on columns that differ between models; none if there are none."""
+    if not columns:
+        return []
+    are = "differs between models, so it is" if len(columns) == 1 else "differ between models, so they are"
+    return [f"{', '.join(map(shown, columns))} {are} no patient's own: left out of patients and subgroups"]
 
 
 def _as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:

@@ -69,6 +69,19 @@ def clinical_columns(frame: pd.DataFrame) -> list[str]:
     return [column for column in frame.columns if column not in NOT_CLINICAL]
 
 
+def of_models(frame: pd.DataFrame) -> list[str]:
+    """Return the clinical columns that have two values or more for one image, so that they are no patient's own.
+
+    Args:
+        frame: Rows with `image_id`, several of an image if several models have it. A missing value is none.
+    """
+    columns = clinical_columns(frame)
+    if not columns or not frame["image_id"].duplicated().any():
+        return []
+    numbers = frame[columns].groupby(frame["image_id"]).nunique()
+    return [column for column in columns if (numbers[column] > 1).any()]
+
+
 def reported_folds(trials: pd.DataFrame, searches: Mapping[str, Search], folds: Iterable[int]) -> pd.DataFrame:
     """Return the folds whose predictions are reported.
 

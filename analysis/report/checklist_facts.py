@@ -121,7 +121,7 @@ def _of_scores(results: Results, metrics: list[str]) -> dict[str, Fact]:
         found["analysed"] = Fact(f"{counted(len(by_fold), 'fold')} of {size}, with the number of images.", "folds")
         found["robustness"] = Fact("The means of each fold show how far results differ between them.", "folds")
     if {"iou", "missed", "false_alarm"} <= set(results.headline):
-        found["failures"] = Fact("Images with an IoU below 0.5 are counted by what is wrong.", "failures")
+        found["failures"] = Fact("Images with an IoU of 0.5 or less are counted by what is wrong.", "failures")
     divisions, _ = results.divided
     for topic, words in (("fairness", _GROUP_WORDS), ("heterogeneity", _SITE_WORDS)):
         labels = [in_sentence(each.label) for each in divisions if words & set(each.column.lower().split("_"))]

@@ -24,7 +24,13 @@ from eus_ray.analysis.inputs.effort import Effort, read_efforts
 from eus_ray.analysis.inputs.score_table import read_score_table
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.settings import read_labels
-from eus_ray.analysis.inputs.study_images import read_study_images, reported_folds, unfinished
+from eus_ray.analysis.inputs.study_images import (
+    clinical_columns,
+    of_models,
+    read_study_images,
+    reported_folds,
+    unfinished,
+)
 from eus_ray.analysis.labels import Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES, METRICS, OVERLAPS
 from eus_ray.analysis.measures.outlines import Outline
@@ -302,10 +308,16 @@ def read_table(store: Store, name: str) -> Results:
     images = read_score_table(store, name)
     where = f"{store.path(name)}: "
     warnings = tuple(line.removeprefix(where) for line in images.attrs.pop("warnings", ()))
-    described = images.drop(columns=[column for column in METRICS if column in images])
+    scores = [column for column in (*METRICS, *of_models(images)) if column in images]
+    patients = images.drop(columns=scores).drop_duplicates("image_id")
+    for column in clinical_columns(patients):  # which only some models' rows may have
+        if patients[column].isna().any():
+            known = images.dropna(subset=column).drop_duplicates("image_id").set_index("image_id")[column]
+            patients[column] = patients["image_id"].map(known).astype(images[column].dtype)
+            images[column] = images["image_id"].map(known).astype(images[column].dtype)
     return Results(
         source=name,
         images=images,
-        patients=described.drop_duplicates("image_id"),
+        patients=patients,
         data_warnings=warnings,
     )

@@ -156,7 +156,7 @@ def _short_verdict(row: Mapping[Any, Any]) -> str:
 
 def _shares(aligned: Aligned, has_numbers: bool, labels: Labels) -> str:
     return ", ".join(
-        f"{labels[model]} {100 * share:.1f} %"
+        f"{labels[model]} {paper_tables.percent(round(share * number), number)} %"
         + (f" of {number} images" if has_numbers else "")
         + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")
         for model, number, share, low, high in statistics_table.shares_above_half(aligned)

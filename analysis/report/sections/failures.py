@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from eus_ray.analysis.comparison.failures import FALSE_ALARM, MISSED, POOR, failures, worst
+from eus_ray.analysis.comparison.paper_tables import percent
 from eus_ray.analysis.figures import image_panels, style
 from eus_ray.analysis.labels import DASH
 from eus_ray.analysis.measures.outlines import outline
@@ -17,7 +18,7 @@ from eus_ray.analysis.report.results import Results, Section
 _MAX_IMAGES = 6
 """The paper's figure has as many images per model."""
 _WORDS = {
-    POOR: "Outlined in part, too large, or elsewhere",
+    POOR: "Poor: part of the {target} is found, with too much missing or too much besides",
     MISSED: "Missed: no pixel of the {target} is found",
     FALSE_ALARM: "False alarm: something is predicted, and there is no {target}",
 }
@@ -52,8 +53,8 @@ def build(results: Results) -> Section | None:
 
 
 _CAPTION = (
-    f"Images with an IoU below 0.5, at most {_MAX_IMAGES} per model. The worst poor outlines, misses and false alarms "
-    "are taken in turn, and each patient gets one image before any patient gets two. White: truth."
+    f"Images with an IoU of 0.5 or less, at most {_MAX_IMAGES} per model. The worst poor outlines, misses and false "
+    "alarms are taken in turn, and each patient gets one image before any patient gets two. White: truth."
 )
 
 
@@ -96,14 +97,14 @@ def _lines(images: pd.DataFrame, failed: pd.DataFrame, models: list[str], target
     """Return the counts by model; a dash for a failure that none of the model's images could have."""
     sizes = images["model"].value_counts()
     wrong = failed.groupby(["model", "wrong"]).size()
+    numbers = [int((failed["model"] == model).sum()) for model in models]
     shares = [
-        f"{(failed['model'] == model).sum()} ({100 * (failed['model'] == model).sum() / sizes[model]:.1f} %)"
-        for model in models
+        f"{number} ({percent(number, int(sizes[model]))} %)" for number, model in zip(numbers, models, strict=True)
     ]
     possible = {model: _possible(images[images["model"] == model]) for model in models}
     return [
         {"name": "Tested", "values": [str(sizes[model]) for model in models]},
-        {"name": "IoU below 0.5", "values": shares},
+        {"name": "IoU of 0.5 or less", "values": shares},
         *(
             {
                 "name": name.format(target=target),

@@ -192,7 +192,7 @@ def _counts(mine: pd.DataFrame, target: str) -> dict[str, str]:
 def _rate(is_so: pd.Series[bool], could_be: pd.Series[bool]) -> str:
     """Return a rate such as `6 of 200 (3.0 %)`; a dash if no image could be so."""
     number, total = int((is_so & could_be).sum()), int(could_be.sum())
-    return f"{number} of {total} ({100 * number / total:.1f} %)" if total else DASH
+    return f"{number} of {total} ({paper_tables.percent(number, total)} %)" if total else DASH
 
 
 def _in_words(images: pd.DataFrame, labels: Labels) -> str:

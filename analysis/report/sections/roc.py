@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eus_ray.analysis.comparison import paper_tables
+from eus_ray.analysis.comparison import claims, paper_tables
 from eus_ray.analysis.comparison.roc_tables import areas, curves
 from eus_ray.analysis.figures import roc_curves, style
 from eus_ray.analysis.labels import DASH, KIND_LABELS, Labels
@@ -129,7 +129,7 @@ def _cell(row: Mapping[Any, Any] | None, signed: bool) -> dict[str, str]:
 
 
 def _printed(value: float, signed: bool = False) -> str:
-    """Format an area with three decimals; a difference gets a sign, with a true minus."""
+    """Format an area with three decimals; a difference gets a sign, with a true minus, as in its claim."""
     if np.isnan(value):
         return DASH
-    return f"{value:+.3f}".replace("-", _MINUS) if signed else f"{value:.3f}"
+    return claims.signed("auc", value).replace("-", _MINUS) if signed else f"{value:.3f}"

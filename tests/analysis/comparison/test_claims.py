@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from eus_ray.analysis.comparison.claims import COLUMNS, claim, claims_table, p_text
+from eus_ray.analysis.comparison.claims import COLUMNS, claim, claims_table, p_text, short_claim, signed
 from eus_ray.analysis.comparison.pairwise import Comparison, Training, compare_pairs
 from eus_ray.analysis.comparison.score_matrix import align
 from eus_ray.analysis.comparison.verdicts import Background, patients_needed, scope, verdict
@@ -227,7 +228,7 @@ def test_a_model_must_be_better_than_a_mask_that_looks_at_no_image() -> None:
     not_shown = "DAF-Net is not shown to be better than one fixed mask that looks at no image. "
     worse = against_the_fixed_mask(normal(-0.1, 0.05, 40))
     assert worse.startswith("One fixed mask that looks at no image has a higher DSC than DAF-Net, on average by 0.100")
-    assert "So DAF-Net is not shown to be better than it." in worse
+    assert worse.endswith("So DAF-Net is worse than it.")
     assert against_the_fixed_mask(normal(0.0, 0.2, 40)).startswith(f"{not_shown}40 patients are too few to tell")
     assert against_the_fixed_mask(normal(0.001, 0.02, 40)).startswith(f"{not_shown}Of these trained models, on pat")
 
@@ -337,3 +338,43 @@ def test_equal_models_are_seldom_said_to_differ() -> None:
     verdicts, _, images = said.sum(axis=0)
     assert verdicts <= 11  # 5 expected; more has a probability of 1 %
     assert images >= 30
+
+
+# ---- limits and scopes in print -----------------------------------------------------------------
+
+
+def barely(shift: float) -> Comparison:
+    """Return a pair whose interval ends at `shift` above 0."""
+    pair = compared(study(normal(0.02, 0.03, 40)))
+    return replace(pair, mean=replace(pair.mean, low=shift, high=0.04, p_value=0.04), p_adjusted=0.04)
+
+
+def test_a_limit_that_is_not_0_is_not_printed_as_0() -> None:
+    for shift, text in ((0.000365, "0.0004"), (0.00004, "0.00004"), (0.0312, "0.031"), (0.0, "0.000")):
+        assert f"95 % interval {text} to 0.040;" in short_claim(barely(shift), PLAIN)
+        assert signed("dsc", -shift) == ("-" if shift else "+") + text
+    assert signed("hd", -0.003) == "-0.003"
+    assert signed("hd", -0.3) == "-0.30"
+    assert signed("dsc", 1e-17) == "+0.000"  # noise of floats
+    crossing = replace(barely(0.01), p_adjusted=0.2)
+    crossing = replace(crossing, mean=replace(crossing.mean, low=-0.03, high=-0.000365))
+    assert "95 % interval -0.030 to -0.0004;" in short_claim(crossing, PLAIN)
+
+
+def test_a_short_claim_has_the_scope_of_the_long_one() -> None:
+    of_these = "Of these trained models, on patients like these, "
+    for differences in (normal(0.1, 0.1, 40), normal(0.002, 0.02, 40), normal(0.0, 0.2, 40)):
+        for background in (PLAIN, EQUAL):
+            pair = compared(study(differences))
+            for words in (of_these, "by more than other trainings would change"):
+                assert (words in short_claim(pair, background)) == (words in claim(pair, background))
+
+
+def test_what_is_worse_than_the_fixed_mask_is_called_worse_everywhere() -> None:
+    pair = compared(study(normal(-0.1, 0.05, 40)).replace({"unet": "baseline"}))
+    background = Background({"daf_net": "fixed", "baseline": "baseline"})
+    assert short_claim(pair, background).startswith(
+        "DAF-Net is worse in DSC than one fixed mask that looks at no image, on average by 0.100 ("
+    )
+    for said in (claim(pair, background), short_claim(pair, background)):
+        assert "not shown to be better" not in said

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from eus_ray.analysis.comparison.subgroups import divide
 from eus_ray.analysis.inputs.cases import Case
-from eus_ray.analysis.report.results import Results
+from eus_ray.analysis.inputs.study_images import clinical_columns
+from eus_ray.analysis.report.remarks import remarks
+from eus_ray.analysis.report.results import Results, read_table
+from eus_ray.errors import UserError
+from eus_ray.store import Store
 
 
 def _table(patients: list[str], folds: list[int], **columns: list[str]) -> Results:
@@ -105,3 +111,34 @@ def test_without_a_baseline_the_compared_rows_are_the_headline() -> None:
     assert table.compared.equals(table.headline)
     nothing = replace(table, images=table.images[:0])
     assert nothing.compared.empty
+
+
+DIFFERING = """model,image_id,patient_id,dsc,t_stage,Dice,seconds,size_mm
+a,1,p,0.9,T1,0.91,0.5,
+a,2,q,0.8,,0.81,0.5,20
+b,1,p,0.7,T1,0.71,2.5,10
+b,2,q,0.6,T2,0.61,0.5,20
+"""
+
+
+def test_a_column_that_differs_between_models_is_no_patients_own(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text(DIFFERING)
+    read = read_table(Store(tmp_path), "scores.csv")
+    assert clinical_columns(read.patients) == ["t_stage", "size_mm"]
+    assert [line for line in remarks(read) if "differ" in line] == [
+        "Dice, seconds differ between models, so they are no patient's own: left out of patients and subgroups"
+    ]
+    divisions, left_out = read.divided
+    assert "Dice" not in {division.column for division in divisions}
+    assert {"Dice (differs between models)", "Seconds (differs between models)"} <= set(left_out)
+    with pytest.raises(UserError, match=r"^analysis\.clinical: seconds differs between models") as caught:
+        divide(read.headline, ["t_stage", "seconds"])
+    assert len(caught.value.lines) == 1
+
+
+def test_a_value_that_one_models_row_lacks_is_that_of_the_other(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text(DIFFERING)
+    read = read_table(Store(tmp_path), "scores.csv")
+    for frame in (read.patients, read.images):
+        assert frame.groupby("image_id")["t_stage"].unique().map(list).to_dict() == {"1": ["T1"], "2": ["T2"]}
+        assert frame.groupby("image_id")["size_mm"].unique().map(list).to_dict() == {"1": [10], "2": [20]}

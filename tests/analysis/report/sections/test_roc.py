@@ -108,3 +108,9 @@ def test_a_table_of_scores_has_areas_of_images_alone() -> None:
     assert "roc.csv" not in said
     assert section.build(Results("scores.csv", images.drop(columns="auc"), images)) is None
     assert section.build(Results("scores.csv", images.assign(auc=np.nan), images)) is None
+
+
+def test_a_limit_next_to_0_shows_its_sign_as_in_its_claim() -> None:
+    assert section._printed(-0.000365, signed=True) == "\N{MINUS SIGN}0.0004"
+    assert section._printed(-0.0304, signed=True) == "\N{MINUS SIGN}0.030"
+    assert section._printed(0.99996) == "1.000"
