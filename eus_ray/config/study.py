@@ -75,13 +75,14 @@ class Study(Settings):
         named = self.only.get(name, {}).get("model.arch")
         if is_architecture(name):
             return f"[only.{name}] model.arch: {name} is an architecture itself" if named not in (None, name) else ""
-        if not _NAME.fullmatch(name) or name in _RESERVED:
-            variant = '; [only.NAME] "model.arch" says which network a model NAME is' if ":" in name else ""
-            kept = " is kept for reports; take another name"
-            return f"{name!r}{kept if name in _RESERVED else ' is not a name of a-z, 0-9 and _, 40 at most'}{variant}"
+        hint = did_you_mean(name, [*ARCHITECTURES, *(other for other in self.only if other != name)])
+        if name in _RESERVED:
+            return f"{name!r} is kept for reports; take another name"
+        if not _NAME.fullmatch(name):
+            variant = '; [only.NAME] "model.arch" says which network a model NAME is'
+            return f"{name!r} is not a name of a-z, 0-9 and _, 40 at most{variant if ':' in name else hint}"
         is_alone = self.models == (name,) and "arch" in self.model.model_fields_set
         if named is None and not is_alone:
-            hint = did_you_mean(name, [*ARCHITECTURES, *(other for other in self.only if other != name)])
             return f'{name!r} is not a choice{hint} (a variant needs [only.{name}] with "model.arch")'
         return ""
 
