@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eus_ray import store as layout
+from eus_ray.analysis.report.checklist import read_report_file
 from eus_ray.analysis.report.results import Results, read_study, read_table
 from eus_ray.data.io.tables import SUFFIXES
 from eus_ray.store import Store
@@ -46,6 +47,7 @@ def analyze(
         else:
             target, prefix = Store(out), ""
             target.check_unused()
+        read_report_file(folder)  # its defects are told before the long work
         results = read_study(folder)
     files = report_files(results, warn)
     target.write_frame(prefix + IMAGES, results.images)

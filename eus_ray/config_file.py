@@ -333,6 +333,17 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
             tree[name] = dict(value) if isinstance(value, Mapping) else value
 
 
+_KINDS = (
+    dict.fromkeys(("float_parsing", "float_type"), "a number")
+    | dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number")
+    | dict.fromkeys(("bool_parsing", "bool_type"), "true or false")
+    | dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list")
+    | dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a table")
+    | {"string_type": "a text", "finite_number": "a finite number"}
+)
+"""What a value must be, by the kind of pydantic's complaint."""
+
+
 def _explain(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors():
@@ -341,7 +352,7 @@ def _explain(error: ValidationError) -> list[str]:
         if not is_unknown and parts and parts[-1] in ("auto", "int", "float", "constrained-int", "constrained-float"):
             parts = parts[:-1]  # the branch of a union, not a part of the name
         name, given, message = ".".join(parts), problem.get("input"), problem["msg"].removeprefix("Value error, ")
-        message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a table")
+        said = str(given).lower() if isinstance(given, bool) else repr(given)  # as TOML has it
         if is_unknown:
             siblings = [known for known in dotted_names() if known.count(".") == name.count(".")]
             known = siblings if len(parts) > 1 else sorted(Study.model_fields)
@@ -349,10 +360,12 @@ def _explain(error: ValidationError) -> list[str]:
         elif problem["type"] == "literal_error" and isinstance(given, str):
             choices = [word.strip(" '\"") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
             lines.append(f"{name}: {given!r} is not a choice{did_you_mean(given, choices)}")
+        elif kind := _KINDS.get(problem["type"]):
+            lines.append(f"{name}: must be {kind}, not {said}")
         elif problem["type"] == "value_error":
             lines += [f"{name}: {message}"] if name else message.splitlines()
         else:
-            lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {given!r}")
+            lines.append(f"{name}: {message[0].lower()}{message[1:]}, not {said}")
     return _joined(lines)
 
 

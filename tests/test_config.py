@@ -294,11 +294,17 @@ def test_override_values(text: str, value: object) -> None:
     [
         ("[optim]\nlrr = 1\n", "optim.lrr: no such field; did you mean optim.lr?"),
         ("[optm]\nlr = 1\n", "optm: no such field; did you mean optim?"),
-        ('[optim]\nlr = "fast"\n', "optim.lr: input should be a valid number"),
+        ('[optim]\nlr = "fast"\n', "optim.lr: must be a number, not 'fast'"),
         ("[optim]\nlr = -1\n", "optim.lr: input should be greater than 0, not -1"),
-        ("[optim]\nlr = inf\n", "optim.lr: input should be a finite number"),
+        ("[optim]\nlr = inf\n", "optim.lr: must be a finite number"),
+        ('[train]\nepochs = "many"\n', "train.epochs: must be a whole number, not 'many'"),
+        ('[analysis]\nmargin = "big"\n', "analysis.margin: must be a number, not 'big'"),
+        ('[evaluate]\nfill_holes = "maybe"\n', "evaluate.fill_holes: must be true or false, not 'maybe'"),
+        ("[augment]\nscales = 2\n", "augment.scales: must be a list, not 2"),
+        ("[model]\narch = true\n", "model.arch: must be a text, not true"),
+        ("analysis = 3\n", "analysis: must be a table, not 3"),
         ("[train]\nepochs = 0\n", "train.epochs: input should be greater than or equal to 1, not 0"),
-        ("[train]\nepochs = 1.5\n", "train.epochs: input should be a valid integer"),
+        ("[train]\nepochs = 1.5\n", "train.epochs: must be a whole number, not 1.5"),
         ("[data]\nimage_size = 100\n", "data.image_size: input should be a multiple of 16, not 100"),
         ('[optim]\nschedule = "cosin"\n', "optim.schedule: 'cosin' is not a choice; did you mean cosine?"),
         ("[optim]\nmilestones = [20, 5]\n", "optim.milestones: epochs must rise, not [20, 5]"),
@@ -389,7 +395,7 @@ NOT_A_NAME = "is not a name of a-z, 0-9 and _, 40 at most"
             "[only.w] model.arch: 'unett' is not a choice; did you mea",
         ),
         ('models = ["w"]\n[only.w]\n"model.arch" = "a b"\n', "others' networks are smp:NAME or module:callable"),
-        ('models = ["w"]\n[only.w]\n"model.arch" = 3\n', "[only.w] model.arch: input should be a valid string, not 3"),
+        ('models = ["w"]\n[only.w]\n"model.arch" = 3\n', "[only.w] model.arch: must be a text, not 3"),
         (
             f'models = ["wide"]\n{WIDE}"model.label" = " W "\n',
             "[only.wide] model.label: must be a line of text without",
@@ -400,8 +406,8 @@ NOT_A_NAME = "is not a name of a-z, 0-9 and _, 40 at most"
         ),
         ('models = ["unet"]\n[model]\narch = "smp:FPN"\n', "model.arch is 'smp:FPN', and models is ['unet']"),
         ('models = ["fpn2"]\n[model]\narch = "smp:FPN"\n', "model.arch is 'smp:FPN', and models is ['fpn2']"),
-        ('models = "unet"\n', "models: input should be a list, not 'unet'"),
-        ('models = ["unet"]\n[only]\nunet = 3\n', "only.unet: input should be a table, not 3"),
+        ('models = "unet"\n', "models: must be a list, not 'unet'"),
+        ('models = ["unet"]\n[only]\nunet = 3\n', "only.unet: must be a table, not 3"),
     ],
 )
 def test_variants_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
@@ -417,7 +423,7 @@ def test_variants_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
         ("{ born = 1979-05-27 }", "model.args: takes numbers, text, lists and tables (Object of type date"),
         ("{ rate = nan }", "model.args: takes numbers, text, lists and tables (Out of range float"),
         ('{ "drop-out" = 1 }', "model.args: 'drop-out' is no name of an argument"),
-        ("3", "model.args: input should be a table, not 3"),
+        ("3", "model.args: must be a table, not 3"),
     ],
 )
 def test_arguments_of_networks_are_plain_values_by_name(tmp_path: Path, args: str, said: str) -> None:

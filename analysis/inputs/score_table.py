@@ -26,6 +26,7 @@ _OFTEN_UNDEFINED = ("auc", *CALIBRATION)
 _SIZES = ("height", "width", "spacing_row", "spacing_col", "diagonal")
 _GRID = ("unit", "grid")
 """How distances were measured, as `evaluate` writes it."""
+_GRID_FORM = r"[1-9]\d* x [1-9]\d*"
 _KNOWN = (*_NAMES, "fold", *_SCORES, *COUNTS, *FINDINGS, *_SIZES, *_GRID)
 
 
@@ -81,6 +82,8 @@ def checked_scores(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         lines.append(f"{where}: has no rows")
     if lines:
         raise UserError(*lines)
+    if "grid" in frame:
+        frame["grid"] = frame["grid"].str.replace(r"^\s*(\d+)\s*[xX\u00d7]\s*(\d+)\s*$", r"\1 x \2", regex=True)
     lines = [*_check_names(where, frame), *_check_folds(where, frame), *_check_grids(where, frame)]
     for column in [name for name in (*METRICS, *_SIZES) if name in frame]:
         values, is_text = _as_numbers(frame[column])
@@ -174,14 +177,20 @@ def _check_names(where: str, frame: pd.DataFrame) -> list[str]:
         for label, models in printed.items()
         if len(models) > 1
     ]
-    twice = frame[frame.duplicated([name for name in names if name != "patient_id"])]
+    named = _named(frame)
+    twice = named[named.duplicated([name for name in names if name != "patient_id"])]
     lines += [
         f"{where}: row {index + 2}: image {row.image_id} of model {row.model} has a row already; keep one"
         for index, row in zip(twice.index[:5], twice.itertuples(), strict=False)
     ]
-    owners = frame.groupby("image_id")["patient_id"].nunique()
+    owners = named.groupby("image_id")["patient_id"].nunique()
     lines += [f"{where}: image {image} belongs to two patients" for image in owners.index[owners > 1][:5]]
     return lines
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a model, an image and a patient: what is wrong with the others follows from that."""
+    return frame[(frame[["model", "image_id", "patient_id"]] != "").all(axis=1)]
 
 
 def _check_baseline(where: str, models: pd.Series, kinds: pd.Series) -> list[str]:
@@ -202,7 +211,7 @@ def _check_folds(where: str, frame: pd.DataFrame) -> list[str]:
     wrong = ~(folds >= 0) | (folds % 1 != 0)
     if wrong.any():
         return _in_rows(wrong, f"{where}: fold must count from 0 in whole numbers, but does not")
-    spread = frame.groupby("patient_id")["fold"].nunique()
+    spread = _named(frame).groupby("patient_id")["fold"].nunique()
     return [
         f"{where}: patient {patient} is in {spread[patient]} folds; a patient's images must share one"
         for patient in spread.index[spread > 1][:5]
@@ -222,9 +231,12 @@ def _check_grids(where: str, frame: pd.DataFrame) -> list[str]:
             )
     if "grid" in frame:
         is_missing = frame["grid"].fillna("") == ""
-        lines += _in_rows(is_missing, f"{where}: grid is missing", "; give the mask's rows x columns, as 128 x 96")
-        several = frame[frame.groupby("image_id")["grid"].transform("nunique") > 1]
-        if len(several) and not is_missing.any():
+        is_odd = ~is_missing & ~frame["grid"].astype(str).str.fullmatch(_GRID_FORM)
+        for wrong, what in ((is_missing, "is missing"), (is_odd, "is not rows x columns")):
+            lines += _in_rows(wrong, f"{where}: grid {what}", "; give the mask's rows x columns, as 128 x 96")
+        named = _named(frame)
+        several = named[named.groupby("image_id")["grid"].transform("nunique") > 1]
+        if len(several) and not (is_missing | is_odd).any():
             image = several["image_id"].iloc[0]
             grids = several.loc[several["image_id"] == image, ["model", "grid"]].drop_duplicates("grid").head(2)
             measured = " and ".join(f"{row.grid} ({row.model})" for row in grids.itertuples())

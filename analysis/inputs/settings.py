@@ -16,15 +16,16 @@ _SECTIONS = ("data", "evaluate", "analysis")
 
 
 def measuring_settings(store: Store) -> Study:
-    """Read `data`, `evaluate` and `analysis` of a study folder; all other sections have their defaults.
+    """Read `data`, `evaluate` and `analysis` of a study folder; all other known sections have their defaults.
 
     What an older study's file lacks has its default, too.
 
     Raises:
-        UserError: If one of them is none that it may be.
+        UserError: If one of them is none that it may be, or there is a section of another name.
     """
     written = tomllib.loads(store.read_text(layout.STUDY))
-    return build_study({name: written[name] for name in _SECTIONS if name in written}, store.path(layout.STUDY))
+    read = {name: value for name, value in written.items() if name in _SECTIONS or name not in Study.model_fields}
+    return build_study(read, store.path(layout.STUDY))
 
 
 def read_labels(store: Store, trials: pd.DataFrame) -> Labels:

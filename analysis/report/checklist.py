@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+import tomli_w
 
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.store import Store
@@ -90,14 +94,18 @@ def read_report_file(store: Store) -> dict[str, str]:
     An empty text leaves its topic open.
 
     Raises:
-        UserError: If it is not TOML; one line for each field that is unknown or no text.
+        UserError: If it is no file of TOML; one line for each field that is unknown or no text.
     """
     if not store.exists(REPORT_FILE):
         return {}
     where = store.path(REPORT_FILE)
+    if store.fs.get_file_info(store.path(REPORT_FILE)).type == pafs.FileType.Directory:
+        raise UserError(f"{where}: is a folder; give the texts of the checklist as a file, or rename the folder")
     try:
-        fields = tomllib.loads(store.read_text(REPORT_FILE))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = tomllib.loads(store.read_text(REPORT_FILE).removeprefix("\ufeff"))
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: is not TOML: its letters are not UTF-8; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where}: is not TOML: {error}") from None
     known = [topic.key for topic in topics()]
     defects = []
@@ -106,10 +114,19 @@ def read_report_file(store: Store) -> dict[str, str]:
             otherwise = "the report's checklist names all fields"
             defects.append(f"{where}: there is no field {key!r}{did_you_mean(key, known, otherwise)}")
         elif not isinstance(value, str):
-            defects.append(f"{where}: {key} must be a text in quotes, not {value!r}")
+            defects.append(f"{where}: {key} must be a text in quotes, not {_as_toml(value)}")
     if defects:
         raise UserError(*defects)
     return {key: text.strip() for key, text in fields.items() if text.strip()}
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value as TOML has it on one line."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_as_toml(inner)}' for key, inner in value.items())} }}" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return tomli_w.dumps({"v": value}).strip().removeprefix("v = ")
 
 
 def answers(facts: Mapping[str, Fact], reasons: Mapping[str, str], given: Mapping[str, str]) -> list[Answer]:

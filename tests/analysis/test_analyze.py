@@ -358,3 +358,15 @@ print([name for name in heavy if name in sys.modules])
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_a_section_that_does_not_exist_is_told(make_study: MakeStudy) -> None:
+    study = make_study(whole=[])
+    written = study.read_text(store.STUDY)
+    for name, cure in (("analysis2", "; did you mean analysis?"), ("zzz", "")):
+        study.write_text(store.STUDY, f"{written}\n[{name}]\nmargin = 0.1\n")
+        with pytest.raises(UserError) as caught:
+            analyze(study.location)
+        (line,) = caught.value.lines
+        assert line.startswith(f"{study.path(store.STUDY)}: {name}: no such field{cure}")
+        assert not study.exists("report")

@@ -122,7 +122,7 @@ def test_a_bad_manifest_stops_before_anything_is_written(
     ("options", "said"),
     [
         (["--set", "optim.lrr=1"], "did you mean optim.lr?"),
-        (["--set", "train.epochs=many"], "train.epochs: input should be a valid integer"),
+        (["--set", "train.epochs=many"], "train.epochs: must be a whole number"),
         (["--models", "unett"], "did you mean unet?"),
         (["--models", "U-Net"], "did you mean unet?"),
         (["--models", "UNET"], "did you mean unet?"),

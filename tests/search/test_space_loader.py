@@ -291,7 +291,7 @@ def test_some_fields_may_not_be_searched(refused: Callable[..., list[str]], name
         (
             chosen("augment.scales", "[[1.0, nan]]"),
             "3 augment.scales",
-            "choices: augment.scales: entry 2: input should be",
+            "choices: augment.scales: entry 2: must be a finite number",
         ),
         (LR + MOMENTUM.replace("optimizer", "optimiser"), "9 optim.momentum", "when: optim.optimiser: no such field; "),
         (MOMENTUM + OPTIMIZER, "5 optim.momentum", "when: optim.optimizer does not stand before it; move [search."),

@@ -101,6 +101,10 @@ def test_fold_and_clinical_columns_are_optional(tmp_path: Path) -> None:
         (GOOD.replace("3.5,", "-3.5,"), ["hd is negative in row 2"]),
         (GOOD.replace("height,width", "tall,wide"), ["hd is infinite in row 3, and a mean needs the image's size"]),
         (GOOD.replace("b,001", ",001"), ["model is empty in row 4"]),
+        (GOOD.replace("b,00", ",00"), ["model is empty in rows 4, 5"]),
+        (GOOD.replace("b,001,007", "b,001,"), ["patient_id is empty in row 4"]),
+        (GOOD.replace("007,0", ",0").replace("NA,1", ",1"), ["patient_id is empty in rows 2, 3, 4, 5"]),
+        (GOOD.replace("b,001", "a,").replace("b,002", "a,"), ["image_id is empty in rows 4, 5"]),
         (GOOD.replace("b,002", "b,001"), ["row 5: image 001 of model b has a row already", "image 001 belongs to two"]),
         (GOOD.replace("b,001,007,0", "b,003,007,1"), ["patient 007 is in 2 folds"]),
         (GOOD.replace(",T", ",T,x"), [f"row {row}: has 10 cells, the header 9" for row in (2, 3, 4, 5)]),
@@ -242,6 +246,11 @@ def test_unit_and_grid_are_kept_and_are_no_clinical_columns(tmp_path: Path) -> N
     assert "unit" not in clinical_columns(frame)
 
 
+def test_a_grid_may_be_written_with_other_signs(tmp_path: Path) -> None:
+    frame = read(tmp_path, MEASURED.replace("6,px,30 x 30", "6,px,30×30").replace("5,px,48 x 64", "5,px,48X 64"))
+    assert frame["grid"].tolist() == ["48 x 64", "30 x 30", "48 x 64", "30 x 30"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -252,6 +261,8 @@ def test_unit_and_grid_are_kept_and_are_no_clinical_columns(tmp_path: Path) -> N
         (MEASURED.replace("6,px", "6,mm"), "distances are in px in some rows and in mm in others; measure all with"),
         (MEASURED.replace("6,px", "6,"), "unit must be px or mm, but is not in row 5; rename the column if it"),
         (MEASURED.replace("6,px,30 x 30", "6,px,"), "grid is missing in row 5; give the mask's rows x columns"),
+        (MEASURED.replace("6,px,30 x 30", "6,px,30*30"), "grid is not rows x columns in row 5; give the mask's rows"),
+        (MEASURED.replace("48 x 64", "0 x 64"), "grid is not rows x columns in rows 2, 4; give the mask's rows x"),
         (MEASURED.replace(",px,", ",ICU,"), "unit must be px or mm, but is not in rows 2, 3, 4, 5; rename the"),
     ],
 )

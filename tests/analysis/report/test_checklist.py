@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from eus_ray.analysis.analyze import analyze
 from eus_ray.analysis.report import checklist
 from eus_ray.analysis.report.checklist import Fact, State, answers, item_states, read_report_file, topics
 from eus_ray.errors import UserError
@@ -61,8 +63,36 @@ def test_every_defect_of_report_toml_is_one_line(tmp_path: Path) -> None:
         f"{where}: there is no field 'eligibilty'; did you mean eligibility?",
         f"{where}: readers must be a text in quotes, not 2",
         f"{where}: there is no field 'zzz'; the report's checklist names all fields",
-        f"{where}: ethics must be a text in quotes, not {{'committee': 'x'}}",
+        f'{where}: ethics must be a text in quotes, not {{ committee = "x" }}',
     )
+
+
+def test_values_that_are_no_texts_are_said_in_toml(tmp_path: Path) -> None:
+    store = written(tmp_path, "readers = true\nethics = [1, 2.5, false]\nfunding = 2020-01-02\n")
+    with pytest.raises(UserError) as caught:
+        read_report_file(store)
+    assert [line.split(", not ")[1] for line in caught.value.lines] == ["true", "[1, 2.5, false]", "2020-01-02"]
+
+
+def test_a_folder_of_its_name_and_letters_of_another_code_are_told_in_plain_words(tmp_path: Path) -> None:
+    (tmp_path / "one" / "report.toml").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^\S+one/report\.toml: is a folder; "):
+        read_report_file(Store(tmp_path / "one"))
+    (tmp_path / "report.toml").write_bytes('ethics = "Köln"'.encode("latin-1"))
+    with pytest.raises(
+        UserError, match=r"^\S+/report\.toml: is not TOML: its letters are not UTF-8; save it as UTF-8$"
+    ):
+        read_report_file(Store(tmp_path))
+    (tmp_path / "report.toml").write_bytes('\ufeffethics = "Köln"'.encode())
+    assert read_report_file(Store(tmp_path)) == {"ethics": "Köln"}
+
+
+def test_report_toml_is_checked_before_anything_is_measured(make_study: Callable[..., Store]) -> None:
+    study = make_study(whole=[])
+    study.write_text(checklist.REPORT_FILE, "readers = 2\n")
+    study.write_bytes("cases.parquet", b"nothing that could be read")
+    with pytest.raises(UserError, match=r"report\.toml: readers must be a text in quotes, not 2$"):
+        analyze(study.location)
 
 
 @pytest.mark.parametrize("content", [b"ethics = yes", b'ethics = "\xff"'])
