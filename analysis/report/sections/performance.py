@@ -15,6 +15,7 @@ from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, UNLABELLED
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.report.winners import doubts
 from eus_ray.analysis.statistics import bootstrap
 from eus_ray.analysis.statistics.bootstrap import Average
 
@@ -59,6 +60,7 @@ def build(results: Results) -> Section | None:
         unit_note=unit_note,
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
+        doubts=list(doubts(results).values()),
         behind=behind_the_means(results.headline, results.target, results.analysis.average, results.labels),
         target=results.target,
         average=results.average_words,

@@ -14,6 +14,7 @@ from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind
 from eus_ray.analysis.report.page import picture, render, sort_key
 from eus_ray.analysis.report.results import Results, Section
+from eus_ray.analysis.report.winners import doubts
 from eus_ray.analysis.statistics.bootstrap import DRAWS
 from eus_ray.store import TrialState
 
@@ -38,7 +39,7 @@ def build(results: Results) -> Section | None:
     body = render(
         "search.html",
         searches=[_search(search, _estimates(results, search), colours[search.model], files) for search in searches],
-        several=len(searches) > 1,
+        doubts=doubts(results),
         protocols={search.protocol for search in searches},
         raced={search.racing_alpha for search in searches if search.scheduler == "racing"},
         pictures=pictures,
@@ -70,6 +71,7 @@ def _search(search: Search, estimates: pd.DataFrame, colour: str, files: dict[st
     number = search.trials["state"].value_counts()
     counts = ", ".join(f"{number[state]} {state}" for state in _STATES if state in number)
     return {
+        "model": search.model,
         "label": search.label,
         "counts": f"{len(search.trials)} trial{'s' if len(search.trials) > 1 else ''}: {counts}",
         "metric": METRIC_LABELS[search.metric],

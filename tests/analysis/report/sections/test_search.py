@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Search, read_searches
 from eus_ray.analysis.inputs.study_images import read_study_images
 from eus_ray.analysis.report.results import Results, read_study
+from eus_ray.analysis.report.sections import performance
+from eus_ray.analysis.report.sections import search as search_section
+from eus_ray.analysis.report.winners import doubts
 from eus_ray.store import PartKey, Store, TrialKey
-from tests.analysis.search_example import example_search, trial_row, write_search
+from tests.analysis.search_example import example_search, trial_row, write_predictions, write_search
 from tests.analysis.test_analyze import Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
@@ -128,7 +132,10 @@ def test_the_page_says_what_was_found(tuned: Callable[..., Store]) -> None:
     study = tuned(paper_trial=4)
     page = page_of(study)
     for text in (
-        "4 trials: 3 complete, 1 pruned. Sampler: TPE. Criterion: DSC",
+        "U-Net 4 trials: 3 complete, 1 pruned. Sampler: TPE. Criterion: DSC",
+        "All trials of U-Net",
+        "is the best setting, trained again on all training patients of each fold.",
+        "a row “tuned on these folds” does not compete",
         "Believe this one: each fold's setting and epochs were chosen without its test patients.",
         "Validation score of the best of 3, trial 2.",
         "The model to use has the setting of trial 2, trained again",
@@ -150,6 +157,29 @@ def test_the_page_says_what_was_found(tuned: Callable[..., Store]) -> None:
     assert "report/figures/search_history.svg" in names
     assert "report/figures/search_slices_unet.png" in names
     assert not any("importances" in name for name in names)
+
+
+def test_a_winner_that_is_no_good_is_not_to_be_used(tuned: Callable[..., Store], example: Example) -> None:
+    """The winner, trial 5, outlines nothing at all: the fixed mask and the nested estimate are far better."""
+    study, (_, truths, _) = tuned(), example
+    found = {name: mask.astype(np.float32) for name, mask in truths.items()}
+    for drawn in (found, {name: np.zeros(mask.shape) for name, mask in truths.items()}):
+        if drawn is not found:
+            assert doubts(read_study(study)) == {}
+        for fold in range(3):
+            write_predictions(study, "unet", 5, fold, drawn, truths)
+    results = read_study(study)
+    said = doubts(results)["unet"]
+    nested, mask = (results.table2.set_index("model").loc[model, "dsc"] for model in ("unet", "baseline"))
+    assert re.fullmatch(
+        r"U-Net, tuned on these folds, has a DSC of 0\.\d{3}, no better than the fixed mask’s "
+        rf"\({mask:.3f}\) and worse by more than 0\.02 than its nested estimate \({nested:.3f}\): "
+        r"do not use it before its training has been looked at\.",
+        said,
+    )
+    for section in (performance.build(results), search_section.build(results)):
+        assert section is not None
+        assert said in section.body
 
 
 def test_the_papers_protocol_is_called_what_it_is(tuned: Callable[..., Store]) -> None:
