@@ -176,10 +176,10 @@ def _supported(pair: Comparison, metric: str, background: Background) -> str:
     nadeau_bengio = f"Nadeau–Bengio {p_text(pair.folds.p_value)}"
     if scope(pair, background) != THESE_MODELS:
         return f"{said}, {_BY_MORE} ({nadeau_bengio})."
+    if math.isnan(pair.folds.p_value):  # one fold says nothing of other trainings
+        return f"{_OF_THESE}, {said}."
     doubt = f"the folds do not show it ({nadeau_bengio})"
-    if math.isnan(pair.folds.p_value):
-        doubt = "one fold says nothing"
-    elif math.isinf(pair.folds.statistic):
+    if math.isinf(pair.folds.statistic):
         doubt = "folds that do not differ at all say nothing"
     elif folds_agree(pair):
         doubt = f"the folds would show it too ({nadeau_bengio})"

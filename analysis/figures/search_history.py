@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -177,6 +178,8 @@ def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
         axes.set_xlim(-0.6, len(texts) - 0.4)
         axes.grid(False, axis="x")
         place = settings.map({text: index for index, text in enumerate(texts)}).to_numpy(np.float64)
+        if all(map(_is_number, texts)):
+            return place
         return place + 0.18 * np.sin(np.arange(len(place)) * 2.399963)  # spread, without random numbers
     if dimension.kind == "log_float":
         axes.set_xscale("log")
@@ -186,6 +189,14 @@ def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=dimension.kind == "int"))
     return settings.to_numpy(np.float64)
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a choice is one number: a dot beside it would stand for another."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _dots(axes: Axes, places: Floats, search: Search, colour: str, size: float = 4.5) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from eus_ray import store as layout
 from eus_ray.analysis.comparison import paper_tables
 from eus_ray.analysis.labels import METRIC_LABELS, ReportKind, column_label, in_sentence
@@ -78,10 +80,14 @@ def _of_data(results: Results) -> dict[str, Fact]:
     names = set(paper_tables.table1(patients)["characteristic"]) - {"Patients", "Images"}
     if names:
         found["characteristics"] = Fact(
-            f"{counted(len(names), 'characteristic')}, of all folds together.",
+            f"{counted(len(names), 'characteristic')}{', of all folds together' if _num_folds(patients) > 1 else ''}.",
             "patients",
         )
     return found
+
+
+def _num_folds(patients: pd.DataFrame) -> int:
+    return patients["fold"].nunique() if "fold" in patients else 0
 
 
 def _with_target(results: Results) -> str:
@@ -153,11 +159,11 @@ def _of_study(results: Results) -> dict[str, Fact]:
             "acquisition": Fact("A phantom computed the images: there was no scanner."),
             "reference_standard": Fact(f"The phantom knows where the {results.target} is, so the truth is exact."),
         }
-    num_folds = results.patients["fold"].nunique() if "fold" in results.patients else 0
+    num_folds = _num_folds(results.patients)
     if num_folds > 1:
         folds = provenance.get("folds", {})
         seed = f" (seed {folds['seed']})" if "seed" in folds else ""
-        stratify = listed([column_label(str(name)) for name in folds.get("stratify", ())])
+        stratify = listed([in_sentence(column_label(str(name))) for name in folds.get("stratify", ())])
         strata = f", balanced by {stratify}" if stratify else ""
         found |= {
             "partitions": Fact(

@@ -297,8 +297,8 @@ def _augmented(settings: Mapping[str, Any]) -> str:
     flips, elastic = (settings.get(f"augment.{name}_probability", 0) for name in ("flip", "elastic"))
     strength = [f"{settings[f'augment.elastic_{name}']:g}" for name in ("alpha", "sigma")] if elastic else []
     parts = [
-        f"rotation by {listed(f'{turn:g}' for turn in turns)} degrees" if set(turns) - {0} else "",
-        f"scaling by {listed(f'{scale:g}' for scale in scales)}" if set(scales) - {1} else "",
+        f"rotation by {listed((f'{turn:g}' for turn in turns), 'or')} degrees" if set(turns) - {0} else "",
+        f"scaling by {listed((f'{scale:g}' for scale in scales), 'or')}" if set(scales) - {1} else "",
         f"flips (probability {flips:g})" if flips else "",
         f"elastic deformation (probability {elastic:g}, α {strength[0]}, σ {strength[1]} pixels)" if elastic else "",
         *(_changed(name, settings) for name in _CHANGES),

@@ -128,7 +128,7 @@ def test_all_settings_say_the_architecture_of_a_variant(variants: Store) -> None
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "scaling by 0.9, 1 and 1.1 and flips (probability 0.5)."),
+        ({}, "scaling by 0.9, 1 or 1.1 and flips (probability 0.5)."),
         ({"brightness": 0.3}, "changes of brightness by up to 20 % of the full range (probability 0.3)."),
         ({"contrast": 0.3}, "changes of contrast by factors of 0.8 to 1.2 (probability 0.3)."),
         ({"gamma": 0.3}, "gamma curves with exponents of 0.667 to 1.5 (probability 0.3)."),

@@ -164,7 +164,8 @@ def _shares(aligned: Aligned, has_numbers: bool, labels: Labels) -> str:
 
 
 def _margins(settings: AnalysisSettings, metrics: Sequence[str], unit: str) -> str:
-    parts = [f"{settings.margin:g}"] if set(metrics) - set(DISTANCES) else []
+    """Return the margins of equivalence, such as `±0.02, for distances ±2 px`."""
+    parts = [f"±{settings.margin:g}"] if set(metrics) - set(DISTANCES) else []
     if set(metrics) & set(DISTANCES):
-        parts.append(f"{settings.distance_margin:g} {unit}".rstrip() + (" for distances" if parts else ""))
+        parts.append(f"{'for distances ' if parts else ''}±{settings.distance_margin:g} {unit}".rstrip())
     return ", ".join(parts)

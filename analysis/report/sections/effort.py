@@ -27,6 +27,7 @@ def build(results: Results) -> Section | None:
         columns=[name for name, known in _measures(efforts).items() if known],
         different=listed(_different(efforts)),
         has_variants=has_variants(efforts),
+        has_kept=any("kept" in _epochs(effort) for effort in efforts),
         known=all(effort.epochs for effort in efforts),
         devices=[f"{said.who}: {said.text}" for said in statements(efforts, lambda effort: listed(effort.devices))],
         is_added_up=any(effort.gpu_hours is None for effort in efforts),
@@ -73,7 +74,7 @@ def _row(effort: Effort) -> dict[str, Any]:
         "model": effort.label,
         "note": KIND_LABELS.get(effort.kind, ""),
         "settings_tried": effort.settings_tried,
-        "epochs": {"text": span(effort.epochs) or DASH, "sort": max(effort.epochs, default="")},
+        "epochs": {"text": _epochs(effort), "sort": max(effort.epochs, default="")},
         "parameters": {"text": span(effort.parameters) or DASH, "sort": max(effort.parameters, default="")},
         "pretrained": "yes" if effort.pretrained else "no",
         "fold_epochs": effort.fold_epochs,
@@ -84,6 +85,12 @@ def _row(effort: Effort) -> dict[str, Any]:
             for name, value in hours.items()
         },
     }
+
+
+def _epochs(effort: Effort) -> str:
+    """Return the epochs trained, and those after which the weights were taken if these are others."""
+    trained, kept = span(effort.epochs), span(effort.chosen_epochs)
+    return f"{trained}, kept {kept}" if trained and kept not in ("", trained) else trained or DASH
 
 
 def _different(efforts: Sequence[Effort]) -> list[str]:

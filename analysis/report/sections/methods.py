@@ -44,7 +44,7 @@ def build(results: Results) -> Section | None:
         synthetic=results.synthetic,
         num_folds=results.patients["fold"].nunique(),
         seed=folds.get("seed"),
-        strata=listed([column_label(str(name)) for name in folds.get("stratify", ())]),
+        strata=listed([in_sentence(column_label(str(name))) for name in folds.get("stratify", ())]),
         study=bool(results.settings_text),
         training=_training(results, cite),
         programs=listed([f"{label} {versions[name]}" for name, label in _PROGRAMS.items() if name in versions]),
@@ -175,7 +175,8 @@ def _measured(results: Results) -> dict[str, Any] | None:
         "fills_holes": evaluate.fill_holes,
         "original_grid": evaluate.grid == "original",
         "unit": results.unit_long,
-        "tolerance": f"{results.analysis.tolerance:g} {results.unit}",
+        "tolerance": _in_unit(results.analysis.tolerance, results.unit),
+        "has_nsd": "nsd" in results.headline and bool(results.headline["nsd"].notna().any()),
         "pooled": bool(results.rocs),
         "has_distances": bool(set(DISTANCES) & set(results.headline.dropna(axis=1, how="all"))),
         "calibrated": "brier" in results.headline and bool(results.headline["brier"].notna().any()),
@@ -183,8 +184,17 @@ def _measured(results: Results) -> dict[str, Any] | None:
     }
 
 
+def _in_unit(distance: float, unit: str) -> str:
+    return f"{distance:g} {unit}" if unit else f"{distance:g} in the table's unit"
+
+
 def _has_baseline(results: Results) -> bool:
     return bool((results.images["kind"] == ReportKind.BASELINE).any())
+
+
+def _has_intervals(results: Results) -> bool:
+    limits = [f"{name}_low" for name in shown_metrics(results.table2)]
+    return bool(results.table2[limits].notna().any(axis=None))
 
 
 def _averaged(results: Results) -> dict[str, Any] | None:
@@ -196,6 +206,7 @@ def _averaged(results: Results) -> dict[str, Any] | None:
         "words": words,
         "by_patient": words.endswith("patients"),
         "by_fold": results.headline["fold"].nunique() > 1,
+        "has_intervals": _has_intervals(results),
     }
 
 
@@ -218,12 +229,13 @@ def _compared(results: Results) -> dict[str, Any] | None:
         "most_for_all_flips": sign_flips.MOST_FOR_ALL_FLIPS,
         "flips": f"{sign_flips.DRAWS:,}",
         "ratio": f"{results.analysis.margin:g}" if set(metrics) - set(DISTANCES) else "",
-        "distance": f"{results.analysis.distance_margin:g} {results.unit}" if set(metrics) & set(DISTANCES) else "",
+        "distance": _in_unit(results.analysis.distance_margin, results.unit) if set(metrics) & set(DISTANCES) else "",
         "clinical": listed(clinical),
         "several_clinical": len(clinical) > 1,
         "divided": bool(divisions),
+        "normality": results.headline["patient_id"].nunique() > 2,
         "fewest": FEWEST_PATIENTS,
-        "shares": "iou" in metrics,
+        "shares": "iou" in metrics and results.headline["patient_id"].nunique() > 1,
     }
 
 

@@ -14,6 +14,7 @@ from eus_ray.analysis.figures import curves
 from eus_ray.analysis.labels import DASH, KIND_LABELS, METRIC_LABELS, UNLABELLED, Labels, ReportKind
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import picture, render, sort_key
+from eus_ray.analysis.report.references import REFERENCES
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.report.winners import doubts
 from eus_ray.analysis.statistics import bootstrap
@@ -69,9 +70,19 @@ def build(results: Results) -> Section | None:
         interval_note=results.interval_note,
         num_folds=results.headline["fold"].nunique(),
         partial=bool(results.unfinished),
-        undefined_auc="auc" in results.headline and bool(results.headline["auc"].isna().any()),
+        undefined_auc="auc" in metrics and bool(results.headline["auc"].isna().any()),
+        nsd_note=_nsd_note(results) if "nsd" in metrics else "",
+        has_intervals=bool(table[[f"{name}_low" for name in metrics]].notna().any(axis=None)),
+        paper=REFERENCES["seo"],
     )
     return Section(10, "performance", "Performance", body, files)
+
+
+def _nsd_note(results: Results) -> str:
+    """Return within which distance NSD counts a contour's pixels; a table from elsewhere does not say it."""
+    if results.store is None:
+        return "The table does not say at which tolerance NSD was measured."
+    return f"NSD: share of both contours within {results.analysis.tolerance:g} {results.unit} of the other."
 
 
 def _head(metric: str, unit: str) -> dict[str, str]:
@@ -132,6 +143,9 @@ def behind_the_means(
         `models`; `lines` with `name` and `values`; `has_no_negatives`, whether all truths are known to show the target.
     """
     counts = {str(model): _counts(mine, target) for model, mine in images.groupby("model", sort=False)}
+    if images["fold"].nunique() < 2:
+        for mine in counts.values():
+            del mine["Folds"]
     finite = images.assign(hd=images["hd"].where(~np.isinf(images["hd"]))) if "hd" in images else images
     for rows, metrics in ((finite, {"hd": "Mean HD of the finite ones"}), (images, _SPECK_MEANS)):
         means = fold_table(rows, list(metrics), average).groupby("model", sort=False).mean(numeric_only=True)

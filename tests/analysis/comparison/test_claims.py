@@ -150,7 +150,7 @@ def test_architectures_only_where_the_folds_agree_and_the_effort_was_the_same() 
     assert "of other trainings the folds do not show it (Nadeau–Bengio p = 0." in claim(moody, EQUAL)
     alone = compared(study(normal(0.1, 0.02, 50), fold=0))
     assert scope(alone, EQUAL) == "these trained models"
-    assert "of other trainings one fold says nothing." in claim(alone, EQUAL)
+    assert "other trainings" not in claim(alone, EQUAL)
     assert scope(steady, PLAIN) == "these trained models"
     assert "What effort went into each is not known" in claim(steady, PLAIN)
 

@@ -21,6 +21,7 @@ from eus_ray.config import Study
 from eus_ray.config_file import study_toml
 from eus_ray.store import Store
 from eus_ray.study.trials import settings_row
+from tests.analysis.conftest import PROVENANCE
 from tests.analysis.retraining import change_rows, write_epochs
 from tests.analysis.search_example import example_search
 from tests.analysis.test_analyze import Page
@@ -66,7 +67,7 @@ def test_a_cross_validation_has_no_search(make_study: MakeStudy) -> None:
         "Weights were taken after the last epoch. No test image chose an epoch.",
         "The loss was the Dice loss (smooth 1). For DAF-Net it was added up over single-layer features (weight 1) and "
         "single images (weight 1).",
-        "Training images were augmented at random by rotation by -5, -2.5, 0, 2.5 and 5 degrees, scaling by 0.9, 1 and "
+        "Training images were augmented at random by rotation by -5, -2.5, 0, 2.5 or 5 degrees, scaling by 0.9, 1 or "
         "1.1 and flips",
         "All models had the same folds and the same seed, 0.",
         "PyTorch (Paszke et al., 2019); the study was begun with PyTorch 2.14.1",
@@ -352,3 +353,15 @@ def test_what_is_averaged(make_study: MakeStudy) -> None:
     assert "A model's value is the mean over folds of the mean over their images. " in methods_of(
         dataclasses.replace(results, settings_text=by_image)
     )
+
+
+def test_names_of_strata_are_written_as_within_a_sentence(make_study: MakeStudy) -> None:
+    folds = PROVENANCE["folds"] | {"stratify": ["t_stage", "lesion_size"]}
+    text = methods_of(read_study(make_study(provenance=PROVENANCE | {"folds": folds})))
+    assert "divided into 3 folds (seed 0), balanced by T-stage and lesion size." in text
+
+
+def test_epochs_of_a_winner_are_a_sentence_of_their_own(tuned: Callable[..., str]) -> None:
+    text = tuned()
+    assert "on all training patients of each fold. Its number of epochs is the median of those that the" in text
+    assert "for the median" not in text

@@ -60,12 +60,12 @@ def test_the_price_of_specks_stands_beside_hd() -> None:
 
 def test_tables_without_counts_have_what_their_columns_say() -> None:
     scores = images((5, 1, 1), (0, 0, 3)).drop(columns=["tp", "fp", "fn", "tn"])
-    assert list(lines_of(scores)) == ["Folds", "Patients", "Images", "IoU above 0.5"]
+    assert list(lines_of(scores)) == ["Patients", "Images", "IoU above 0.5"]
     told = lines_of(scores.assign(missed=[False, True], false_alarm=False))
     assert told["Missed: no pixel of the lesion is found"] == ["1"]
     assert told["False alarm: something is predicted, and there is no lesion"] == ["0"]
     assert not behind_the_means(scores, "lesion", "patients")["has_no_negatives"]  # that is not known
-    assert list(lines_of(scores.drop(columns="iou"))) == ["Folds", "Patients", "Images"]
+    assert list(lines_of(scores.drop(columns="iou"))) == ["Patients", "Images"]
 
 
 def test_a_model_that_lacks_a_number_has_a_dash() -> None:
