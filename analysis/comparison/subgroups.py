@@ -147,7 +147,7 @@ def thirds(column: str, label: str, values: Floats) -> Division:
     first, second = (
         f"{cut:.0f}" if 1000 <= abs(cut) < MOST_PRINTED and is_wide else f"{cut:.{digits}g}" for cut in (low, high)
     )
-    names = (f"up to {first}", f"{first} to {second}", f"above {second}")
+    names = (f"up to {first}", f"above {first} to {second}", f"above {second}")
     used, level = np.unique(place[known], return_inverse=True)
     place[known] = level
     return Division(column, label, tuple(names[each] for each in used), place, False)

@@ -178,9 +178,8 @@ def _places(axes: Axes, dimension: Dimension, settings: pd.Series) -> Floats:
         axes.set_xlim(-0.6, len(texts) - 0.4)
         axes.grid(False, axis="x")
         place = settings.map({text: index for index, text in enumerate(texts)}).to_numpy(np.float64)
-        if all(map(_is_number, texts)):
-            return place
-        return place + 0.18 * np.sin(np.arange(len(place)) * 2.399963)  # spread, without random numbers
+        spread = 0.0 if all(map(_is_number, texts)) else 0.18
+        return place + spread * np.sin(np.arange(len(place)) * 2.399963)  # spread, without random numbers
     if dimension.kind == "log_float":
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=4))

@@ -19,15 +19,19 @@ _SITE_WORDS = {"site", "centre", "center", "hospital", "institution", "country",
 """Words in the names of columns that tell groups of people, or places, apart."""
 _NO_PATIENTS = "A phantom made the images: no person was examined."
 _ABOUT_PATIENTS = (
-    *("inequalities", "design", "dates", "sites", "eligibility", "treatments", "deidentification", "readers"),
-    *("blinding", "reader_agreement", "ethics", "patient_involvement"),
+    *("inequalities", "design", "dates", "sites", "eligibility", "treatments", "deidentification"),
+    *("ethics", "patient_involvement"),
 )
+_NO_READERS = "A phantom made the masks: nobody drew them."
+_ABOUT_READERS = ("readers", "blinding", "reader_agreement")
 """Topics that do not apply to synthetic data."""
 
 
 def reasons(results: Results) -> dict[str, str]:
     """Return why topics do not apply to these results, by topic."""
-    found = dict.fromkeys(_ABOUT_PATIENTS, _NO_PATIENTS) if results.synthetic else {}
+    found = {}
+    if results.synthetic:
+        found = dict.fromkeys(_ABOUT_PATIENTS, _NO_PATIENTS) | dict.fromkeys(_ABOUT_READERS, _NO_READERS)
     if results.store is not None:
         found |= {
             "predictor_readers": "The networks read pixels: nobody judges them first.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ _FOLDER = Path(__file__).parent / "templates"
 _environment = Environment(
     loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
+
+
+def true_minus(text: str) -> str:
+    """Return a text in which each negative number has a minus sign, not a hyphen.
+
+    >>> true_minus("-0.03 to -0.01 (trial-2, 2023-118, 1e-05)")
+    '−0.03 to −0.01 (trial-2, 2023-118, 1e-05)'
+    """
+    return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+_environment.filters["true_minus"] = true_minus
 
 
 def render(template: str, **values: Any) -> Markup:

@@ -17,6 +17,7 @@ from eus_ray.analysis.inputs.effort import has_variants
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, Labels
 from eus_ray.analysis.measures.image_metrics import DISTANCES
 from eus_ray.analysis.report.page import p_cell, render, sort_key
+from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap, sign_flips
 from eus_ray.config import AnalysisSettings
@@ -118,7 +119,7 @@ def _ranked(aligned: Aligned, metric: str, labels: Labels) -> dict[str, Any] | N
         "chi2": f"{whole.chi2:.2f}",
         "p": p_text(whole.p_value),
         "w": f"{whole.kendall_w:.2f}",
-        "ranks": ", ".join(f"{labels[aligned.models[i]]} {ranks[i]:.2f}" for i in order),
+        "ranks": listed(f"{labels[aligned.models[i]]} {ranks[i]:.2f}" for i in order),
         "apart": "; ".join(apart),
         "critical": f"{each.critical_difference:.2f}",
     }
@@ -155,7 +156,7 @@ def _short_verdict(row: Mapping[Any, Any]) -> str:
 
 
 def _shares(aligned: Aligned, has_numbers: bool, labels: Labels) -> str:
-    return ", ".join(
+    return listed(
         f"{labels[model]} {paper_tables.percent(round(share * number), number)} %"
         + (f" of {number} images" if has_numbers else "")
         + ("" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})")

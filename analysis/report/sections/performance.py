@@ -62,7 +62,9 @@ def build(results: Results) -> Section | None:
         nested=ReportKind.NESTED in kinds,
         beside=not winners.empty,
         doubts=list(doubts(results).values()),
-        behind=behind_the_means(results.headline, results.target, results.analysis.average, results.labels),
+        behind=behind_the_means(
+            results.headline, results.target, results.analysis.average, results.labels, results.unit
+        ),
         target=results.target,
         average=results.average_words,
         chart=chart,
@@ -129,7 +131,7 @@ def _row(
 
 
 def behind_the_means(
-    images: pd.DataFrame, target: str, average: Average, labels: Labels = UNLABELLED
+    images: pd.DataFrame, target: str, average: Average, labels: Labels = UNLABELLED, unit: str = ""
 ) -> dict[str, Any]:
     """Return counts that a mean does not show, and what its distances owe to specks, one line per number.
 
@@ -138,6 +140,7 @@ def behind_the_means(
         target: What the masks show.
         average: As in `fold_table`.
         labels: The models' names for print.
+        unit: The unit of distances.
 
     Returns:
         `models`; `lines` with `name` and `values`; `has_no_negatives`, whether all truths are known to show the target.
@@ -151,7 +154,8 @@ def behind_the_means(
         means = fold_table(rows, list(metrics), average).groupby("model", sort=False).mean(numeric_only=True)
         for metric in [name for name in metrics if name in means]:
             for model, value in means[metric].items():
-                counts[str(model)][metrics[metric]] = paper_tables.printed(metric, value)
+                name = f"{metrics[metric]}, {unit}" if unit else metrics[metric]
+                counts[str(model)][name] = paper_tables.printed(metric, value)
     names = list(dict.fromkeys(name for mine in counts.values() for name in mine))
     has_lesion = _has_lesion(images)
     return {

@@ -13,7 +13,8 @@ from eus_ray.analysis.comparison.roc_tables import areas, curves
 from eus_ray.analysis.figures import roc_curves, style
 from eus_ray.analysis.labels import DASH, KIND_LABELS, Labels
 from eus_ray.analysis.measures.roc import MOST_PATIENTS, FoldRoc
-from eus_ray.analysis.report.page import picture, render
+from eus_ray.analysis.report.page import picture, render, true_minus
+from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.statistics import bootstrap
 
@@ -51,7 +52,7 @@ def build(results: Results) -> Section | None:
             _row(table, first, second, folds, results.labels) for first, second in pairs.itertuples(index=False)
         ],
         undefined=images[images["auc"].isna()]["image_id"].nunique(),
-        one_class="fold " + ", ".join(map(str, one_class)) if one_class else "",
+        one_class=f"fold{'s' if len(one_class) > 1 else ''} {listed(one_class)}" if one_class else "",
         interval_note=results.interval_note,
         no_interval=any(fold.wins is None for mine in rocs.values() for fold in mine),
         most_patients=MOST_PATIENTS,
@@ -132,4 +133,4 @@ def _printed(value: float, signed: bool = False) -> str:
     """Format an area with three decimals; a difference gets a sign, with a true minus, as in its claim."""
     if np.isnan(value):
         return DASH
-    return claims.signed("auc", value).replace("-", _MINUS) if signed else f"{value:.3f}"
+    return true_minus(claims.signed("auc", value)) if signed else f"{value:.3f}"

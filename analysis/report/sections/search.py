@@ -13,6 +13,7 @@ from eus_ray.analysis.figures import search_history, style
 from eus_ray.analysis.inputs.searches import Dimension, Search, setting_text
 from eus_ray.analysis.labels import DASH, METRIC_LABELS, ReportKind
 from eus_ray.analysis.report.page import picture, render, sort_key
+from eus_ray.analysis.report.recipe import listed
 from eus_ray.analysis.report.results import Results, Section
 from eus_ray.analysis.report.winners import doubts
 from eus_ray.analysis.statistics.bootstrap import DRAWS
@@ -88,10 +89,10 @@ def _search(search: Search, estimates: pd.DataFrame, colour: str, files: dict[st
 
 
 def _fold_winners(search: Search) -> str:
-    """Return the folds' winners, such as `trial 7 in folds 0, 2; trial 3 in fold 1`."""
+    """Return the folds' winners, such as `trial 7 in folds 0 and 2; trial 3 in fold 1`."""
     won = search.fold_winners()
     return "; ".join(
-        f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+        f"trial {trial} in fold{'s' if len(folds) > 1 else ''} {listed(folds)}"
         for trial, folds in won.groupby("trial", sort=False)["fold"]
     )
 

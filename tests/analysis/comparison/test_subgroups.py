@@ -74,7 +74,7 @@ def test_categories_divide_by_level_and_measurements_by_thirds() -> None:
     assert found[0].label == "T-stage"
     assert found[0].level[:6].tolist() == [0, 0, 1, 1, 2, 2]
     assert [np.count_nonzero(found[1].level == place) for place in range(3)] == [40, 40, 40]
-    assert found[1].levels == ("up to 59.7", "59.7 to 79.3", "above 79.3")
+    assert found[1].levels == ("up to 59.7", "above 59.7 to 79.3", "above 79.3")
     assert left_out == ()
 
 
@@ -186,7 +186,7 @@ def test_thirds_by_hand() -> None:
     found = thirds("size_mm", "Size", np.array([1.0, 2, 3, 4, 5, 6, math.nan, math.inf]))
     # the 1/3 and 2/3 quantiles of 1..6 are 2 2/3 and 4 1/3
     assert found.level.tolist() == [0, 0, 1, 1, 2, 2, -1, -1]
-    assert found.levels == ("up to 2.67", "2.67 to 4.33", "above 4.33")
+    assert found.levels == ("up to 2.67", "above 2.67 to 4.33", "above 4.33")
     ties = thirds("size_mm", "Size", np.array([1.0, 1, 1, 1, 9]))
     assert ties.levels == ("up to 1", "above 1")
     assert ties.level.tolist() == [0, 0, 0, 0, 1]
@@ -194,7 +194,7 @@ def test_thirds_by_hand() -> None:
     assert thirds("size_mm", "Size", np.full(3, math.nan)).levels == ()
     large = thirds("size_mm", "Size", np.array([-1.5e308, -1.5e308, 0, 1.5e308, 1.5e308, 1.5e308]))
     # the quantiles lie at places 5/3 and 10/3: a third of the way from -1.5e308 to 0, and 1.5e308
-    assert large.levels == ("up to -5e+307", "-5e+307 to 1.5e+308")
+    assert large.levels == ("up to -5e+307", "above -5e+307 to 1.5e+308")
     assert large.level.tolist() == [0, 0, 1, 1, 1, 1]
 
 
@@ -206,7 +206,7 @@ def test_without_a_size_the_lesions_area_divides_and_empty_truths_are_apart() ->
     (area,) = divide(rows)[0]
     assert area.column == AREA
     assert area.level.tolist() == [0, 1, 1, 2, 3, 3]
-    assert area.levels == ("no lesion", "up to 23.3", "23.3 to 36.7", "above 36.7")
+    assert area.levels == ("no lesion", "up to 23.3", "above 23.3 to 36.7", "above 36.7")
     (area,) = divide(rows, target="fetal head")[0]
     assert (area.label, area.levels[0]) == ("Fetal head area, % of the image", "no fetal head")
     with_size = divide(rows.assign(size_mm=[1.0, 2, 3, 4, 5, 6]))[0]
@@ -435,9 +435,9 @@ def test_a_whole_study_is_divided_and_tested_in_time() -> None:
 
 
 def test_thirds_of_years_and_of_near_numbers_have_names_of_their_own() -> None:
-    assert thirds("year", "Year", np.arange(2011.0, 2023)).levels == ("up to 2015", "2015 to 2018", "above 2018")
+    assert thirds("year", "Year", np.arange(2011.0, 2023)).levels == ("up to 2015", "above 2015 to 2018", "above 2018")
     close = thirds("x", "X", np.array([0.50001, 0.50002, 0.50003, 0.50004]))
-    assert close.levels == ("up to 0.50002", "0.50002 to 0.50003", "above 0.50003")
+    assert close.levels == ("up to 0.50002", "above 0.50002 to 0.50003", "above 0.50003")
 
 
 def test_long_codes_beside_missing_values_and_circled_digits_are_levels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_a_tuned_model_beside_an_untuned_one(make_study: MakeStudy, example: Exa
     assert (unet["settings_tried"], unet["epochs_min"], unet["epochs_max"], unet["fold_epochs"]) == (4, 2, 6, 30)
     assert unet["gpu_hours"] == (15 + 18 / 3600) / 4
     assert (daf_net["kind"], daf_net["pretrained"], daf_net["parameters_max"]) == ("fixed", False, 7654321)
+
+
+def test_epochs_of_training_and_of_the_weights_stand_together(make_study: MakeStudy) -> None:
+    results = read_study(make_study())
+    changed = replace(results.efforts["unet"], epochs=(8, 8, 8), chosen_epochs=(5, 7, 8))
+    rows, text, _ = shown(replace(results, all_efforts=results.all_efforts | {("unet", "fixed"): changed}))
+    assert [row[2] for row in rows[1:]] == ["8, kept 5 to 8", "6"]
+    assert "Kept: the epochs after which the weights were taken." in text
+    assert "Kept:" not in shown(results)[1]
 
 
 def test_equal_efforts(make_study: MakeStudy) -> None:

@@ -67,7 +67,7 @@ def test_a_cross_validation_has_no_search(make_study: MakeStudy) -> None:
         "Weights were taken after the last epoch. No test image chose an epoch.",
         "The loss was the Dice loss (smooth 1). For DAF-Net it was added up over single-layer features (weight 1) and "
         "single images (weight 1).",
-        "Training images were augmented at random by rotation by -5, -2.5, 0, 2.5 or 5 degrees, scaling by 0.9, 1 or "
+        "Training images were augmented at random by rotation by −5, −2.5, 0, 2.5 or 5 degrees, scaling by 0.9, 1 or "
         "1.1 and flips",
         "All models had the same folds and the same seed, 0.",
         "PyTorch (Paszke et al., 2019); the study was begun with PyTorch 2.14.1",

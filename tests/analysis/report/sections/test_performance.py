@@ -71,4 +71,6 @@ def test_tables_without_counts_have_what_their_columns_say() -> None:
 def test_a_model_that_lacks_a_number_has_a_dash() -> None:
     both = pd.concat([images((5, 1, 1), hd=3.0), images((5, 1, 1), model="daf_net", hd=np.nan)])
     assert lines_of(both)["Mean HD"] == ["3.00", DASH]
+    with_unit = behind_the_means(both, "lesion", "patients", unit="mm")["lines"]
+    assert {"name": "Mean HD, mm", "values": ["3.00", DASH]} in with_unit
     assert behind_the_means(both, "lesion", "patients")["models"] == ["U-Net", "DAF-Net"]

@@ -140,7 +140,7 @@ def test_the_page_says_what_was_found(tuned: Callable[..., Store]) -> None:
         "Validation score of the best of 3, trial 2.",
         "The model to use has the setting of trial 2, trained again",
         "Field Chosen, trial 2 Study's own, trial 1 optim.lr",
-        "The folds themselves chose trial 2 in folds 0, 2; trial 4 in fold 1.",
+        "The folds themselves chose trial 2 in folds 0 and 2; trial 4 in fold 1.",
         "optim.lr 0.01 0.001",  # chosen, study's own
         "plainly worse than trial 2 on 3 patients",
         "Trials were raced (α = 0.05)",
@@ -349,3 +349,17 @@ def test_a_search_without_trials_has_no_section() -> None:
     from eus_ray.analysis.report.sections import search as section
 
     assert section.build(Results(source="", images=pd.DataFrame(), patients=pd.DataFrame())) is None
+
+
+def test_a_choice_of_numbers_is_drawn_at_its_number(make_study: MakeStudy) -> None:
+    kind = {"kind": "choice", "low": 0.0, "high": 0.0, "step": None, "when": {}}
+    dimensions = [
+        {"name": "train.batch_size", "choices": [4, 8, 12]} | kind,
+        {"name": "optim.schedule", "choices": ["steps", "one_cycle"]} | kind,
+    ]
+    space = {"source": "a file", "paper": {}, "dimensions": dimensions}
+    search = a_search(make_study(), ROWS, space=space)
+    drawn = {axes.get_title(loc="left"): axes for axes in search_history.slices(search, COLOURS["unet"]).axes}
+    places = {name: {x for x, _ in points(axes, "o")} for name, axes in drawn.items() if axes.get_visible()}
+    assert places["train.batch_size"] <= {0.0, 1.0, 2.0}
+    assert not places["optim.schedule"] <= {0.0, 1.0}
