@@ -170,7 +170,8 @@ class Results:
         tested = [] if self.headline.empty else [mine for _, mine in self.headline.groupby("model")]
         numbers = [bootstrap.patients_in_folds(mine["patient_id"], mine["fold"]) for mine in tested]
         if any(number.min() == 1 for number in numbers):
-            return "A model that was tested on a single patient of a fold has no interval."
+            of_fold = " of a fold" if any(len(number) > 1 for number in numbers) else ""
+            return f"A model that was tested on a single patient{of_fold} has no interval."
         if any(number.sum() < bootstrap.FEWEST_PATIENTS for number in numbers):
             return f"With fewer than {bootstrap.FEWEST_PATIENTS} patients intervals are too short."
         if any(number.min() < bootstrap.FEWEST_IN_A_FOLD for number in numbers):

@@ -66,6 +66,8 @@ def build(results: Results) -> Section | None:
         margins=_margins(results.analysis, metrics, results.unit),
         mixed=" and " in results.unit,
         left_out=any(pair.left_out for pair in results.pairs),
+        has_intervals=any(map(claims.has_interval, of_main)),
+        has_folds=any(not np.isnan(pair.folds.p_value) for pair in of_main),
         adjusted=any(pair.num_tests > 1 for pair in results.pairs),
         draws=bootstrap.DRAWS,
         flips=sign_flips.DRAWS,

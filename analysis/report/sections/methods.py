@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eus_ray import store as layout
+from eus_ray.analysis.comparison.claims import has_interval
 from eus_ray.analysis.comparison.paper_tables import shown_metrics
 from eus_ray.analysis.comparison.verdicts import LEVEL, PRIMARY
 from eus_ray.analysis.inputs.effort import Effort, different_settings, has_variants
@@ -226,6 +227,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
         "folds": results.headline["fold"].nunique() > 1,
         "primary": METRIC_LABELS[PRIMARY] if PRIMARY in metrics else "",
         "others": len(metrics) > 1,
+        "has_intervals": any(map(has_interval, results.pairs)),
         "most_for_all_flips": sign_flips.MOST_FOR_ALL_FLIPS,
         "flips": f"{sign_flips.DRAWS:,}",
         "ratio": f"{results.analysis.margin:g}" if set(metrics) - set(DISTANCES) else "",

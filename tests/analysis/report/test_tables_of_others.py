@@ -66,6 +66,20 @@ def test_one_image_has_no_intervals_and_no_plural(tmp_path: Path) -> None:
         assert words not in said["performance"], words
 
 
+def test_a_pair_of_one_image_has_no_interval_and_no_folds_to_speak_of(tmp_path: Path) -> None:
+    said = pages(tmp_path, "model,image_id,patient_id,dsc,iou", ["a,i,p,0.8,0.66", "b,i,p,0.7,0.5"])
+    for anchor, text in said.items():
+        for words in (
+            "95 % interval",
+            "the interval holds",
+            "Intervals hold",
+            "of a fold has no",
+            "asks whether other",
+        ):
+            assert words not in text, (anchor, words)
+    assert "A model that was tested on a single patient has no interval." in said["performance"]
+
+
 def test_scores_without_dsc_are_spoken_of_without_a_pronoun(tmp_path: Path) -> None:
     rows = [",".join([*row.split(",")[:3], row.split(",")[3]]) for row in many()]
     said = pages(tmp_path, "model,image_id,patient_id,iou", rows)["claims"]
