@@ -268,7 +268,7 @@ def test_a_trial_whose_weights_found_no_room_is_not_complete(phantom: Path, tmp_
         folds=np.array([0, 1]),
         frame=pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["p", "q"]}),
     )
-    nothing: Any = SimpleNamespace(token="", is_set=lambda: False)
+    nothing: Any = SimpleNamespace(token="", code=None, is_set=lambda: False)
     context = RunContext(store, dataset, nothing, [], nothing, trials, nothing, nothing)
     controller = FixedTrials(context, [TrialSpec(key)], TrialKind.FIXED)
     controller.on_process_end(key, "Traceback\n  ...\nOSError: no space left")
