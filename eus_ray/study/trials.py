@@ -190,8 +190,8 @@ def different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dic
 def _completed(record: TrialRecord) -> TrialRecord:
     """Return a record with the settings that its version did not have, as they were then."""
     own = {name: value for name, value in record.settings.items() if not _is_null(value)}
-    came_later = {name: LATER[name] for name in to_dotted(Study()) if name in LATER}
-    return replace(record, settings={**came_later, **own} if own else own)
+    known = {**LATER, **own}
+    return replace(record, settings={name: known[name] for name in to_dotted(Study()) if name in known} | own)
 
 
 def _is_null(value: Any) -> bool:
