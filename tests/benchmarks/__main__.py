@@ -4,6 +4,7 @@ speed (`make bench`, at most 15 minutes; `make bench-full`, at most an hour): fo
 search (`make bench-search`): stopping rules replayed, searches without a signal, what a trial costs, a long search.
 statistics (`make bench-statistics`): how often two equal models are told apart.
 recipe: what pretrained weights, augmentation and the rest bring, by five folds of real images.
+networks: seven networks in one study, killed on the way, from `cv` to `predict`.
 gpu: folds on one GPU, packed in several ways, beside the plain loop; where there is a GPU.
 
 Every ratio compares whole commands or functions run one after the other in this very run.
@@ -20,6 +21,7 @@ from tests.benchmarks import (
     gpu,
     long_search,
     metrics,
+    networks,
     no_signal,
     racing,
     recipe,
@@ -44,7 +46,14 @@ def statistics(full: bool) -> None:
     false_positives.run(1000 if full else 100)
 
 
-GROUPS = {"speed": speed, "search": search, "statistics": statistics, "recipe": recipe.run, "gpu": gpu.run}
+GROUPS = {
+    "speed": speed,
+    "search": search,
+    "statistics": statistics,
+    "recipe": recipe.run,
+    "networks": networks.run,
+    "gpu": gpu.run,
+}
 
 
 def main() -> None:
