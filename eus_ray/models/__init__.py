@@ -107,10 +107,16 @@ def check_model(
     ready = check_by_running(
         settings.arch, lambda: cast(AdaptedNetwork, build_model(start, 0, in_channels)), in_channels, image_size
     )
-    if needs_encoder and (ready.encoder is None or not any(True for _ in ready.encoder.parameters())):
+    inside = set() if ready.encoder is None else set(ready.encoder.parameters())
+    if needs_encoder and not inside:
         raise UserError(
             f"model.arch: {settings.arch}: has no module that is called encoder, which train.freeze_encoder_epochs and "
             "optim.encoder_lr_factor are about; leave them out for this model, or call its pretrained part so"
+        )
+    if needs_encoder and not any(one.requires_grad for one in set(ready.parameters()) - inside):
+        raise UserError(
+            f"model.arch: {settings.arch}: all that it learns lies in its module encoder, and nothing would be trained "
+            "while train.freeze_encoder_epochs lasts; leave it and optim.encoder_lr_factor out for this model"
         )
     return sum(tensor.nbytes for tensor in ready.state_dict().values())
 

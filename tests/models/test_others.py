@@ -286,13 +286,20 @@ def test_what_is_no_network(
 
 @pytest.mark.parametrize("own", [{"train": {"freeze_encoder_epochs": 1}}, {"optim": {"encoder_lr_factor": 0.1}}])
 def test_a_network_without_an_encoder_cannot_freeze_it(write_module: WriteModule, own: dict[str, Any]) -> None:
-    write_module("enc", PLAIN + "\nclass Two(Plain):\n    encoder = property(lambda self: self.conv)\n")
+    part = "    encoder = property(lambda self: self.conv)\n"
+    two = "    def forward(self, image):\n        return self.scale * super().forward(image)\n"
+    two += "    def __init__(self, in_channels):\n        super().__init__(in_channels)\n"
+    two += "        self.scale = nn.Parameter(torch.ones(1))\n"
+    write_module("enc", f"{PLAIN}\nclass Whole(Plain):\n{part}\nclass Two(Plain):\n{part}{two}")
     study = {"models": ["ours"], "only": {"ours": {"model.arch": "enc:Plain"}}}
     assert check_model_of(Study.model_validate(study).for_model("ours")) == 40
     with pytest.raises(UserError, match="has no module that is called encoder, which"):
         check_model_of(Study.model_validate(study | own).for_model("ours"))
+    study["only"] = {"ours": {"model.arch": "enc:Whole"}}
+    with pytest.raises(UserError, match="all that it learns lies in its module encoder"):
+        check_model_of(Study.model_validate(study | own).for_model("ours"))
     study["only"] = {"ours": {"model.arch": "enc:Two"}}
-    assert check_model_of(Study.model_validate(study | own).for_model("ours")) == 40
+    assert check_model_of(Study.model_validate(study | own).for_model("ours")) == 44
 
 
 def test_what_is_drawn_depends_on_the_seed_alone(write_module: WriteModule) -> None:
