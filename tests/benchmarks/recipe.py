@@ -90,7 +90,7 @@ def run(full: bool) -> None:
         table = folder / "scores.csv"
         pd.concat(scores).to_csv(table, index=False)
         subprocess.run([sys.executable, "-m", "eus_ray.cli", "analyze", str(table)], check=True, capture_output=True)
-        claims = pd.read_csv(folder / "scores-report" / "claims.csv").query("metric == 'dsc'")
+        claims = pd.read_csv(folder / "scores_report" / "claims.csv").query("metric == 'dsc'")
         for claim in claims["claim"]:
             print(f"- {claim}")
 
