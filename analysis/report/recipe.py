@@ -310,7 +310,7 @@ _CHANGES: dict[str, tuple[str, Callable[[float], str]]] = {
     "brightness": ("brightness", lambda most: f"changes of brightness by up to {100 * most:g} % of the full range"),
     "contrast": ("contrast", lambda most: f"changes of contrast by factors of {1 - most:g} to {1 + most:g}"),
     "gamma": ("gamma", lambda most: f"gamma curves with exponents of {1 / most:.3g} to {most:g}"),
-    "blur": ("blur_sigma", lambda most: f"Gaussian blur with σ of up to {most:g} pixels"),
+    "blur": ("blur_sigma", lambda most: f"Gaussian blur with σ of up to {most:g} pixel{'s' * (most != 1)}"),
     "noise": ("noise", lambda most: f"added noise with an SD of up to {100 * most:g} % of the full range"),
     "speckle": ("speckle", lambda most: f"multiplied noise (speckle) with an SD of up to {most:g}"),
     "downscale": ("downscale", lambda least: f"lower resolution, down to a factor of {least:g}"),

@@ -132,7 +132,7 @@ def test_all_settings_say_the_architecture_of_a_variant(variants: Store) -> None
         ({"brightness": 0.3}, "changes of brightness by up to 20 % of the full range (probability 0.3)."),
         ({"contrast": 0.3}, "changes of contrast by factors of 0.8 to 1.2 (probability 0.3)."),
         ({"gamma": 0.3}, "gamma curves with exponents of 0.667 to 1.5 (probability 0.3)."),
-        ({"blur": 0.1}, "Gaussian blur with σ of up to 1 pixels (probability 0.1)."),
+        ({"blur": 0.1}, "Gaussian blur with σ of up to 1 pixel (probability 0.1)."),
         ({"noise": 0.1}, "added noise with an SD of up to 5 % of the full range (probability 0.1)."),
         ({"speckle": 0.1}, "multiplied noise (speckle) with an SD of up to 0.2 (probability 0.1)."),
         ({"downscale": 0.1}, "lower resolution, down to a factor of 0.5 (probability 0.1)."),
