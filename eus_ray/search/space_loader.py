@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from eus_ray.architectures import spec_of
-from eus_ray.config import ModelSettings, Study, dotted_names, field_of, to_dotted, unused_fields
+from eus_ray.config import Study, dotted_names, field_of, to_dotted, unused_fields
 from eus_ray.config_file import read_toml, with_settings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.search.space import KINDS, Dimension, Kind, Space
@@ -52,7 +52,7 @@ _NOT_SEARCHED = {
 }
 
 
-def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> Space:
+def load_space(study: Study, check_model: Callable[[Study], object]) -> Space:
     """Read and check the search space of one architecture.
 
     The study's own values decide conditions on fields that are not searched; a dimension whose condition cannot hold is
@@ -61,7 +61,7 @@ def load_space(study: Study, check_model: Callable[[ModelSettings], object]) -> 
     Args:
         study: The study of one architecture (`Study.for_model`). Its `search.space` names the file; if it is empty, the
             architecture's own file is read.
-        check_model: Raises `UserError` for a network that cannot be built.
+        check_model: Raises `UserError` for one model's study whose network cannot be built.
 
     Raises:
         UserError: With one line for each mistake in the file, `FILE:LINE: [search."FIELD"] ...`.
@@ -201,7 +201,7 @@ class _Reader:
                     self.file.defect(("paper", name), f"{given!r} is outside its range, {dimension.described()}")
         return values
 
-    def check_together(self, space: Space, check_model: Callable[[ModelSettings], object]) -> None:
+    def check_together(self, space: Space, check_model: Callable[[Study], object]) -> None:
         """Build the configuration at each end and choice, and at each pair of these in one section.
 
         All other dimensions keep valid values, so that nothing is refused that no trial could have. A network is
@@ -220,10 +220,10 @@ class _Reader:
             lines = self._refusals(point)
             of_choices = len(probe) == 1 or all(dimension.kind == "choice" for dimension, _ in probe)
             if not lines and _section(probe[0][0]) == "model" and of_choices:
-                model = with_settings(self.study, point, space.source).model
-                if repr(model) not in asked:
-                    asked.add(repr(model))
-                    lines = _objections(check_model, model)
+                study = with_settings(self.study, point, space.source)
+                if repr(study.model) not in asked:
+                    asked.add(repr(study.model))
+                    lines = _objections(check_model, study)
             values = " with ".join(f"{name} = {value!r}" for name, value in fixed.items())
             for line in (line for line in lines if line not in told):
                 told.add(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from eus_ray.distributed.profiling import probe_cluster
 from eus_ray.distributed.session import session
 from eus_ray.distributed.tune_driver import TrialSpec, run_trials
 from eus_ray.errors import UserError
-from eus_ray.models import check_model
+from eus_ray.models import check_model_of
 from eus_ray.search.pruners import make_pruner
 from eus_ray.search.space import Space
 from eus_ray.search.space_loader import load_space
@@ -66,8 +65,7 @@ def tune(
         How each model ended: as its winner did; failed if no trial was completed.
     """
     models = study.models
-    check = functools.partial(check_model, in_channels=study.data.num_channels, image_size=study.data.image_size)
-    loaded = collect_errors(lambda model: load_space(study.for_model(model), check), models)
+    loaded = collect_errors(lambda model: load_space(study.for_model(model), check_model_of), models)
     store, old = Store(out), None if start_from is None else Store(start_from)
     if old is not None and not old.exists(TRIALS_FILE):
         raise UserError(f"{old.location}: is no study with trials from which a search could start")

@@ -22,7 +22,7 @@ from eus_ray.search.space_loader import load_space
 Load = Callable[..., Space]
 
 
-def any_model(settings: ModelSettings) -> None:
+def any_model(study: Study) -> None:
     """Takes every network."""
 
 
@@ -111,7 +111,7 @@ def test_the_paper_point_follows_the_study_where_the_paper_is_silent() -> None:
 
 def test_shipped_networks_are_checked() -> None:
     asked: list[ModelSettings] = []
-    load_space(Study().for_model("daf_net"), asked.append)
+    load_space(Study().for_model("daf_net"), lambda study: asked.append(study.model))
     assert {(model.decoder_width, model.decoder_init) for model in asked} >= {(8, "default"), (64, "uniform")}
     assert len(set(map(repr, asked))) == len(asked)
 
@@ -355,7 +355,8 @@ def test_a_missing_file_and_broken_toml(load: Load, tmp_path: Path) -> None:
 
 
 def test_a_network_that_cannot_be_built_is_refused_where_it_is_chosen(refused: Callable[..., list[str]]) -> None:
-    def check(model: ModelSettings) -> None:
+    def check(study: Study) -> None:
+        model = study.model
         if model.encoder == "resnet19":
             raise UserError("model.encoder: timm has no network resnet19; did you mean resnet18?")
         if model.pretrained and model.encoder == "resnet26":

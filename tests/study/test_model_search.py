@@ -23,7 +23,7 @@ from eus_ray.distributed.cross_validation import CrossValidation
 from eus_ray.distributed.trainable import finish
 from eus_ray.distributed.worker import steps
 from eus_ray.errors import UserError
-from eus_ray.models import check_model
+from eus_ray.models import check_model_of
 from eus_ray.search.pruners import make_pruner
 from eus_ray.search.space_loader import load_space
 from eus_ray.store import (
@@ -122,7 +122,7 @@ class Run:
         done = 0
         with StudyLock(self.store) as lock:
             base = self.base(lock.token)
-            space = load_space(base.study, check_model)
+            space = load_space(base.study, check_model_of)
             search = ModelSearch(base, Trials(self.store), space, first_points(base.study, space, None), Path())
             while (spec := search.next()) is not None:
                 trial = base.as_trial(spec.key.trial, spec.settings)
@@ -226,7 +226,7 @@ def test_racing_stops_what_is_plainly_worse_but_never_the_default(phantom: Path,
     run = run_of(phantom, tmp_path, "search.inner_folds=2", "search.trials=4", "optim.lr=1e-4")
     with StudyLock(run.store) as lock:
         base = run.base(lock.token)
-        space = load_space(base.study, check_model)
+        space = load_space(base.study, check_model_of)
         search = ModelSearch(
             base, Trials(run.store), space, [{"optim.lr": 1e-2, "train.batch_size": 4}, DEFAULT], Path()
         )

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from eus_ray.data.dataset import Dataset, check_data
 from eus_ray.errors import UserError
-from eus_ray.models import check_model
+from eus_ray.models import check_model_of
 from eus_ray.search.space_loader import load_space
 from eus_ray.store import PROVENANCE, Store, TrialKey, TrialKind, TrialState, checkpoint_name, optuna_name, search_name
 from eus_ray.study.prepare import identity
@@ -79,7 +79,7 @@ def old_study(dataset: Dataset, folder: Path, protocol: str, rows: list[tuple[st
 
 def test_a_nested_search_does_not_begin_with_what_its_test_patients_chose(phantom: Path, tmp_path: Path) -> None:
     dataset = check_data(tuned(phantom, tmp_path))
-    spaces = {"unet": load_space(dataset.study.for_model("unet"), check_model)}
+    spaces = {"unet": load_space(dataset.study.for_model("unet"), check_model_of)}
     rows = [("trial", 2e-3, 0.5), ("trial", 3e-3, 0.9), ("winner", 4e-3, 0.99), ("fixed", 5e-3, 0.95)]
     seen = old_study(dataset, tmp_path / "seen", "paper", rows)
     with pytest.raises(UserError, match="unet's trials were judged by test patients"):
@@ -91,7 +91,7 @@ def test_a_nested_search_does_not_begin_with_what_its_test_patients_chose(phanto
 
 def test_of_a_study_without_a_search_the_newest_settings_are_taken(phantom: Path, tmp_path: Path) -> None:
     dataset = check_data(tuned(phantom, tmp_path))
-    space = load_space(dataset.study.for_model("unet"), check_model)
+    space = load_space(dataset.study.for_model("unet"), check_model_of)
     rows = [("fixed", 2e-3, 0.9), ("fixed", 3e-3, 0.5)]
     fixed = old_study(dataset, tmp_path / "fixed", "", rows)
     points = first_points(dataset.study.for_model("unet"), space, fixed)

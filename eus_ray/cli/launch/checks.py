@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,20 +54,19 @@ def check_study(args: argparse.Namespace) -> None:
 
 def _study_defects(args: argparse.Namespace, study: Study) -> list[str]:
     """Return what is wrong with a study whose files this machine can read."""
-    from eus_ray.models import check_model, check_model_of
+    from eus_ray.models import check_model_of
     from eus_ray.search.space_loader import load_space
     from eus_ray.store import PROVENANCE
 
     lines = []
     if study.data.manifest and not Path(study.data.manifest).is_file():
         lines.append(f"data.manifest: {study.data.manifest}: no such file")
-    check = functools.partial(check_model, in_channels=study.data.num_channels, image_size=study.data.image_size)
-    for arch in study.models:
-        settings = study.for_model(arch)
+    for model in study.models:
+        settings = study.for_model(model)
         try:
             check_model_of(settings)
             if args.command == "tune":
-                load_space(settings, check)
+                load_space(settings, check_model_of)
         except UserError as error:
             lines += error.lines
     if "://" not in args.out and not args.resume and (Path(location(args.out)) / PROVENANCE).exists():
