@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from eus_ray.errors import UserError, did_you_mean
-from eus_ray.models.weight_files import load_weights
+from eus_ray.models.weight_files import first_line, load_weights
 
 NUM_LEVELS = 4
 PROBE_SIZE = 48
@@ -127,7 +127,7 @@ def explained_download(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), _first_line(error))) from None
+        raise UserError(_no_download(name, timm.models.get_pretrained_cfg(name), first_line(error))) from None
 
 
 def statistics_of(network: Any, in_channels: int) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ def level_channels(name: str) -> tuple[int, ...]:
             channels = tuple(network.feature_info.channels())
     except Exception as error:  # timm's 1,400 networks refuse in as many ways
         raise UserError(
-            f"model.encoder: {name} gives no feature maps ({_first_line(error)}); take one such as resnet18"
+            f"model.encoder: {name} gives no feature maps ({first_line(error)}); take one such as resnet18"
         ) from None
     if len(channels) < NUM_LEVELS:
         raise UserError(
@@ -170,7 +170,7 @@ def level_channels(name: str) -> tuple[int, ...]:
             levels = network(torch.zeros(1, 1, PROBE_SIZE, PROBE_SIZE))
     except Exception as error:
         raise UserError(
-            f"model.encoder: {name} does not take images of {PROBE_SIZE} pixels ({_first_line(error)}); "
+            f"model.encoder: {name} does not take images of {PROBE_SIZE} pixels ({first_line(error)}); "
             "take one for any multiple of 16, such as resnet18"
         ) from None
     if [level.shape[1] for level in levels] != list(channels):
@@ -219,7 +219,3 @@ def _cached_file(config: Any) -> str | None:
         if isinstance(cached, str):
             return cached
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -176,10 +176,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             with torch.serialization.safe_globals([argparse.Namespace]):  # timm's own files of training have one
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read as weights ({error.strerror or _first_line(error)})") from None
+        raise UserError(f"{path}: cannot be read as weights ({error.strerror or first_line(error)})") from None
     except (EOFError, RuntimeError, AttributeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise UserError(
-            f"{path}: cannot be read as weights ({_first_line(error)}); it must "
+            f"{path}: cannot be read as weights ({first_line(error)}); it must "
             "be a safetensors file or a PyTorch state dictionary without code"
         ) from None
     tensors = dict(_tensors_in(content))
@@ -232,7 +232,7 @@ def _wanted_of(encoder: str) -> _Wanted:
             whole: Any = timm.create_model(encoder)
             features = timm.create_model(encoder, features_only=True).state_dict()
     except Exception as error:  # timm's 1,400 networks refuse in as many ways
-        raise UserError(f"{encoder}: gives no feature maps ({_first_line(error)}); take one such as resnet18") from None
+        raise UserError(f"{encoder}: gives no feature maps ({first_line(error)}); take one such as resnet18") from None
     of_features = {_flat(key) for key in features}
     shapes = {key: tensor.shape for key, tensor in whole.state_dict().items() if not key.endswith(_COUNTER)}
     needed = tuple(key for key in shapes if _flat(key) in of_features)
@@ -362,7 +362,8 @@ def _num_faults(match: _Match) -> int:
     return len(match.faults)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message; its type if it has none."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
