@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="a new folder, for masks, maps, overlays and areas.csv",
     )
-    predict.add_argument("--model", metavar="ARCH", help="the model (default: the one with the best headline DSC)")
+    predict.add_argument("--model", metavar="NAME", help="the model (default: the one with the best headline DSC)")
     add_allow_module(predict)
     add_quiet(predict)
 

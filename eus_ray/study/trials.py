@@ -45,7 +45,8 @@ class Trials:
 
     def __init__(self, store: Store, callbacks: Sequence[Callback] = (), token: str = "") -> None:
         self._store, self._callbacks, self._token = store, callbacks, token
-        self._records = {record.key: _completed(record) for record in read_records(store)}
+        fields = [*to_dotted(Study())]
+        self._records = {record.key: _completed(record, fields) for record in read_records(store)}
         self.spans: dict[TrialKey, list[tuple[float, float]]] = {}
         """When each epoch of a fold began and ended, in seconds since 1970."""
         self.errors: dict[TrialKey, str] = {}
@@ -187,11 +188,11 @@ def different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dic
     return {name: (str(before[name]), str(now[name])) for name in names if str(before[name]) != str(now[name])}
 
 
-def _completed(record: TrialRecord) -> TrialRecord:
-    """Return a record with the settings that its version did not have, as they were then."""
+def _completed(record: TrialRecord, fields: Sequence[str]) -> TrialRecord:
+    """Return a record with those of the fields that its version did not have, as they were then."""
     own = {name: value for name, value in record.settings.items() if not _is_null(value)}
     known = {**LATER, **own}
-    return replace(record, settings={name: known[name] for name in to_dotted(Study()) if name in known} | own)
+    return replace(record, settings={name: known[name] for name in fields if name in known} | own)
 
 
 def _is_null(value: Any) -> bool:
