@@ -19,6 +19,7 @@ from pathlib import Path
 from eus_ray.errors import UserError, did_you_mean
 
 SPACES = Path(__file__).parent / "search_spaces"
+SMP_PREFIX = "smp:"
 ENTRY_POINTS = "eus_ray.models"
 """The group in which installed packages offer networks by name."""
 
@@ -90,15 +91,41 @@ def entry_points() -> Mapping[str, str]:
     return {point.name: point.value for point in metadata.entry_points(group=ENTRY_POINTS)}
 
 
-def check_architecture(arch: str) -> None:
-    """Check that a text may name an architecture; whether the network can be had is not asked.
+def may_be_architecture(arch: str) -> bool:
+    """Whether a text may name an architecture; whether the network can be had is not asked."""
+    return is_architecture(arch) or _IMPORTABLE.fullmatch(arch) is not None
 
-    Raises:
-        ValueError: If it may not.
-    """
-    if not is_architecture(arch) and not _IMPORTABLE.fullmatch(arch):
+
+def check_architecture(arch: str) -> None:
+    """Raise `ValueError` for a text that may not name an architecture."""
+    if not may_be_architecture(arch):
         others = "; others' networks are smp:NAME or module:callable" if not arch.isidentifier() else ""
         raise ValueError(f"{arch!r} is not a choice{did_you_mean(arch, [*architectures(), *entry_points()])}{others}")
+
+
+def is_of_smp(arch: str) -> bool:
+    """Whether an architecture is a decoder of segmentation_models_pytorch."""
+    return arch.startswith(SMP_PREFIX)
+
+
+def path_of(arch: str) -> str | None:
+    """Return `module:callable` of another's network; None for eus-ray's own and for those of SMP."""
+    if arch in architectures() or is_of_smp(arch):
+        return None
+    # an entry point may name extras of its package in brackets
+    return entry_points().get(arch, arch).partition("[")[0].strip()
+
+
+def module_of(arch: str) -> str | None:
+    """Return the module that holds another's network; None for eus-ray's own and for those of SMP.
+
+    It imports nothing, so it tells a module that is not here, too.
+
+    >>> module_of("ourlab.nets:BoundaryNet"), module_of("unet"), module_of("smp:FPN")
+    ('ourlab.nets', None, None)
+    """
+    path = path_of(arch)
+    return None if path is None else path.partition(":")[0]
 
 
 @functools.cache
@@ -113,7 +140,7 @@ def spec_of(arch: str) -> ArchitectureSpec:
     encoder = ("model.encoder", "model.pretrained", "model.weights", "model.args")
     steps = ("train.freeze_encoder_epochs", "optim.encoder_lr_factor")
     label, order = arch.rpartition(":")[2], len(architectures()) + 1
-    if arch.startswith("smp:"):
+    if is_of_smp(arch):
         return ArchitectureSpec(arch, label, order, ("smp", *_SMP.get(label, ())), (*encoder, *steps))
     widths = ("model.width", "model.decoder_width", "model.decoder_init")  # a callable takes the ones that it names
     return ArchitectureSpec(arch, label, order, (), (*encoder, *widths, "loss.auxiliary_weight", *steps))

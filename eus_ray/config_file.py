@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from eus_ray.architectures import check_architecture, is_architecture, name_of
+from eus_ray.architectures import is_architecture, may_be_architecture, name_of
 from eus_ray.config import Study, dotted_names, field_of, set_dotted, unused_fields
 from eus_ray.config.study import sorted_settings
 from eus_ray.errors import UserError, did_you_mean
@@ -93,7 +93,7 @@ def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) 
     """
     names = dict(_dotted(layer))
     arch, models = names.get("model.arch"), names.get("models")
-    meant = [name_of(arch)] if isinstance(arch, str) and _is_one(arch) else []
+    meant = [name_of(arch)] if isinstance(arch, str) and may_be_architecture(arch) else []
     if models is None and meant:
         tree["models"] = meant
     elif isinstance(models, list | tuple) and list(models) != meant and isinstance(tree.get("model"), dict):
@@ -103,14 +103,6 @@ def _choose_models(tree: dict[str, Any], layer: Mapping[str, Any], source: str) 
         if arch is not None and not (is_of_a_run and arch == Study().model.arch):
             raise UserError(f"{source}: model.arch is {arch!r}, and models is {list(models)}; leave one of them out")
         tree["model"].pop("arch", None)
-
-
-def _is_one(arch: str) -> bool:
-    try:
-        check_architecture(arch)
-    except ValueError:
-        return False
-    return True
 
 
 def _manifest_path(base: Path, manifest: str, source: str) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from eus_ray.analysis.inputs.settings import read_labels
 from eus_ray.analysis.labels import ReportKind
-from eus_ray.architectures import spec_of
+from eus_ray.architectures import module_of
 from eus_ray.config import Study, field_of, to_dotted
 from eus_ray.config_file import idle_fields, with_settings
 from eus_ray.errors import UserError
@@ -117,7 +117,7 @@ class Effort:
     @property
     def is_foreign(self) -> bool:
         """Return whether the network is code of which is not known which settings it uses, nor how it begins."""
-        return not (spec_of(self.arch).is_own or self.arch.startswith("smp:"))
+        return module_of(self.arch) is not None
 
     def values(self, name: str) -> list[Any]:
         """Return the different values of a setting, in the order of the folds; none if it changes nothing."""

@@ -11,7 +11,7 @@ from eus_ray.analysis.inputs.effort import Effort, setting_names, span
 from eus_ray.analysis.inputs.searches import setting_text
 from eus_ray.analysis.labels import DASH, KIND_LABELS, ReportKind
 from eus_ray.analysis.report.references import Citations
-from eus_ray.architectures import architectures, spec_of
+from eus_ray.architectures import architectures, is_of_smp, spec_of
 from eus_ray.config import ModelSettings
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
@@ -100,7 +100,7 @@ def _origin(effort: Effort, told: Mapping[str, Any], cite: Citations) -> str:
         return f"{spec.label} ({cite(*spec.citations)})"
     told = told if told.get("arch") == effort.arch else {}
     version = f" {told['version']}" if told.get("version") else ""
-    if effort.arch.startswith("smp:"):
+    if is_of_smp(effort.arch):
         works = f" ({cite(*known)})" if (known := spec.citations[1:]) else ""
         return f"the decoder {spec.label}{works} of segmentation_models_pytorch{version} ({cite('smp')})"
     module = told.get("module") or effort.arch.rpartition(":")[0]
@@ -142,7 +142,7 @@ def network(effort: Effort, cite: Citations) -> str:
 def _encoder(arch: str, settings: Mapping[str, Any], cite: Citations) -> str:
     """Return an encoder, with its library's citation if it is surely of timm."""
     name = settings.get("model.encoder", "")
-    is_of_timm = not arch.startswith("smp:") or "." in name  # others may be SMP's own
+    is_of_timm = not is_of_smp(arch) or "." in name  # others may be SMP's own
     return f"{name} ({cite('wightman')})" if name and is_of_timm else name
 
 

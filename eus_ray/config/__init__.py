@@ -5,6 +5,7 @@ error messages and in the tables. `config_file.load_study` reads a study; `Study
 settings.
 """
 
+from eus_ray.architectures import is_of_smp, module_of
 from eus_ray.config.augment import AugmentSettings
 from eus_ray.config.sections import (
     AnalysisSettings,
@@ -50,6 +51,8 @@ __all__ = [
     "TrainSettings",
     "dotted_names",
     "field_of",
+    "is_of_smp",
+    "module_of",
     "set_dotted",
     "to_dotted",
     "unused_fields",

@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 
+from eus_ray.architectures import is_of_smp, module_of
 from eus_ray.config import ModelSettings, Study
 from eus_ray.errors import UserError
 from eus_ray.models.adapter import AdaptedNetwork
@@ -24,7 +25,7 @@ from eus_ray.models.base import (
     to_device,
 )
 from eus_ray.models.dry_run import check_by_running
-from eus_ray.models.others import CallableNetwork, module_of
+from eus_ray.models.others import CallableNetwork
 
 __all__ = [
     "Outputs",
@@ -45,7 +46,7 @@ __all__ = [
 
 def network_class(arch: str) -> type[SegmentationNetwork]:
     """Return the class that builds `model.arch`: of eus-ray's own, the one that `models/ARCH.py` registers."""
-    if arch.startswith("smp:"):
+    if is_of_smp(arch):
         from eus_ray.models.smp import SMPNetwork
 
         return SMPNetwork

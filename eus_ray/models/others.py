@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from eus_ray.architectures import architectures, entry_points
+from eus_ray.architectures import path_of
 from eus_ray.config import ModelSettings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.models.adapter import AdaptedNetwork
@@ -46,18 +46,6 @@ class CallableNetwork(AdaptedNetwork):
         _arguments(find_callable(settings.arch), settings, in_channels=1)
 
 
-def module_of(arch: str) -> str | None:
-    """Return the module that holds another's network; None for eus-ray's own and for those of SMP.
-
-    It imports nothing, so it tells a module that is not here, too.
-
-    >>> module_of("ourlab.nets:BoundaryNet"), module_of("unet"), module_of("smp:FPN")
-    ('ourlab.nets', None, None)
-    """
-    path = _path_of(arch)
-    return None if path is None else path.partition(":")[0]
-
-
 def find_callable(arch: str) -> Callable[..., Any]:
     """Return the callable that builds another's network, after importing its module.
 
@@ -67,7 +55,7 @@ def find_callable(arch: str) -> Callable[..., Any]:
     Raises:
         UserError: If the module is not there or raises, it has nothing of that name, or that cannot be called.
     """
-    path = _path_of(arch)
+    path = path_of(arch)
     if path is None:
         raise ValueError(f"{arch} has no module of its own")
     module, _, name = path.partition(":")
@@ -121,14 +109,6 @@ def described(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])
-
-
-def _path_of(arch: str) -> str | None:
-    """`module:callable` of another's network; None for eus-ray's own and for those of SMP."""
-    if arch in architectures() or arch.startswith("smp:"):
-        return None
-    # an entry point may name extras of its package in brackets
-    return entry_points().get(arch, arch).partition("[")[0].strip()
 
 
 def _import(arch: str, module: str) -> Any:

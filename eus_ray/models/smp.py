@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from eus_ray.architectures import SMP_PREFIX
 from eus_ray.config import ModelSettings
 from eus_ray.errors import UserError, did_you_mean
 from eus_ray.models.adapter import AdaptedNetwork
@@ -26,8 +27,6 @@ from eus_ray.models.timm_encoder import (
     statistics_of,
 )
 from eus_ray.models.weight_files import load_weights
-
-PREFIX = "smp:"
 
 _NOT_ARGUMENTS = {
     "encoder_name": "it is model.encoder",
@@ -124,7 +123,7 @@ def _smp() -> Any:
 
 def _decoder_of(arch: str) -> type[nn.Module]:
     decoders: dict[str, type[nn.Module]] = {one.__name__: one for one in _smp().MODEL_ARCHITECTURES_MAPPING.values()}
-    name = arch.removeprefix(PREFIX)
+    name = arch.removeprefix(SMP_PREFIX)
     if name not in decoders:
         raise UserError(
             f"model.arch: segmentation_models_pytorch has no decoder {name}{did_you_mean(name, sorted(decoders))}"

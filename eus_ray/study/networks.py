@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from eus_ray.config import ARCHITECTURES, ModelSettings, Study
+from eus_ray.config import ModelSettings, Study, is_of_smp, module_of
 from eus_ray.errors import UserError
 from eus_ray.store import PROVENANCE, Store, read_records
 
@@ -25,18 +25,9 @@ NETWORKS = "networks"
 _SMP = "segmentation_models_pytorch"
 
 
-def others_module(arch: str) -> str | None:
-    """Return the module that an architecture imports; None for eus-ray's own and for those of SMP. Imports nothing."""
-    if arch in ARCHITECTURES or arch.startswith("smp:"):
-        return None
-    from eus_ray.models.others import module_of  # loads PyTorch
-
-    return module_of(arch)
-
-
 def others_modules(study: Study) -> list[str]:
     """Return the modules of others' networks in a study, each once. Imports nothing."""
-    modules = [others_module(study.for_model(model).model.arch) for model in study.models]
+    modules = [module_of(study.for_model(model).model.arch) for model in study.models]
     return list(dict.fromkeys(filter(None, modules)))
 
 
@@ -50,9 +41,9 @@ def network_entry(arch: str) -> dict[str, Any] | None:
         `arch`; `module`, the one that defines the callable; `version` of its distribution, None if it has none;
         `sha256` of its file, None for SMP, whose version says enough, and for what is not a file.
     """
-    if arch.startswith("smp:"):
+    if is_of_smp(arch):
         return {"arch": arch, "module": _SMP, "version": _version(_SMP), "sha256": None}
-    module = others_module(arch)
+    module = module_of(arch)
     if module is None:
         return None
     from eus_ray.models.others import find_callable
@@ -94,7 +85,7 @@ def network_warnings(store: Store, study: Study) -> list[str]:
     lines = []
     for model in study.models:
         before = there.get(model, {})
-        if not str(before.get("arch")).startswith("smp:") or study.for_model(model).model.arch != before["arch"]:
+        if not is_of_smp(str(before.get("arch"))) or study.for_model(model).model.arch != before["arch"]:
             continue
         if (now := _version(_SMP)) != before.get("version"):
             lines.append(
@@ -145,7 +136,7 @@ def check_allowed(store: Store, study: Study, allow_modules: Collection[str]) ->
     Raises:
         UserError: If the module is not among them, is not on this machine, or its file is another.
     """
-    module, model = others_module(study.model.arch), study.name
+    module, model = module_of(study.model.arch), study.name
     if module is None:
         return
     if module not in allow_modules:

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from eus_ray import architectures
+from eus_ray.architectures import module_of
 from eus_ray.config import ModelSettings, Study
 from eus_ray.config_file import load_study
 from eus_ray.data.dataset import check_data
 from eus_ray.errors import UserError
 from eus_ray.models import build_model, check_model, check_model_of, count_parameters
-from eus_ray.models.others import CallableNetwork, find_callable, module_of
+from eus_ray.models.others import CallableNetwork, find_callable
 from eus_ray.store import Store
 from eus_ray.study.prepare import prepare_dataset
 from eus_ray.training.checkpoint import load_model
